@@ -1,0 +1,4 @@
+//! placeholder
+/// A parsed cron expression.
+#[derive(Debug, Clone)]
+pub struct CronExpression;

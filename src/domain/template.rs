@@ -1,0 +1,7 @@
+//! placeholder
+/// A compiled condition.
+#[derive(Debug, Clone)]
+pub struct Expression;
+/// A compiled conf.
+#[derive(Debug, Clone)]
+pub struct ConfTemplate;

@@ -1,0 +1,17 @@
+//! flowkeeper decides when an Airflow DAG runs (cron, a znode change, the health of a ZooKeeper
+//! ensemble), proves that it ran once, and remembers what became of it.
+//!
+//! The modules are named after the steps of the way that data takes: configuration → triggers → the
+//! ledger in [`store`] → dispatcher → Airflow → monitor → history, which the HTTP API and the
+//! commands show. [`domain`] holds the decisions as pure functions and knows none of the others.
+//! `docs/architecture.md` has the map and the invariants.
+
+pub mod airflow;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod store;
+pub mod triggers;
+pub mod zookeeper;
