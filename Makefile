@@ -1,0 +1,29 @@
+# The commands of the project; each does what it says on a fresh Debian or
+# Ubuntu that has Rust and Python, and installs what else it needs.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test test-shell lint bench bench-quick
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## ZooKeeper, Airflow 3 and flowkeeper together: a znode changes, a DAG runs
+	@scripts/demo.sh
+
+demo-down: ## end a demo that is still running somewhere
+	@scripts/demo.sh down
+
+test: ## every test, with a real ZooKeeper, Airflow 3 and Airflow 2
+	@scripts/test.sh
+
+test-shell: ## a shell with both Airflows running, for single tests
+	@scripts/test.sh --shell
+
+lint: ## format, clippy and the shell scripts; licences where cargo-deny is installed
+	@scripts/lint.sh
+
+bench: ## how fast, beside the floor and what people use today (about 15 minutes)
+	@scripts/bench.sh
+
+bench-quick: ## the same, smaller and rougher (about 4 minutes)
+	@FLOWKEEPER_BENCH_QUICK=1 scripts/bench.sh
