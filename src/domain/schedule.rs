@@ -71,6 +71,9 @@ pub struct Schedule {
     pub airflow: Arc<str>,
     /// The DAG to run.
     pub dag_id: Arc<str>,
+    /// The zone in which its times are shown and in which templates read them; for a cron trigger,
+    /// also the zone of its fields.
+    pub timezone: TimeZone,
     /// What makes it due.
     pub trigger: Trigger,
     /// Condition over `znode` and `previous`; `None` is always true.

@@ -1,0 +1,331 @@
+//! The configuration as checked values: what the rest of flowkeeper works with.
+//!
+//! Whoever holds a [`Config`] may rely on it: units are read, names resolve, templates compile.
+//! Secrets are still references here; [`SecretRef::resolve`](super::secret::SecretRef::resolve)
+//! reads them when they are needed, so that checking a configuration needs none.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::GlobSet;
+
+use super::secret::SecretRef;
+use crate::domain::schedule::{Schedule, ScheduleName};
+
+/// A whole configuration, with everything that its files include.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The main file.
+    pub file: PathBuf,
+    /// The HTTP API.
+    pub server: Server,
+    /// Logging.
+    pub log: Log,
+    /// The ledger.
+    pub store: Store,
+    /// The home ensemble; without it there are cron schedules only.
+    pub zookeeper: Option<ZooKeeper>,
+    /// Every Airflow by name; never empty when there are schedules.
+    pub airflows: BTreeMap<Arc<str>, Airflow>,
+    /// Every `[ensemble.NAME]` by name.
+    pub ensembles: BTreeMap<Arc<str>, Ensemble>,
+    /// Every schedule, in the order of the files; names are unique.
+    pub schedules: Vec<Arc<Schedule>>,
+}
+
+impl Config {
+    /// The schedule of this name. Walks the list: for commands, not for loops.
+    pub fn schedule(&self, name: &str) -> Option<&Arc<Schedule>> {
+        self.schedules.iter().find(|schedule| schedule.name.as_str() == name)
+    }
+
+    /// How to reach the ensemble that a znode trigger names; `None` is the home ensemble.
+    /// A checked configuration has one for every trigger in it.
+    pub fn connection(&self, ensemble: Option<&str>) -> Option<&Connection> {
+        let home = || self.zookeeper.as_ref().map(|zookeeper| &zookeeper.connection);
+        match ensemble {
+            None => home(),
+            Some(name) => self.ensembles.get(name).and_then(|ensemble| ensemble.connection.as_ref().or_else(home)),
+        }
+    }
+
+    /// The names of all schedules.
+    pub fn schedule_names(&self) -> impl Iterator<Item = &ScheduleName> {
+        self.schedules.iter().map(|schedule| &schedule.name)
+    }
+}
+
+/// `[server]`: the HTTP API.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// Where others reach this member, without a trailing slash.
+    pub advertise: Option<String>,
+    /// Who may call; never empty when `listen` is beyond loopback.
+    pub tokens: Vec<Token>,
+}
+
+/// `[[server.token]]`: a named caller of the HTTP API.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// The name that audit rows show.
+    pub name: String,
+    /// What the caller sends as `Authorization: Bearer …`.
+    pub value: SecretRef,
+    /// What the caller may do.
+    pub role: Role,
+}
+
+/// What a token allows. Each role includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// To read.
+    Read,
+    /// To pause, resume, trigger, retry, cancel and backfill.
+    Operate,
+    /// To reload the configuration.
+    Admin,
+}
+
+impl Role {
+    /// The spelling of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Operate => "operate",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The least severe level that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Somebody must act.
+    Error,
+    /// Somebody may have to act.
+    Warn,
+    /// What flowkeeper does.
+    Info,
+    /// How it does it.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `[store]`: the ledger.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// `sqlite://` and the path of the database, already relative to the working directory.
+    pub url: String,
+    /// How long closed runs are kept.
+    pub retention: Duration,
+}
+
+/// `[zookeeper]`: the home ensemble.
+#[derive(Debug, Clone)]
+pub struct ZooKeeper {
+    /// How to reach it.
+    pub connection: Connection,
+    /// The znode under which flowkeeper keeps its own state.
+    pub root: String,
+}
+
+/// How to reach an ensemble.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// `host:port,host:port/chroot`, as the client takes it.
+    pub connect: String,
+    /// The session timeout to ask for; the servers may grant another.
+    pub session_timeout: Duration,
+    /// Credentials.
+    pub auth: Option<ZooKeeperAuth>,
+    /// Encryption; `None` is plain TCP.
+    pub tls: Option<ZooKeeperTls>,
+    /// SASL authentication.
+    pub sasl: Option<Sasl>,
+}
+
+/// `auth = { scheme, credential }` of an ensemble.
+#[derive(Debug, Clone)]
+pub struct ZooKeeperAuth {
+    /// The scheme; `digest` is the usual one.
+    pub scheme: String,
+    /// For `digest`, `user:password`.
+    pub credential: SecretRef,
+}
+
+/// `tls` of an ensemble; paths are relative to the working directory.
+#[derive(Debug, Clone)]
+pub struct ZooKeeperTls {
+    /// The certificate authorities to trust, PEM. The client has no default ones.
+    pub ca: PathBuf,
+    /// The client's certificate and key, PEM.
+    pub identity: Option<TlsIdentity>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone)]
+pub struct TlsIdentity {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `sasl` of an ensemble.
+#[derive(Debug, Clone)]
+pub struct Sasl {
+    /// The mechanism.
+    pub mechanism: SaslMechanism,
+    /// The user.
+    pub username: String,
+    /// Its password.
+    pub password: SecretRef,
+}
+
+/// The SASL mechanisms that flowkeeper speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// `DIGEST-MD5`.
+    DigestMd5,
+}
+
+/// `[airflow.NAME]`.
+#[derive(Debug, Clone)]
+pub struct Airflow {
+    /// The name, a key of [`Config::airflows`].
+    pub name: Arc<str>,
+    /// The base URL, without a trailing slash.
+    pub url: String,
+    /// How to authenticate.
+    pub auth: AirflowAuth,
+    /// Headers to add to every request, by name.
+    pub headers: Vec<(String, HeaderText)>,
+    /// Certificate authorities to trust instead of the built-in ones, PEM.
+    pub ca: Option<PathBuf>,
+    /// How many requests may be under way at once.
+    pub in_flight: InFlight,
+    /// The limit of one request.
+    pub timeout: Duration,
+    /// The DAGs whose runs are recorded, whoever triggered them.
+    pub monitor: DagGlobs,
+}
+
+/// How flowkeeper authenticates to an Airflow.
+#[derive(Debug, Clone)]
+pub enum AirflowAuth {
+    /// Not at all.
+    None,
+    /// A user and a password: `/auth/token` of Airflow 3, basic authentication of Airflow 2.
+    Password {
+        /// The user.
+        username: String,
+        /// Its password.
+        password: SecretRef,
+    },
+    /// A bearer token, read again after a 401 or 403.
+    Token(SecretRef),
+    /// OAuth 2 client credentials.
+    OAuth2 {
+        /// Where tokens are issued.
+        token_url: String,
+        /// The client.
+        client_id: String,
+        /// Its secret.
+        client_secret: SecretRef,
+        /// The scope to ask for.
+        scope: Option<String>,
+        /// The audience to ask for.
+        audience: Option<String>,
+    },
+    /// A program that prints a token, or JSON `{"headers": {…}, "expires_at": "…"}`.
+    Command {
+        /// The program and its arguments; never empty.
+        command: Vec<String>,
+        /// How long a printed token is good for, where the program does not say.
+        ttl: Duration,
+    },
+}
+
+/// The text of a header.
+#[derive(Clone)]
+pub enum HeaderText {
+    /// Written in the configuration.
+    Plain(String),
+    /// Kept elsewhere.
+    Secret(SecretRef),
+}
+
+impl fmt::Debug for HeaderText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // People write tokens in headers; what is written plainly is not printed either.
+            Self::Plain(_) => f.write_str("Plain(…)"),
+            Self::Secret(reference) => reference.fmt(f),
+        }
+    }
+}
+
+/// How many requests may be under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InFlight {
+    /// What the Airflow's answers allow.
+    Auto,
+    /// This many.
+    Fixed(NonZeroU32),
+}
+
+/// A set of DAG ids, as globs.
+#[derive(Debug, Clone)]
+pub struct DagGlobs {
+    /// As written.
+    pub patterns: Vec<String>,
+    /// Compiled.
+    pub set: GlobSet,
+}
+
+impl DagGlobs {
+    /// Whether nothing matches.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether this DAG is one of them.
+    pub fn matches(&self, dag_id: &str) -> bool {
+        self.set.is_match(dag_id)
+    }
+}
+
+/// `[ensemble.NAME]`.
+#[derive(Debug, Clone)]
+pub struct Ensemble {
+    /// The name, a key of [`Config::ensembles`].
+    pub name: Arc<str>,
+    /// How to reach it; `None` is the home ensemble.
+    pub connection: Option<Connection>,
+}
