@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod secret;
 pub mod store;
 pub mod triggers;
 pub mod zookeeper;
