@@ -1,1 +1,131 @@
-//! placeholder
+//! The HTTP API: extract, one call, respond.
+//!
+//! Handlers decide nothing. What acts goes to `operations`, what reads asks the ledger, and who may
+//! call was settled by [`access`] before. `/openapi.json` is generated from the handlers themselves.
+
+pub mod access;
+mod extract;
+mod probes;
+pub mod problem;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::header;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use access::{Access, Caller};
+pub use problem::{Problem, ProblemKind};
+
+use crate::metrics;
+use crate::status::Status;
+
+/// The longest body that is read.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// How long a request may take before it is answered with a problem.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Paths that need no token and tell nothing of what is scheduled.
+const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
+
+/// Everything that handlers need. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// What this member knows of itself.
+    pub status: Status,
+    /// Who may call.
+    pub access: Access,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// Cancelled when the member ends: open streams end, no request is taken any more.
+    pub shutdown: CancellationToken,
+}
+
+/// Answers requests until `api.shutdown` is cancelled and those in flight are done.
+pub async fn serve(listener: TcpListener, api: Api) -> io::Result<()> {
+    let shutdown = api.shutdown.clone();
+    let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+/// All routes, with what surrounds them.
+fn router(api: Api) -> Router {
+    let (router, openapi) = routes().split_for_parts();
+    router
+        .route("/openapi.json", get(async move || Json(openapi)))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(api.clone(), access::guard))
+        .layer(middleware::from_fn(limit_time))
+        .layer(middleware::from_fn(count))
+        .with_state(api)
+}
+
+/// The routes alone, with their descriptions.
+fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(description())
+        .routes(routes!(probes::healthz))
+        .routes(routes!(probes::readyz))
+        .routes(routes!(probes::metrics))
+}
+
+fn description() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("flowkeeper")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(env!("CARGO_PKG_DESCRIPTION")))
+        .build();
+    OpenApiBuilder::new().info(info).build()
+}
+
+async fn unknown_path(request: Request) -> Problem {
+    Problem::new(ProblemKind::NotFound, format!("failed to find {}: there is no such path", request.uri().path()))
+        .hint("`/openapi.json` lists the paths")
+}
+
+async fn unknown_method(request: Request) -> Problem {
+    Problem::new(
+        ProblemKind::MethodNotAllowed,
+        format!("failed to do {} on {}: the path has other methods", request.method(), request.uri().path()),
+    )
+    .hint("`/openapi.json` lists them")
+}
+
+/// Answers for requests that take too long. Streams are not cut: their headers are sent at once.
+async fn limit_time(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(
+            ProblemKind::Timeout,
+            format!("failed to answer {path} within {} s", REQUEST_TIMEOUT.as_secs()),
+        )
+        .hint("what was asked for may have been done: look before you repeat it")
+        .into_response(),
+    }
+}
+
+/// Counts requests by route, and keeps answers out of caches.
+async fn count(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let mut response = next.run(request).await;
+    let route = matched.as_ref().map_or("unknown", MatchedPath::as_str);
+    metrics::http_request(route, method.as_str(), response.status().as_u16());
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,400 @@
+//! The commands, their arguments and the help that explains them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use jiff::tz::TimeZone;
+
+use super::time::TimeArgument;
+use crate::domain::run::RunState;
+use crate::domain::schedule::ScheduleName;
+
+/// Triggers Airflow DAGs on cron and on znode changes, exactly once, and remembers what became of them.
+#[derive(Debug, Parser)]
+#[command(name = "flowkeeper", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: GlobalOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct GlobalOptions {
+    /// The configuration file
+    #[arg(
+        short = 'c',
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "FLOWKEEPER_CONFIG",
+        default_value = "flowkeeper.toml",
+        value_hint = ValueHint::FilePath,
+        help_heading = "Global options"
+    )]
+    pub config: PathBuf,
+
+    /// How to print the answer; `github` is for `check` alone
+    #[arg(short = 'o', long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    pub output: OutputFormat,
+
+    /// When to use colours; `auto` is on a terminal, unless `NO_COLOR` is set
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = false,
+        help_heading = "Global options"
+    )]
+    pub color: ColorChoice,
+
+    /// The zone of times that are printed, and of those typed without an offset [default: the schedule's]
+    #[arg(long, global = true, value_name = "ZONE", value_parser = parse_zone, help_heading = "Global options")]
+    pub timezone: Option<TimeZone>,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document, times in UTC.
+    Json,
+    /// Comma-separated values with a header, times in UTC.
+    Csv,
+    /// Workflow commands that mark faults in a pull request.
+    Github,
+}
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a commented configuration and an example DAG to start from
+    Init(InitArguments),
+    /// Check the configuration and print every fault in it
+    Check(CheckArguments),
+    /// Run a member: trigger DAGs, follow their runs, answer the HTTP API
+    Serve(ServeArguments),
+    /// Print the next times of a schedule, or of any cron expression
+    Next(NextArguments),
+    /// List the schedules, or show one
+    Schedules(SchedulesArguments),
+    /// Pause a schedule, until it is resumed or until a time
+    Pause(PauseArguments),
+    /// Resume a paused schedule
+    Resume(ResumeArguments),
+    /// Run a schedule's DAG now
+    Trigger(TriggerArguments),
+    /// Run past times of a cron schedule that did not run
+    Backfill(BackfillArguments),
+    /// Show what ran, what did not, and why
+    Runs(RunsArguments),
+    /// Count runs, and show how late and how long they were
+    Stats(StatsArguments),
+    /// Explain what was decided for a schedule around a time
+    Why(WhyArguments),
+    /// Show who paused, resumed, triggered, retried or cancelled what
+    Audit(AuditArguments),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Print the completion script of a shell
+    Completions(CompletionsArguments),
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// Where to write; existing files are never overwritten
+    #[arg(value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub directory: PathBuf,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// Also ask Airflow and ZooKeeper: reachable, DAGs there, not paused, without import errors
+    #[arg(long)]
+    pub online: bool,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// Record everything, submit nothing to Airflow
+    #[arg(long)]
+    pub shadow: bool,
+}
+
+/// Arguments of `next`.
+#[derive(Debug, Args)]
+pub struct NextArguments {
+    /// A schedule with a cron trigger
+    #[arg(value_name = "NAME", value_parser = parse_name, required_unless_present = "cron")]
+    pub name: Option<ScheduleName>,
+    /// A cron expression, read in the zone of `--timezone` (UTC without it)
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "name")]
+    pub cron: Option<String>,
+    /// How many times to print
+    #[arg(short = 'n', long = "count", value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub count: u32,
+    /// Times after this one [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<TimeArgument>,
+}
+
+/// Arguments of `schedules`.
+#[derive(Debug, Args)]
+pub struct SchedulesArguments {
+    /// Show this one
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: Option<ScheduleName>,
+}
+
+/// Arguments of `pause`.
+#[derive(Debug, Args)]
+pub struct PauseArguments {
+    /// The schedule
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: ScheduleName,
+    /// Why, for whoever looks at it later
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// When the pause ends by itself; `2h` is two hours from now
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<TimeArgument>,
+}
+
+/// Arguments of `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArguments {
+    /// The schedule
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: ScheduleName,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Arguments of `trigger`.
+#[derive(Debug, Args)]
+pub struct TriggerArguments {
+    /// The schedule
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: ScheduleName,
+    /// The DAG run's conf, a JSON object, in place of the one in the configuration
+    #[arg(long, value_name = "JSON")]
+    pub conf: Option<String>,
+    /// The same key is the same run: a script that is repeated triggers once
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Wait for the end of the run; exit 1 when it does not end in success
+    #[arg(long)]
+    pub wait: bool,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Arguments of `backfill`.
+#[derive(Debug, Args)]
+pub struct BackfillArguments {
+    /// A schedule with a cron trigger
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: ScheduleName,
+    /// The first nominal time, inclusive; `7d` is seven days ago
+    #[arg(long, value_name = "TIME")]
+    pub from: TimeArgument,
+    /// The last nominal time, inclusive; not later than now
+    #[arg(long, value_name = "TIME")]
+    pub to: TimeArgument,
+    /// Also clear failed runs in Airflow
+    #[arg(long)]
+    pub failed: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Arguments of `runs`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct RunsArguments {
+    /// Show this one: its number or its `dag_run_id`
+    #[arg(value_name = "ID", conflicts_with_all = ["schedule", "dag", "state", "owner", "since", "until", "limit", "follow"])]
+    pub id: Option<String>,
+    /// What is listed.
+    #[command(flatten)]
+    pub filter: RunsFilterArguments,
+    /// What is done with one.
+    #[command(subcommand)]
+    pub action: Option<RunsAction>,
+}
+
+/// Which runs are listed.
+#[derive(Debug, Args)]
+pub struct RunsFilterArguments {
+    /// Of this schedule
+    #[arg(long, value_name = "NAME")]
+    pub schedule: Option<String>,
+    /// Of this DAG
+    #[arg(long, value_name = "DAG_ID")]
+    pub dag: Option<String>,
+    /// In one of these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = parse_state)]
+    pub state: Vec<RunState>,
+    /// Of this owner
+    #[arg(long, value_name = "NAME")]
+    pub owner: Option<String>,
+    /// Due at this time or later; `2h` is two hours ago
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<TimeArgument>,
+    /// Due before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<TimeArgument>,
+    /// The newest this many [default: 50]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub limit: Option<u32>,
+    /// Go on printing each change until interrupted; with `-o json` one object a line
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+}
+
+/// What can be done with a run.
+#[derive(Debug, Subcommand)]
+pub enum RunsAction {
+    /// Run it again: failed ones are cleared in Airflow, those that never ran are submitted
+    Retry(RunActionArguments),
+    /// End it: pending ones are skipped, running ones are set failed in Airflow
+    Cancel(RunActionArguments),
+}
+
+/// Which run something is done with.
+#[derive(Debug, Args)]
+pub struct RunActionArguments {
+    /// Its number or its `dag_run_id`
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Arguments of `stats`.
+#[derive(Debug, Args)]
+pub struct StatsArguments {
+    /// What to group by
+    #[arg(long, value_enum, default_value_t)]
+    pub by: GroupBy,
+    /// Runs due at this time or later; `7d` is seven days ago
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<TimeArgument>,
+}
+
+/// What statistics are grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum GroupBy {
+    /// A line a schedule.
+    #[default]
+    Schedule,
+    /// A line a DAG.
+    Dag,
+    /// A line an owner.
+    Owner,
+}
+
+/// Arguments of `why`.
+#[derive(Debug, Args)]
+pub struct WhyArguments {
+    /// The schedule
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: ScheduleName,
+    /// Around this time; `2h` is two hours ago [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<TimeArgument>,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArguments {
+    /// The newest this many
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub limit: u32,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+fn parse_name(text: &str) -> Result<ScheduleName, String> {
+    ScheduleName::new(text).ok_or_else(|| {
+        "a schedule's name has lower-case letters, digits and hyphens, at most 64, and starts with a letter or digit"
+            .to_owned()
+    })
+}
+
+fn parse_zone(text: &str) -> Result<TimeZone, String> {
+    TimeZone::get(text).map_err(|_| "not an IANA time zone; for example `Europe/Berlin` or `UTC`".to_owned())
+}
+
+fn parse_state(text: &str) -> Result<RunState, String> {
+    RunState::parse(text).ok_or_else(|| {
+        let known: Vec<_> = RunState::ALL.iter().map(|state| state.as_str()).collect();
+        format!("a state is one of {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_valid() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_is_shown_by_its_id_and_lists_take_filters() {
+        let shown = Cli::try_parse_from(["flowkeeper", "runs", "42"]).expect("an id alone");
+        assert!(matches!(shown.command, Command::Runs(RunsArguments { id: Some(id), .. }) if id == "42"));
+        let listed = Cli::try_parse_from(["flowkeeper", "runs", "--state", "failed,missed", "--since", "2h"]);
+        assert!(matches!(listed.expect("filters").command, Command::Runs(runs) if runs.filter.state.len() == 2));
+        let retried = Cli::try_parse_from(["flowkeeper", "runs", "retry", "42"]).expect("an action");
+        assert!(matches!(retried.command, Command::Runs(RunsArguments { action: Some(RunsAction::Retry(_)), .. })));
+        Cli::try_parse_from(["flowkeeper", "runs", "42", "--follow"]).expect_err("one run is not followed");
+    }
+
+    #[test]
+    fn next_wants_a_schedule_or_an_expression() {
+        Cli::try_parse_from(["flowkeeper", "next"]).expect_err("neither");
+        Cli::try_parse_from(["flowkeeper", "next", "x", "--cron", "@daily"]).expect_err("both");
+        Cli::try_parse_from(["flowkeeper", "next", "--cron", "@daily", "--timezone", "Europe/Berlin"]).expect("one");
+        Cli::try_parse_from(["flowkeeper", "next", "x", "--timezone", "Europe/Atlantis"]).expect_err("no such zone");
+    }
+}

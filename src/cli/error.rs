@@ -1,0 +1,94 @@
+//! What a failed command tells its reader, and the exit code that tells scripts.
+
+use std::fmt;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The operation failed.
+    Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// Something needed could not be reached.
+    Unreachable = 3,
+}
+
+/// A command that did not do what it was asked.
+///
+/// `message` says what was tried, on what, and what went wrong; `next` what flowkeeper does now, where
+/// that is not plain; `hint` what the reader can do.
+#[derive(Debug)]
+pub struct CommandError {
+    exit: Exit,
+    silent: bool,
+    message: String,
+    next: Option<String>,
+    hint: Option<String>,
+}
+
+impl CommandError {
+    fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, silent: false, message: message.into(), next: None, hint: None }
+    }
+
+    /// The operation was tried and failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// The command line or the configuration asks for something impossible.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// Something needed did not answer.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unreachable, message)
+    }
+
+    /// Whoever read our standard output has seen enough: not a failure, and nothing to say.
+    pub fn reader_gone() -> Self {
+        Self { silent: true, ..Self::new(Exit::Done, "the reader of the output went away") }
+    }
+
+    /// Whether nothing is printed about it.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// What flowkeeper does now.
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// What the reader can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        if let Some(next) = &self.next {
+            write!(f, "\n  {next}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CommandError {}

@@ -1,0 +1,119 @@
+//! Errors of the API: `application/problem+json`, as RFC 9457 has it, with a `hint`.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// An error as the API answers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    /// Names the kind of problem for programs, `urn:flowkeeper:problem:…`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind of problem for people.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What was tried, on what, and what went wrong.
+    detail: String,
+    /// What the caller can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// The kinds of problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// A parameter, a body or a header is malformed.
+    InvalidRequest,
+    /// There is no token, or an unknown one.
+    Unauthenticated,
+    /// The caller is known and may not do this; or the request came from another site's page.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// The path exists, with other methods.
+    MethodNotAllowed,
+    /// The thing is in a state that does not allow it.
+    Conflict,
+    /// The body is longer than the limit.
+    BodyTooLarge,
+    /// The body is not JSON.
+    UnsupportedMediaType,
+    /// The request is well formed and cannot be done.
+    Unprocessable,
+    /// A fault of flowkeeper's own.
+    Internal,
+    /// Airflow refused, or answered nonsense.
+    AirflowRefused,
+    /// This member cannot do it now; another moment or another member can.
+    Unavailable,
+    /// It took too long.
+    Timeout,
+}
+
+impl ProblemKind {
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid-request", "The request is malformed"),
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "A token is needed"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "No such thing"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not for this path")
+            }
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "The present state does not allow it"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON")
+            }
+            Self::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "This cannot be done"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "flowkeeper failed"),
+            Self::AirflowRefused => (StatusCode::BAD_GATEWAY, "airflow", "Airflow did not do it"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible at the moment"),
+            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout", "It took too long"),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem of this kind. `detail` says what was tried, on what, and what went wrong; it holds no
+    /// secret, since it goes to the caller.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        let (status, name, title) = kind.parts();
+        Self {
+            kind: format!("urn:flowkeeper:problem:{name}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            hint: None,
+        }
+    }
+
+    /// What the caller can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

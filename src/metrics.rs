@@ -1,0 +1,265 @@
+//! Every metric that flowkeeper exports: its name, its help and the one function that moves it.
+//!
+//! Other modules call these functions and know no names, so what a dashboard depends on is in one
+//! file. Names follow Prometheus: base units, `_total` on counters. Labels have few values: states,
+//! outcomes, names from the configuration; never run ids or paths.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::domain::run::RunState;
+use crate::domain::schedule::TriggerKind;
+
+const RUNS: &str = "flowkeeper_runs_total";
+const OCCURRENCES: &str = "flowkeeper_occurrences_total";
+const ATTEMPTS: &str = "flowkeeper_attempts_total";
+const LATENESS: &str = "flowkeeper_lateness_seconds";
+const RUN_DURATION: &str = "flowkeeper_run_duration_seconds";
+const PENDING: &str = "flowkeeper_pending_runs";
+const OPEN: &str = "flowkeeper_open_runs";
+const AIRFLOW_IN_FLIGHT: &str = "flowkeeper_airflow_requests_in_flight";
+const AIRFLOW_LIMIT: &str = "flowkeeper_airflow_in_flight_limit";
+const AIRFLOW_UP: &str = "flowkeeper_airflow_up";
+const AIRFLOW_REQUEST: &str = "flowkeeper_airflow_request_seconds";
+const ZNODE_EVENTS: &str = "flowkeeper_znode_events_total";
+const ZNODE_RECONCILES: &str = "flowkeeper_znode_reconciles_total";
+const ZNODE_COALESCED: &str = "flowkeeper_znode_coalesced_changes_total";
+const ZOOKEEPER_CONNECTED: &str = "flowkeeper_zookeeper_connected";
+const ZOOKEEPER_SESSIONS: &str = "flowkeeper_zookeeper_sessions_total";
+const LEDGER_COMMIT: &str = "flowkeeper_ledger_commit_seconds";
+const LEDGER_BATCH: &str = "flowkeeper_ledger_batch_writes";
+const LEDGER_WRITABLE: &str = "flowkeeper_ledger_writable";
+const LEADER: &str = "flowkeeper_leader";
+const SCHEDULES: &str = "flowkeeper_schedules";
+const CLOCK_JUMPS: &str = "flowkeeper_clock_jumps_total";
+const HTTP_REQUESTS: &str = "flowkeeper_http_requests_total";
+
+/// From a millisecond, which a cron run should meet, to an hour, which is an outage.
+const LATENESS_BUCKETS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
+/// From a second to half a day.
+const DURATION_BUCKETS: [f64; 12] =
+    [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 43_200.0];
+/// From what a fast answer takes to the time-out.
+const REQUEST_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 30.0];
+/// One fdatasync takes 0.2 to 4 ms; a busy disk far longer.
+const COMMIT_BUCKETS: [f64; 11] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
+/// Writes that share one transaction.
+const BATCH_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Which step of a run is late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LatenessStep {
+    /// From due to recorded.
+    Record,
+    /// From due to the first request.
+    Submit,
+}
+
+impl LatenessStep {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Submit => "submit",
+        }
+    }
+}
+
+/// Makes the recorder of this process and returns what renders it. Metrics that were moved before
+/// are lost; a second call fails.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = builder()?.install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let full = |name: &str| Matcher::Full(name.to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(full(LATENESS), &LATENESS_BUCKETS)?
+        .set_buckets_for_metric(full(RUN_DURATION), &DURATION_BUCKETS)?
+        .set_buckets_for_metric(full(AIRFLOW_REQUEST), &REQUEST_BUCKETS)?
+        .set_buckets_for_metric(full(LEDGER_COMMIT), &COMMIT_BUCKETS)?
+        .set_buckets_for_metric(full(LEDGER_BATCH), &BATCH_BUCKETS)
+}
+
+fn describe() {
+    describe_counter!(RUNS, Unit::Count, "Moves of runs into a state, by state and trigger");
+    describe_counter!(OCCURRENCES, Unit::Count, "Occurrences recorded, by trigger");
+    describe_counter!(ATTEMPTS, Unit::Count, "Requests to Airflow for runs, by Airflow and outcome");
+    describe_histogram!(LATENESS, Unit::Seconds, "From the due time to the step: recorded, or first request sent");
+    describe_histogram!(RUN_DURATION, Unit::Seconds, "From start to end of a DAG run of ours, by final state");
+    describe_gauge!(PENDING, Unit::Count, "Runs recorded and not yet known to be accepted, by Airflow");
+    describe_gauge!(OPEN, Unit::Count, "Runs that Airflow holds and has not ended, by Airflow");
+    describe_gauge!(AIRFLOW_IN_FLIGHT, Unit::Count, "Submitting requests under way, by Airflow");
+    describe_gauge!(AIRFLOW_LIMIT, Unit::Count, "Submitting requests allowed at a time, by Airflow");
+    describe_gauge!(AIRFLOW_UP, "1 when the last request to the Airflow was answered");
+    describe_histogram!(AIRFLOW_REQUEST, Unit::Seconds, "Answer time of requests to Airflow, by Airflow and operation");
+    describe_counter!(ZNODE_EVENTS, Unit::Count, "Watch events received, by ensemble");
+    describe_counter!(ZNODE_RECONCILES, Unit::Count, "Comparisons of znodes with the ledger, by ensemble and cause");
+    describe_counter!(ZNODE_COALESCED, Unit::Count, "Changes that ZooKeeper merged into others, by ensemble");
+    describe_gauge!(ZOOKEEPER_CONNECTED, "1 while the session with the ensemble is connected");
+    describe_counter!(ZOOKEEPER_SESSIONS, Unit::Count, "Sessions established, by ensemble");
+    describe_histogram!(LEDGER_COMMIT, Unit::Seconds, "Time of one commit of the ledger, the disk's part included");
+    describe_histogram!(LEDGER_BATCH, Unit::Count, "Writes that shared one commit");
+    describe_gauge!(LEDGER_WRITABLE, "1 while the ledger can be written");
+    describe_gauge!(LEADER, "1 while this member schedules");
+    describe_gauge!(SCHEDULES, Unit::Count, "Schedules in the configuration, by trigger");
+    describe_counter!(CLOCK_JUMPS, Unit::Count, "Jumps of the wall clock and suspends that were noticed");
+    describe_counter!(HTTP_REQUESTS, Unit::Count, "Requests to flowkeeper's own API, by route, method and status");
+}
+
+/// A run moved into a state.
+pub fn run_moved(trigger: TriggerKind, state: RunState) {
+    counter!(RUNS, "trigger" => trigger.as_str(), "state" => state.as_str()).increment(1);
+}
+
+/// Occurrences were recorded: one, or as many as a row covers.
+pub fn occurrences_recorded(trigger: TriggerKind, count: u64) {
+    counter!(OCCURRENCES, "trigger" => trigger.as_str()).increment(count);
+}
+
+/// A request to Airflow for a run has ended: `accepted`, `retry`, `unknown` or `rejected`.
+pub fn attempt_ended(airflow: &str, outcome: &'static str) {
+    counter!(ATTEMPTS, "airflow" => airflow.to_owned(), "outcome" => outcome).increment(1);
+}
+
+/// A step of a run came this long after its due time; earlier than due counts as not late.
+pub fn lateness(trigger: TriggerKind, step: LatenessStep, late: jiff::SignedDuration) {
+    histogram!(LATENESS, "trigger" => trigger.as_str(), "step" => step.as_str()).record(late.as_secs_f64().max(0.0));
+}
+
+/// A DAG run of ours has ended.
+pub fn run_ended(state: RunState, duration: Duration) {
+    histogram!(RUN_DURATION, "state" => state.as_str()).record(duration.as_secs_f64());
+}
+
+/// How many runs wait to be accepted by an Airflow.
+#[expect(clippy::cast_precision_loss, reason = "a gauge of rows is exact far beyond any ledger")]
+pub fn pending_runs(airflow: &str, count: usize) {
+    gauge!(PENDING, "airflow" => airflow.to_owned()).set(count as f64);
+}
+
+/// How many runs an Airflow holds open.
+#[expect(clippy::cast_precision_loss, reason = "a gauge of rows is exact far beyond any ledger")]
+pub fn open_runs(airflow: &str, count: usize) {
+    gauge!(OPEN, "airflow" => airflow.to_owned()).set(count as f64);
+}
+
+/// How many submitting requests are under way, and how many may be.
+#[expect(clippy::cast_precision_loss, reason = "limits are small numbers")]
+pub fn airflow_pace(airflow: &str, in_flight: usize, limit: usize) {
+    gauge!(AIRFLOW_IN_FLIGHT, "airflow" => airflow.to_owned()).set(in_flight as f64);
+    gauge!(AIRFLOW_LIMIT, "airflow" => airflow.to_owned()).set(limit as f64);
+}
+
+/// Whether an Airflow answers.
+pub fn airflow_up(airflow: &str, up: bool) {
+    gauge!(AIRFLOW_UP, "airflow" => airflow.to_owned()).set(flag(up));
+}
+
+/// An Airflow has answered (or has not, within the time-out): `submit`, `list`, `get`, …
+pub fn airflow_request(airflow: &str, operation: &'static str, took: Duration) {
+    histogram!(AIRFLOW_REQUEST, "airflow" => airflow.to_owned(), "operation" => operation).record(took.as_secs_f64());
+}
+
+/// Watch events came in.
+pub fn znode_events(ensemble: &str, count: u64) {
+    counter!(ZNODE_EVENTS, "ensemble" => ensemble.to_owned()).increment(count);
+}
+
+/// Znodes were compared with the ledger, because of: `event`, `reconnect`, `interval`, …
+pub fn znode_reconciled(ensemble: &str, cause: &'static str) {
+    counter!(ZNODE_RECONCILES, "ensemble" => ensemble.to_owned(), "cause" => cause).increment(1);
+}
+
+/// A change stood for others before it.
+pub fn znode_coalesced(ensemble: &str, count: u64) {
+    counter!(ZNODE_COALESCED, "ensemble" => ensemble.to_owned()).increment(count);
+}
+
+/// Whether the session with an ensemble is connected.
+pub fn zookeeper_connected(ensemble: &str, connected: bool) {
+    gauge!(ZOOKEEPER_CONNECTED, "ensemble" => ensemble.to_owned()).set(flag(connected));
+}
+
+/// A new session with an ensemble was established.
+pub fn zookeeper_session(ensemble: &str) {
+    counter!(ZOOKEEPER_SESSIONS, "ensemble" => ensemble.to_owned()).increment(1);
+}
+
+/// The ledger committed this many writes at once.
+#[expect(clippy::cast_precision_loss, reason = "batches are small numbers")]
+pub fn ledger_committed(took: Duration, writes: usize) {
+    histogram!(LEDGER_COMMIT).record(took.as_secs_f64());
+    histogram!(LEDGER_BATCH).record(writes as f64);
+}
+
+/// Whether the ledger can be written.
+pub fn ledger_writable(writable: bool) {
+    gauge!(LEDGER_WRITABLE).set(flag(writable));
+}
+
+/// Whether this member schedules.
+pub fn leader(leading: bool) {
+    gauge!(LEADER).set(flag(leading));
+}
+
+/// How many schedules the configuration has.
+#[expect(clippy::cast_precision_loss, reason = "a count of schedules is exact far beyond any configuration")]
+pub fn schedules(trigger: TriggerKind, count: usize) {
+    gauge!(SCHEDULES, "trigger" => trigger.as_str()).set(count as f64);
+}
+
+/// The wall clock jumped, or the machine slept.
+pub fn clock_jumped() {
+    counter!(CLOCK_JUMPS).increment(1);
+}
+
+/// A request to flowkeeper's own API was answered. `route` is the pattern, not the path.
+pub fn http_request(route: &str, method: &str, status: u16) {
+    counter!(
+        HTTP_REQUESTS,
+        "route" => route.to_owned(),
+        "method" => method.to_owned(),
+        "status" => status.to_string()
+    )
+    .increment(1);
+}
+
+fn flag(value: bool) -> f64 {
+    if value { 1.0 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_carry_help_units_and_labels() {
+        let recorder = builder().expect("valid buckets").build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            run_moved(TriggerKind::Cron, RunState::Success);
+            attempt_ended("main", "accepted");
+            lateness(TriggerKind::Cron, LatenessStep::Submit, jiff::SignedDuration::from_millis(4));
+            lateness(TriggerKind::Cron, LatenessStep::Submit, jiff::SignedDuration::from_millis(-4));
+            airflow_pace("main", 3, 7);
+            ledger_committed(Duration::from_micros(800), 12);
+        });
+        let text = handle.render();
+        for line in [
+            "# TYPE flowkeeper_runs_total counter",
+            "flowkeeper_runs_total{trigger=\"cron\",state=\"success\"} 1",
+            "flowkeeper_attempts_total{airflow=\"main\",outcome=\"accepted\"} 1",
+            "flowkeeper_lateness_seconds_bucket{trigger=\"cron\",step=\"submit\",le=\"0.005\"} 2",
+            "flowkeeper_airflow_in_flight_limit{airflow=\"main\"} 7",
+            "flowkeeper_ledger_batch_writes_bucket{le=\"16\"} 1",
+        ] {
+            assert!(text.contains(line), "no `{line}` in:\n{text}");
+        }
+    }
+}

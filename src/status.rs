@@ -1,0 +1,83 @@
+//! What this member knows of itself and keeps nowhere else: which triggers are armed, whether it
+//! leads, whether it is up.
+//!
+//! Triggers and the lifecycle write it, probes and history read it. It dies with the process; what
+//! must outlive the process is in the ledger.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::domain::schedule::ScheduleName;
+
+/// The state of this member. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Status(Arc<RwLock<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    armed: HashSet<ScheduleName>,
+    leading: bool,
+    started: bool,
+}
+
+impl Status {
+    /// A member that has just begun: nothing armed, not leading, not started.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes whether a schedule's timer is set, or its watch is set and the first diff is done.
+    pub fn set_armed(&self, schedule: &ScheduleName, armed: bool) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if armed {
+            inner.armed.insert(schedule.clone());
+        } else {
+            inner.armed.remove(schedule);
+        }
+    }
+
+    /// Whether [`Self::set_armed`] has said so.
+    pub fn is_armed(&self, schedule: &ScheduleName) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).armed.contains(schedule)
+    }
+
+    /// Notes whether this member schedules; one that stops leading has nothing armed.
+    pub fn set_leading(&self, leading: bool) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        inner.leading = leading;
+        if !leading {
+            inner.armed.clear();
+        }
+    }
+
+    /// Whether this member schedules.
+    pub fn is_leading(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).leading
+    }
+
+    /// Notes that everything that a leader or a standby needs has been set up.
+    pub fn set_started(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).started = true;
+    }
+
+    /// Whether [`Self::set_started`] was called.
+    pub fn is_started(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).started
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_stops_leading_has_nothing_armed() {
+        let name = ScheduleName::new("nightly").expect("a legal name");
+        let status = Status::new();
+        status.set_leading(true);
+        status.set_armed(&name, true);
+        assert!(status.is_armed(&name) && status.is_leading());
+        status.set_leading(false);
+        assert!(!status.is_armed(&name) && !status.is_leading());
+    }
+}
