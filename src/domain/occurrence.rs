@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::schedule::ScheduleName;
+use super::schedule::{ScheduleName, TriggerKind};
 use super::znode::ChangeKind;
 
 /// The prefix of every DAG run id that flowkeeper makes.
@@ -100,6 +100,35 @@ pub fn schedule_of(dag_run_id: &str) -> Option<ScheduleName> {
     if legal { ScheduleName::new(schedule) } else { None }
 }
 
+/// The kind of trigger that a run id of ours names; `None` for ids that flowkeeper did not make.
+pub fn kind_of(dag_run_id: &str) -> Option<TriggerKind> {
+    schedule_of(dag_run_id)?;
+    let occurrence = occurrence_of(dag_run_id)?;
+    // A generation comes before the letter.
+    let letter = match occurrence.split_once('.') {
+        Some((generation, rest)) if generation.starts_with('g') => rest,
+        _ => occurrence,
+    }
+    .chars()
+    .next()?;
+    match letter {
+        'z' | 'd' | 'b' => Some(TriggerKind::Znode),
+        'e' => Some(TriggerKind::Ensemble),
+        'm' => Some(TriggerKind::Manual),
+        '0'..='9' | '-' => Some(TriggerKind::Cron),
+        _ => None,
+    }
+}
+
+/// The nominal time inside a run id of ours, if it is for one.
+pub fn nominal_time_of(dag_run_id: &str) -> Option<Timestamp> {
+    (kind_of(dag_run_id)? == TriggerKind::Cron).then(|| occurrence_of(dag_run_id)?.parse().ok()).flatten()
+}
+
+fn occurrence_of(dag_run_id: &str) -> Option<&str> {
+    Some(dag_run_id.strip_prefix(RUN_ID_PREFIX)?.split_once("__")?.1)
+}
+
 /// The first 16 hex digits of SHA-256 over the path.
 pub fn path_hash(path: &str) -> String {
     short_hex(&Sha256::digest(path.as_bytes()))
@@ -160,6 +189,12 @@ mod tests {
             let id = occurrence.dag_run_id(&name());
             assert_eq!(id, format!("flowkeeper__nightly-load__{expected}"));
             assert_eq!(schedule_of(&id), Some(name()));
+            let (kind, nominal) = match &occurrence {
+                Occurrence::Nominal(time) => (TriggerKind::Cron, Some(*time)),
+                Occurrence::Manual { .. } => (TriggerKind::Manual, None),
+                Occurrence::Znode { .. } | Occurrence::Batch { .. } => (TriggerKind::Znode, None),
+            };
+            assert_eq!((kind_of(&id), nominal_time_of(&id)), (Some(kind), nominal));
             assert!(id.bytes().all(is_run_id_byte) && id.len() <= RUN_ID_MAX_LENGTH);
         }
     }

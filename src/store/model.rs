@@ -248,6 +248,8 @@ pub enum AttemptOutcome {
 pub struct AttemptRecord {
     /// The row.
     pub run: RunId,
+    /// 1 for the first.
+    pub number: i64,
     /// When the request began.
     pub started_at: Timestamp,
     /// When its answer was in.
@@ -440,6 +442,36 @@ pub struct RunFilter {
     pub since: Option<Timestamp>,
     /// Due before.
     pub until: Option<Timestamp>,
+}
+
+/// Which monitored DAG runs a list shows. All conditions hold together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DagRunFilter {
+    /// In this Airflow.
+    pub airflow: Option<String>,
+    /// Of this DAG.
+    pub dag_id: Option<String>,
+    /// In one of these states; empty is any.
+    pub states: Vec<RunState>,
+    /// First seen at or after.
+    pub since: Option<Timestamp>,
+    /// First seen before.
+    pub until: Option<Timestamp>,
+}
+
+/// A row for one or several nominal times of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NominalRow {
+    /// The row.
+    pub id: RunId,
+    /// Its identity, that of the last time it covers.
+    pub dag_run_id: String,
+    /// Its state.
+    pub state: RunState,
+    /// The last time it covers.
+    pub nominal_time: Timestamp,
+    /// What it covers, if several.
+    pub covers: Option<Covered>,
 }
 
 /// A page of a list, newest first.

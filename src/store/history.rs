@@ -1,0 +1,308 @@
+//! Reading history: pages of runs and of monitored DAG runs, and one run with all that happened to it.
+//!
+//! Pages are cut by keyset, not by offset: rows that arrive meanwhile neither shift a page nor slow
+//! the later ones down.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+
+use super::attempts::trigger_kind;
+use super::model::{Attempt, Covered, DagRun, DagRunFilter, Lateness, NominalRow, Page, Run, RunFilter, TimelineEntry};
+use super::sql::{Columns, Value, bind};
+use super::{Ledger, StoreError};
+use crate::domain::occurrence::RUN_ID_PREFIX;
+use crate::domain::run::{RunId, RunState};
+use crate::domain::schedule::ScheduleName;
+
+const RUN_COLUMNS: &str = "id, schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, \
+     covers_to, occurrences, due_at, recorded_at, submitted_at, accepted_at, started_at, ended_at, state, reason, \
+     coalesced, reopened, conf";
+
+fn run(row: &AnyRow) -> Result<Run, StoreError> {
+    let mut columns = Columns::of(row);
+    let mut run = Run {
+        id: RunId(columns.integer()?),
+        schedule: columns.text()?,
+        owner: columns.optional_text()?,
+        airflow: columns.text()?,
+        dag_id: columns.text()?,
+        dag_run_id: columns.text()?,
+        trigger: trigger_kind(&columns.text()?)?,
+        nominal_time: columns.optional_time()?,
+        from: columns.optional_time()?,
+        to: columns.optional_time()?,
+        count: columns.integer()?,
+        due_at: columns.time()?,
+        recorded_at: columns.time()?,
+        submitted_at: columns.optional_time()?,
+        accepted_at: columns.optional_time()?,
+        started_at: columns.optional_time()?,
+        ended_at: columns.optional_time()?,
+        state: columns.state()?,
+        reason: columns.optional_text()?,
+        coalesced: columns.integer()?,
+        reopened: columns.integer()?,
+        conf: serde_json::Value::Null,
+        attempts: Vec::new(),
+        timeline: Vec::new(),
+        lateness_ms: Lateness::default(),
+        duration_ms: None,
+    };
+    run.conf = serde_json::from_str(&columns.text()?)
+        .map_err(|error| StoreError::Corrupt { what: format!("the conf of run {} is not JSON: {error}", run.id) })?;
+    let late = |at: Timestamp| at.duration_since(run.due_at).as_millis().try_into().unwrap_or(i64::MAX);
+    run.lateness_ms = Lateness {
+        record: Some(late(run.recorded_at)),
+        submit: run.submitted_at.map(late),
+        queue: run.started_at.map(late),
+    };
+    run.duration_ms = duration_ms(run.started_at, run.ended_at);
+    Ok(run)
+}
+
+fn duration_ms(started_at: Option<Timestamp>, ended_at: Option<Timestamp>) -> Option<i64> {
+    ended_at?.duration_since(started_at?).as_millis().try_into().ok()
+}
+
+/// Conditions with their values, numbered as they come.
+#[derive(Default)]
+struct Conditions {
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    /// Adds `condition`, in which `?` stands for the value.
+    fn add(&mut self, condition: &str, value: impl Into<Value>) {
+        self.values.push(value.into());
+        let separator = if self.text.is_empty() { "WHERE " } else { " AND " };
+        self.text.push_str(separator);
+        self.text.push_str(&condition.replace('?', &format!("${}", self.values.len())));
+    }
+
+    fn add_states(&mut self, states: &[RunState]) {
+        if states.is_empty() {
+            return;
+        }
+        let marks: Vec<_> = (1..=states.len()).map(|offset| format!("${}", self.values.len() + offset)).collect();
+        self.values.extend(states.iter().map(|state| state.as_str().into()));
+        let separator = if self.text.is_empty() { "WHERE " } else { " AND " };
+        self.text.push_str(&format!("{separator}state IN ({})", marks.join(", ")));
+    }
+}
+
+impl Ledger {
+    /// Whether the store answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").fetch_one(&self.0.read_pool).await?;
+        Ok(())
+    }
+
+    /// Runs that match, newest first by the time that they came due.
+    pub async fn runs(&self, filter: &RunFilter, limit: u32, cursor: Option<&str>) -> Result<Page<Run>, StoreError> {
+        let mut conditions = Conditions::default();
+        if let Some(cursor) = cursor {
+            let (due_at, id) = parse_cursor(cursor)?;
+            conditions.add("(due_at, id) < (?,", due_at);
+            conditions.values.push(id.into());
+            conditions.text.push_str(&format!(" ${})", conditions.values.len()));
+        }
+        if let Some(schedule) = &filter.schedule {
+            conditions.add("schedule = ?", schedule.as_str());
+        }
+        if let Some(dag_id) = &filter.dag_id {
+            conditions.add("dag_id = ?", dag_id.as_str());
+        }
+        if let Some(owner) = &filter.owner {
+            conditions.add("owner = ?", owner.as_str());
+        }
+        if let Some(since) = filter.since {
+            conditions.add("due_at >= ?", since);
+        }
+        if let Some(until) = filter.until {
+            conditions.add("due_at < ?", until);
+        }
+        conditions.add_states(&filter.states);
+        let sql = format!(
+            "SELECT {RUN_COLUMNS} FROM runs {} ORDER BY due_at DESC, id DESC LIMIT {}",
+            conditions.text,
+            i64::from(limit) + 1
+        );
+        let rows = bind(sql, conditions.values).fetch_all(&self.0.read_pool).await?;
+        let items = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::cut(items, limit, |run| format!("{}-{}", run.due_at.as_microsecond(), run.id)))
+    }
+
+    /// One run, by its number or its DAG run id, with its attempts and its timeline.
+    pub async fn run(&self, id: &str) -> Result<Option<Run>, StoreError> {
+        let (condition, value): (_, Value) = match id.parse::<i64>() {
+            Ok(number) if !id.starts_with(RUN_ID_PREFIX) => ("id = $1", number.into()),
+            _ => ("dag_run_id = $1", id.into()),
+        };
+        let rows = bind(format!("SELECT {RUN_COLUMNS} FROM runs WHERE {condition}"), [value])
+            .fetch_all(&self.0.read_pool)
+            .await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let mut run = run(row)?;
+        run.attempts = self.attempts(run.id).await?;
+        run.timeline = self.timeline(run.id).await?;
+        Ok(Some(run))
+    }
+
+    async fn attempts(&self, run: RunId) -> Result<Vec<Attempt>, StoreError> {
+        let rows = bind(
+            "SELECT number, started_at, ended_at, outcome, http_status, detail FROM attempts WHERE run_id = $1 ORDER BY number"
+                .to_owned(),
+            [run.0.into()],
+        )
+        .fetch_all(&self.0.read_pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(Attempt {
+                    number: columns.integer()?,
+                    started_at: columns.time()?,
+                    ended_at: columns.time()?,
+                    outcome: columns.text()?,
+                    http_status: columns.optional_integer()?.and_then(|status| status.try_into().ok()),
+                    detail: columns.optional_text()?,
+                })
+            })
+            .collect()
+    }
+
+    async fn timeline(&self, run: RunId) -> Result<Vec<TimelineEntry>, StoreError> {
+        let rows =
+            bind("SELECT at, state, reason FROM timeline WHERE run_id = $1 ORDER BY id".to_owned(), [run.0.into()])
+                .fetch_all(&self.0.read_pool)
+                .await?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(TimelineEntry { at: columns.time()?, state: columns.state()?, reason: columns.optional_text()? })
+            })
+            .collect()
+    }
+
+    /// The newest run of each schedule, by the time that it came due.
+    pub async fn last_runs(&self) -> Result<HashMap<String, Run>, StoreError> {
+        // A loose index scan: one probe a schedule, however long its history is.
+        let sql = format!(
+            "SELECT {RUN_COLUMNS} FROM runs WHERE id IN (SELECT (SELECT r.id FROM runs r WHERE r.schedule = s.name \
+             ORDER BY r.due_at DESC, r.id DESC LIMIT 1) FROM schedules s)"
+        );
+        let rows = bind(sql, []).fetch_all(&self.0.read_pool).await?;
+        rows.iter().map(|row| run(row).map(|run| (run.schedule.clone(), run))).collect()
+    }
+
+    /// The cron rows of a schedule that cover a nominal time from `from` to `to`, both included.
+    pub async fn nominal_rows(
+        &self,
+        schedule: &ScheduleName,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<NominalRow>, StoreError> {
+        let rows = bind(
+            "SELECT id, dag_run_id, state, nominal_time, covers_from, covers_to, occurrences FROM runs \
+             WHERE schedule = $1 AND trigger_kind = 'cron' AND nominal_time >= $2 \
+             AND COALESCE(covers_from, nominal_time) <= $3 ORDER BY nominal_time"
+                .to_owned(),
+            [schedule.as_str().into(), from.into(), to.into()],
+        )
+        .fetch_all(&self.0.read_pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                let (id, dag_run_id, state) = (RunId(columns.integer()?), columns.text()?, columns.state()?);
+                let nominal_time = columns.time()?;
+                let span = columns.optional_time()?.zip(columns.optional_time()?);
+                let count = columns.integer()?;
+                let covers = span.map(|(from, to)| Covered { from, to, count });
+                Ok(NominalRow { id, dag_run_id, state, nominal_time, covers })
+            })
+            .collect()
+    }
+
+    /// Monitored DAG runs that match, newest first by when they were first seen.
+    pub async fn dag_runs(
+        &self,
+        filter: &DagRunFilter,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<DagRun>, StoreError> {
+        let mut conditions = Conditions::default();
+        if let Some(cursor) = cursor {
+            let before = cursor.parse::<i64>().map_err(|_| StoreError::BadCursor { cursor: cursor.to_owned() })?;
+            conditions.add("id < ?", before);
+        }
+        if let Some(airflow) = &filter.airflow {
+            conditions.add("airflow = ?", airflow.as_str());
+        }
+        if let Some(dag_id) = &filter.dag_id {
+            conditions.add("dag_id = ?", dag_id.as_str());
+        }
+        if let Some(since) = filter.since {
+            conditions.add("first_seen_at >= ?", since);
+        }
+        if let Some(until) = filter.until {
+            conditions.add("first_seen_at < ?", until);
+        }
+        conditions.add_states(&filter.states);
+        let sql = format!(
+            "SELECT id, airflow, dag_id, dag_run_id, state, run_type, logical_date, started_at, ended_at, first_seen_at, \
+             (SELECT r.id FROM runs r WHERE r.dag_run_id = dag_runs.dag_run_id AND r.airflow = dag_runs.airflow) \
+             FROM dag_runs {} ORDER BY id DESC LIMIT {}",
+            conditions.text,
+            i64::from(limit) + 1
+        );
+        let rows = bind(sql, conditions.values).fetch_all(&self.0.read_pool).await?;
+        let items = rows
+            .iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                let id = columns.integer()?;
+                let mut dag_run = DagRun {
+                    airflow: columns.text()?,
+                    dag_id: columns.text()?,
+                    dag_run_id: columns.text()?,
+                    state: columns.state()?,
+                    run_type: columns.optional_text()?,
+                    logical_date: columns.optional_time()?,
+                    started_at: columns.optional_time()?,
+                    ended_at: columns.optional_time()?,
+                    duration_ms: None,
+                    first_seen_at: columns.time()?,
+                    run: columns.optional_integer()?.map(RunId),
+                };
+                dag_run.duration_ms = duration_ms(dag_run.started_at, dag_run.ended_at);
+                Ok((id, dag_run))
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let page = Page::cut(items, limit, |(id, _)| id.to_string());
+        Ok(Page { items: page.items.into_iter().map(|(_, dag_run)| dag_run).collect(), next_cursor: page.next_cursor })
+    }
+
+    /// How many rows wait to be accepted, and how many Airflow has that are not over.
+    pub async fn open_counts(&self) -> Result<(i64, i64), StoreError> {
+        let row = sqlx::query(
+            "SELECT COALESCE(SUM(CASE WHEN state = 'pending' THEN 1 ELSE 0 END), 0), COUNT(*) FROM runs WHERE is_open = 1",
+        )
+        .fetch_one(&self.0.read_pool)
+        .await?;
+        let mut columns = Columns::of(&row);
+        let (pending, open) = (columns.integer()?, columns.integer()?);
+        Ok((pending, open - pending))
+    }
+}
+
+fn parse_cursor(cursor: &str) -> Result<(i64, i64), StoreError> {
+    // The time may be negative, so the last dash separates.
+    cursor
+        .rsplit_once('-')
+        .and_then(|(due_at, id)| Some((due_at.parse().ok()?, id.parse().ok()?)))
+        .ok_or_else(|| StoreError::BadCursor { cursor: cursor.to_owned() })
+}

@@ -1,0 +1,275 @@
+//! What operators do to runs: trigger, retry, cancel and backfill, each with its line in the audit.
+
+use jiff::Timestamp;
+
+use super::attempts::{TICKET_COLUMNS, moves_of, ticket};
+use super::audit::write_audit;
+use super::model::{Covered, NewAudit, NewRun, RecordedRun, Recording};
+use super::record::{close, note_moves, record};
+use super::sql::{Columns, bind};
+use super::transaction::Transaction;
+use super::writer::Move;
+use super::{Leadership, Ledger, StoreError};
+use crate::domain::run::{RunId, RunState};
+
+/// How a closed row is taken up again.
+#[derive(Debug, Clone)]
+pub struct Reopen {
+    /// Only if it is still in this state.
+    pub expected: RunState,
+    /// What is to be sent, for rows whose conf was never rendered; `None` keeps what is stored.
+    pub fresh: Option<NewRun>,
+}
+
+/// One step of a backfill. Steps whose row has changed since the plan was made do nothing.
+#[derive(Debug, Clone)]
+pub enum BackfillStep {
+    /// A nominal time that has no row.
+    Record(NewRun),
+    /// A closed row without a DAG run becomes pending.
+    Reopen {
+        /// The row.
+        row: RunId,
+        /// Only if it is still in this state.
+        expected: RunState,
+        /// What is to be sent.
+        run: NewRun,
+    },
+    /// Occurrences are taken out of a row that covers several.
+    Split {
+        /// The row.
+        row: RunId,
+        /// Only if it still covers exactly this.
+        was: Covered,
+        /// A new row for what came before, alike in everything else, under the identity of its last time.
+        before: Option<(String, Covered)>,
+        /// What the row itself covers from now on; `None` when nothing is left of it.
+        after: Option<Covered>,
+        /// The occurrences that become pending rows.
+        runs: Vec<NewRun>,
+    },
+}
+
+impl Ledger {
+    /// Records a run by hand. When its identity is known already, nothing is written and the answer
+    /// is not `fresh`; with another conf it is an [`StoreError::IdentityConflict`].
+    pub async fn trigger(
+        &self,
+        leadership: &Leadership,
+        run: NewRun,
+        audit: NewAudit,
+    ) -> Result<RecordedRun, StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let (connection, at, changes) = transaction.parts();
+        let recording = Recording { runs: vec![run], ..Recording::default() };
+        let recorded = record(connection, at, &[&recording], changes).await?;
+        let recorded = recorded.into_iter().next().unwrap_or(Err(StoreError::Closed))?;
+        let recorded = recorded.into_iter().next().ok_or(StoreError::Closed)?;
+        if recorded.fresh {
+            write_audit(transaction.connection(), at, &audit).await?;
+            transaction.commit().await?;
+        }
+        Ok(recorded)
+    }
+
+    /// Makes a row pending again, or tries a pending one at once; `false` when its state has changed.
+    pub async fn retry(
+        &self,
+        leadership: &Leadership,
+        run: RunId,
+        reopen: Reopen,
+        audit: NewAudit,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let at = transaction.at();
+        let done = make_pending(&mut transaction, run, reopen.expected, reopen.fresh.as_ref()).await?;
+        if done {
+            write_audit(transaction.connection(), at, &audit).await?;
+            transaction.commit().await?;
+        }
+        Ok(done)
+    }
+
+    /// Gives up a row that has not been accepted; `false` when it is not pending any more.
+    pub async fn cancel(
+        &self,
+        leadership: &Leadership,
+        run: RunId,
+        reason: &str,
+        audit: NewAudit,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let at = transaction.at();
+        let known = moves_of(transaction.connection(), std::iter::once(run.0)).await?;
+        let Some(row) = known.into_values().next().filter(|row| row.state == RunState::Pending) else {
+            return Ok(false);
+        };
+        let cancelled = Move { state: RunState::Skipped, reason: Some(reason.to_owned()), ..row };
+        close(transaction.connection(), at, &cancelled).await?;
+        transaction.moved(cancelled);
+        write_audit(transaction.connection(), at, &audit).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Applies the steps of a backfill in one transaction; which of them were.
+    pub async fn backfill(
+        &self,
+        leadership: &Leadership,
+        steps: Vec<BackfillStep>,
+        audit: NewAudit,
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let at = transaction.at();
+        let mut applied = Vec::with_capacity(steps.len());
+        for step in steps {
+            applied.push(match step {
+                BackfillStep::Record(run) => insert_pending(&mut transaction, vec![run]).await?,
+                BackfillStep::Reopen { row, expected, run } => {
+                    make_pending(&mut transaction, row, expected, Some(&run)).await?
+                }
+                BackfillStep::Split { row, was, before, after, runs } => {
+                    split(&mut transaction, row, was, before, after, runs).await?
+                }
+            });
+        }
+        write_audit(transaction.connection(), at, &audit).await?;
+        transaction.commit().await?;
+        Ok(applied)
+    }
+}
+
+/// Inserts rows without judging the overlap policy: who backfills wants all of them, in turn.
+async fn insert_pending(transaction: &mut Transaction<'_>, runs: Vec<NewRun>) -> Result<bool, StoreError> {
+    let runs: Vec<_> =
+        runs.into_iter().map(|run| NewRun { overlap: crate::domain::schedule::Overlap::Allow, ..run }).collect();
+    let recording = Recording { runs, ..Recording::default() };
+    let (connection, at, changes) = transaction.parts();
+    let recorded = record(connection, at, &[&recording], changes).await?;
+    let recorded = recorded.into_iter().next().unwrap_or(Err(StoreError::Closed))?;
+    Ok(recorded.iter().any(|run| run.fresh))
+}
+
+/// Makes a row pending: its retries start anew, its past attempts stay in its history.
+async fn make_pending(
+    transaction: &mut Transaction<'_>,
+    run: RunId,
+    expected: RunState,
+    fresh: Option<&NewRun>,
+) -> Result<bool, StoreError> {
+    let at = transaction.at();
+    let done = bind(
+        "UPDATE runs SET state = 'pending', is_open = 1, reason = NULL, not_before = $1, lookup_only = 0, \
+         submitted_at = NULL, accepted_at = NULL, started_at = NULL, ended_at = NULL, closed_at = NULL, \
+         reopened = reopened + CASE WHEN state = 'pending' THEN 0 ELSE 1 END WHERE id = $2 AND state = $3"
+            .to_owned(),
+        [at.into(), run.0.into(), expected.as_str().into()],
+    )
+    .execute(transaction.connection())
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if let Some(fresh) = fresh {
+        bind(
+            "UPDATE runs SET dag_run_id = $1, nominal_time = $2, covers_from = NULL, covers_to = NULL, occurrences = 1, \
+             due_at = $3, conf = $4, logical_date = $5, interval_start = $6, interval_end = $7 WHERE id = $8"
+                .to_owned(),
+            [
+                fresh.dag_run_id.as_str().into(),
+                fresh.nominal_time.into(),
+                fresh.due_at.into(),
+                fresh.conf.get().into(),
+                fresh.logical_date.into(),
+                fresh.data_interval.map(|interval| interval.0).into(),
+                fresh.data_interval.map(|interval| interval.1).into(),
+                run.0.into(),
+            ],
+        )
+        .execute(transaction.connection())
+        .await?;
+    }
+    let known = moves_of(transaction.connection(), std::iter::once(run.0)).await?;
+    if let Some(row) = known.into_values().next().filter(|_| expected != RunState::Pending) {
+        note_moves(transaction.connection(), at, std::slice::from_ref(&row)).await?;
+        transaction.moved(row);
+    }
+    let sql = format!("SELECT {TICKET_COLUMNS} FROM runs WHERE id = $1");
+    let row = bind(sql, [run.0.into()]).fetch_one(transaction.connection()).await?;
+    transaction.dispatch(ticket(&row)?);
+    Ok(true)
+}
+
+/// Takes occurrences out of a row that covers several.
+async fn split(
+    transaction: &mut Transaction<'_>,
+    row: RunId,
+    was: Covered,
+    before: Option<(String, Covered)>,
+    after: Option<Covered>,
+    mut runs: Vec<NewRun>,
+) -> Result<bool, StoreError> {
+    let rows = bind(
+        "SELECT state FROM runs WHERE id = $1 AND covers_from = $2 AND covers_to = $3 AND occurrences = $4".to_owned(),
+        [row.0.into(), was.from.into(), was.to.into(), was.count.into()],
+    )
+    .fetch_all(transaction.connection())
+    .await?;
+    let Some(state) = rows.first().map(|row| Columns::of(row).state()).transpose()? else { return Ok(false) };
+    if let Some((dag_run_id, covers)) = before {
+        insert_alike(transaction, row, &dag_run_id, covers).await?;
+    }
+    match after {
+        Some(covers) => shrink(transaction, row, covers).await?,
+        None => {
+            let Some(last) = runs.pop() else { return Ok(false) };
+            make_pending(transaction, row, state, Some(&last)).await?;
+        }
+    }
+    if !runs.is_empty() {
+        insert_pending(transaction, runs).await?;
+    }
+    Ok(true)
+}
+
+/// Copies a row under another identity and with another cover.
+async fn insert_alike(
+    transaction: &mut Transaction<'_>,
+    row: RunId,
+    dag_run_id: &str,
+    covers: Covered,
+) -> Result<(), StoreError> {
+    let single = covers.count == 1;
+    bind(
+        "INSERT INTO runs (schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, covers_to, \
+         occurrences, due_at, recorded_at, closed_at, state, is_open, reason, coalesced, reopened, conf, attempts, lookup_only) \
+         SELECT schedule, owner, airflow, dag_id, $1, trigger_kind, $2, $3, $4, $5, $2, recorded_at, closed_at, state, \
+         is_open, reason, coalesced, reopened, conf, attempts, lookup_only FROM runs WHERE id = $6"
+            .to_owned(),
+        [
+            dag_run_id.into(),
+            covers.to.into(),
+            (!single).then_some(covers.from).into(),
+            (!single).then_some(covers.to).into(),
+            covers.count.into(),
+            row.0.into(),
+        ],
+    )
+    .execute(transaction.connection())
+    .await?;
+    Ok(())
+}
+
+/// Lets a row cover only what is left of it.
+async fn shrink(transaction: &mut Transaction<'_>, row: RunId, covers: Covered) -> Result<(), StoreError> {
+    let single = covers.count == 1;
+    let span = |time: Timestamp| (!single).then_some(time);
+    bind(
+        "UPDATE runs SET covers_from = $1, covers_to = $2, nominal_time = $3, occurrences = $4 WHERE id = $5"
+            .to_owned(),
+        [span(covers.from).into(), span(covers.to).into(), covers.to.into(), covers.count.into(), row.0.into()],
+    )
+    .execute(transaction.connection())
+    .await?;
+    Ok(())
+}

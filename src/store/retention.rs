@@ -1,0 +1,67 @@
+//! Deleting what is old enough: history does not grow for ever, and what is still needed stays.
+
+use std::time::Duration;
+
+use super::sql::{Columns, bind};
+use super::{Leadership, Ledger, StoreError};
+
+/// How many decisions without a row each schedule keeps.
+const DECISIONS_KEPT: i64 = 50;
+
+/// How many rows are deleted in one transaction, so that others are not kept waiting.
+const BLOCK: i64 = 5_000;
+
+impl Ledger {
+    /// Deletes closed rows older than `retention`; how many. The newest row of each schedule, open
+    /// rows, and runs by hand (their keys must stay taken) are kept.
+    pub async fn retain(&self, leadership: &Leadership, retention: Duration) -> Result<u64, StoreError> {
+        let retention = jiff::SignedDuration::try_from(retention).unwrap_or(jiff::SignedDuration::MAX);
+        let oldest = self.0.clock.now().saturating_sub(retention).unwrap_or(jiff::Timestamp::MIN);
+        let mut deleted = 0;
+        loop {
+            let mut transaction = self.begin(leadership).await?;
+            let rows = bind(
+                "DELETE FROM runs WHERE id IN (SELECT id FROM runs r WHERE r.due_at < $1 AND r.is_open = 0 \
+                 AND r.trigger_kind <> 'manual' AND (r.consume_when IS NULL OR r.consume_note IS NOT NULL) \
+                 AND EXISTS (SELECT 1 FROM runs n WHERE n.schedule = r.schedule AND (n.due_at, n.id) > (r.due_at, r.id)) \
+                 ORDER BY r.due_at LIMIT $2) RETURNING id"
+                    .to_owned(),
+                [oldest.into(), BLOCK.into()],
+            )
+            .fetch_all(transaction.connection())
+            .await?;
+            let runs = rows.iter().map(|row| Columns::of(row).integer()).collect::<Result<Vec<_>, _>>()?;
+            let connection = transaction.connection();
+            super::sql::select_in(connection, "DELETE FROM attempts WHERE run_id IN", "", runs.iter().copied()).await?;
+            super::sql::select_in(connection, "DELETE FROM timeline WHERE run_id IN", "", runs.iter().copied()).await?;
+            let others = bind(
+                "DELETE FROM dag_runs WHERE id IN (SELECT id FROM dag_runs WHERE COALESCE(ended_at, first_seen_at) < $1 \
+                 AND state NOT IN ('queued', 'running') LIMIT $2)"
+                    .to_owned(),
+                [oldest.into(), BLOCK.into()],
+            )
+            .execute(transaction.connection())
+            .await?
+            .rows_affected();
+            transaction.commit().await?;
+            deleted += runs.len() as u64 + others;
+            if runs.is_empty() && others == 0 {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    /// Keeps the last few decisions of each schedule.
+    pub async fn trim_decisions(&self, leadership: &Leadership) -> Result<(), StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        bind(
+            "DELETE FROM decisions WHERE id IN (SELECT id FROM (SELECT id, ROW_NUMBER() OVER (PARTITION BY schedule \
+             ORDER BY id DESC) AS age FROM decisions) AS aged WHERE age > $1)"
+                .to_owned(),
+            [DECISIONS_KEPT.into()],
+        )
+        .execute(transaction.connection())
+        .await?;
+        transaction.commit().await
+    }
+}

@@ -1,0 +1,194 @@
+//! How far each schedule's trigger has got, its pauses, and what an edit does to both.
+//!
+//! A cursor belongs to a schedule's name and its trigger. When the trigger is edited, a new one
+//! begins at that moment; when the schedule is removed, its cursor ends with it.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::audit::write_audit;
+use super::model::{NewAudit, Pause, ScheduleState, ZnodeCursor};
+use super::sql::{Columns, bind, bulk, select_in};
+use super::{Leadership, Ledger, StoreError};
+use crate::domain::schedule::ScheduleName;
+use crate::domain::znode::ZnodeVersion;
+
+/// A schedule as the ledger tells it from another: its name, and a text that changes with its
+/// trigger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TriggerIdentity {
+    /// The name.
+    pub name: ScheduleName,
+    /// The name before a rename.
+    pub was: Option<ScheduleName>,
+    /// Changes exactly when the trigger does.
+    pub key: String,
+}
+
+const STATE_COLUMNS: &str =
+    "name, trigger_key, since, cron_cursor, znode_zxid, paused_by, pause_reason, paused_at, pause_until";
+
+fn state(row: &sqlx::any::AnyRow) -> Result<(String, ScheduleState), StoreError> {
+    let mut columns = Columns::of(row);
+    let name = columns.schedule()?;
+    let key = columns.text()?;
+    let (since, cron_cursor, znode_initialized) = (columns.time()?, columns.time()?, columns.optional_integer()?);
+    let (by, reason, at, until) =
+        (columns.optional_text()?, columns.optional_text()?, columns.optional_time()?, columns.optional_time()?);
+    let pause = by.zip(at).map(|(by, at)| Pause { by, reason, until, at });
+    Ok((key, ScheduleState { name, since, cron_cursor, znode_initialized, pause }))
+}
+
+impl Ledger {
+    /// Brings the cursors into line with the schedules in force, at the moment `now`.
+    ///
+    /// New and edited triggers begin at `now`, renamed ones keep their cursor, and those of
+    /// schedules that are gone end.
+    pub async fn adopt_schedules(
+        &self,
+        leadership: &Leadership,
+        schedules: &[TriggerIdentity],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let connection = transaction.connection();
+        let rows = sqlx::query("SELECT name, trigger_key FROM schedules").fetch_all(&mut *connection).await?;
+        let mut known: HashMap<String, String> = rows
+            .iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok((columns.text()?, columns.text()?))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        let in_force: HashSet<&str> = schedules.iter().map(|schedule| schedule.name.as_str()).collect();
+
+        for schedule in schedules {
+            let Some(was) = schedule.was.as_ref().filter(|was| !in_force.contains(was.as_str())) else { continue };
+            if known.contains_key(schedule.name.as_str()) {
+                continue;
+            }
+            if let Some(key) = known.remove(was.as_str()) {
+                for table in ["schedules SET name", "znode_cursors SET schedule"] {
+                    let column = table.rsplit(' ').next().unwrap_or_default();
+                    bind(
+                        format!("UPDATE {table} = $1 WHERE {column} = $2"),
+                        [schedule.name.as_str().into(), was.as_str().into()],
+                    )
+                    .execute(&mut *connection)
+                    .await?;
+                }
+                known.insert(schedule.name.to_string(), key);
+            }
+        }
+
+        let edited: Vec<_> =
+            schedules.iter().filter(|schedule| known.get(schedule.name.as_str()) != Some(&schedule.key)).collect();
+        let restarted = edited.iter().map(|schedule| schedule.name.as_str()).filter(|name| known.contains_key(*name));
+        let gone = known.keys().map(String::as_str).filter(|name| !in_force.contains(name));
+        let forgotten: Vec<&str> = restarted.chain(gone.clone()).collect();
+        select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", forgotten.iter().copied()).await?;
+        select_in(connection, "DELETE FROM schedules WHERE name IN", "", gone).await?;
+        bulk(
+            connection,
+            "INSERT INTO schedules (name, trigger_key, since, cron_cursor) VALUES ",
+            " ON CONFLICT (name) DO UPDATE SET trigger_key = excluded.trigger_key, since = excluded.since, \
+             cron_cursor = excluded.cron_cursor, znode_zxid = NULL",
+            &[],
+            edited
+                .iter()
+                .map(|schedule| {
+                    vec![schedule.name.as_str().into(), schedule.key.as_str().into(), now.into(), now.into()]
+                })
+                .collect(),
+        )
+        .await?;
+        transaction.commit().await
+    }
+
+    /// What the ledger knows of every schedule in force.
+    pub async fn schedule_states(&self) -> Result<HashMap<ScheduleName, ScheduleState>, StoreError> {
+        let rows = bind(format!("SELECT {STATE_COLUMNS} FROM schedules"), []).fetch_all(&self.0.read_pool).await?;
+        rows.iter().map(|row| state(row).map(|(_, state)| (state.name.clone(), state))).collect()
+    }
+
+    /// The znodes that a trigger has handled.
+    pub async fn znode_cursors(&self, schedule: &ScheduleName) -> Result<Vec<ZnodeCursor>, StoreError> {
+        let rows = bind(
+            "SELECT path, czxid, mzxid, version FROM znode_cursors WHERE schedule = $1".to_owned(),
+            [schedule.as_str().into()],
+        )
+        .fetch_all(&self.0.read_pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                let path = columns.text()?;
+                let (czxid, mzxid, version) = (columns.integer()?, columns.integer()?, columns.integer()?);
+                let version = i32::try_from(version)
+                    .map_err(|_| StoreError::Corrupt { what: format!("{version} is not a data version") })?;
+                Ok(ZnodeCursor { path, seen: ZnodeVersion { czxid, mzxid, version } })
+            })
+            .collect()
+    }
+
+    /// The data that a trigger last handled at `path`, where it keeps data.
+    pub async fn previous_data(&self, schedule: &ScheduleName, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let rows = bind(
+            "SELECT data FROM znode_cursors WHERE schedule = $1 AND path = $2".to_owned(),
+            [schedule.as_str().into(), path.into()],
+        )
+        .fetch_all(&self.0.read_pool)
+        .await?;
+        Ok(rows.first().map(|row| Columns::of(row).optional_blob()).transpose()?.flatten())
+    }
+
+    /// Pauses a schedule until it is resumed, or until the pause ends by itself.
+    pub async fn pause(
+        &self,
+        leadership: &Leadership,
+        schedule: &ScheduleName,
+        pause: Pause,
+        audit: NewAudit,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let at = transaction.at();
+        let done = bind(
+            "UPDATE schedules SET paused_by = $1, pause_reason = $2, paused_at = $3, pause_until = $4 WHERE name = $5"
+                .to_owned(),
+            [pause.by.into(), pause.reason.into(), pause.at.into(), pause.until.into(), schedule.as_str().into()],
+        )
+        .execute(transaction.connection())
+        .await?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::NotFound { what: format!("the schedule `{schedule}`") });
+        }
+        write_audit(transaction.connection(), at, &audit).await?;
+        transaction.commit().await
+    }
+
+    /// Ends an operator's pause; `false` when there was none.
+    pub async fn resume(
+        &self,
+        leadership: &Leadership,
+        schedule: &ScheduleName,
+        audit: NewAudit,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let at = transaction.at();
+        let done = bind(
+            "UPDATE schedules SET paused_by = NULL, pause_reason = NULL, paused_at = NULL, pause_until = NULL \
+             WHERE name = $1 AND paused_by IS NOT NULL"
+                .to_owned(),
+            [schedule.as_str().into()],
+        )
+        .execute(transaction.connection())
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        write_audit(transaction.connection(), at, &audit).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,209 @@
+//! Statements for many rows at once, and the decoding of columns.
+//!
+//! Throughput is decided by the number of statements, not of rows. Rows are sent in blocks of a few
+//! fixed sizes, so that the prepared statements stay few enough to be cached.
+
+use jiff::Timestamp;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+
+use super::error::StoreError;
+use crate::domain::run::RunState;
+use crate::domain::schedule::ScheduleName;
+
+/// The sizes of block that rows are sent in. The largest keeps 35 columns below SQLite's limit of
+/// 32,766 parameters (sqlite.org/limits.html).
+const BLOCKS: [usize; 4] = [256, 32, 8, 1];
+
+/// A value to bind.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Integer(Option<i64>),
+    Text(Option<String>),
+    Blob(Option<Vec<u8>>),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Integer(Some(value))
+    }
+}
+impl From<Option<i64>> for Value {
+    fn from(value: Option<i64>) -> Self {
+        Self::Integer(value)
+    }
+}
+impl From<Timestamp> for Value {
+    fn from(value: Timestamp) -> Self {
+        Self::Integer(Some(value.as_microsecond()))
+    }
+}
+impl From<Option<Timestamp>> for Value {
+    fn from(value: Option<Timestamp>) -> Self {
+        Self::Integer(value.map(Timestamp::as_microsecond))
+    }
+}
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Integer(Some(i64::from(value)))
+    }
+}
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+impl From<Option<String>> for Value {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+impl From<Option<&str>> for Value {
+    fn from(value: Option<&str>) -> Self {
+        Self::Text(value.map(ToOwned::to_owned))
+    }
+}
+impl From<Option<Vec<u8>>> for Value {
+    fn from(value: Option<Vec<u8>>) -> Self {
+        Self::Blob(value)
+    }
+}
+
+/// A prepared-statement query with these values bound in order.
+pub(super) fn bind(
+    sql: String,
+    values: impl IntoIterator<Item = Value>,
+) -> sqlx::query::Query<'static, sqlx::Any, AnyArguments> {
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for value in values {
+        query = match value {
+            Value::Integer(value) => query.bind(value),
+            Value::Text(value) => query.bind(value),
+            Value::Blob(value) => query.bind(value),
+        };
+    }
+    query
+}
+
+/// Runs `head (…), (…) tail` over all rows, block by block, and returns what `RETURNING` gave.
+///
+/// `casts` names the SQL type of each column where the statement does not tell the database itself
+/// (a bare `VALUES` list); empty otherwise.
+pub(super) async fn bulk(
+    connection: &mut AnyConnection,
+    head: &str,
+    tail: &str,
+    casts: &[&str],
+    rows: Vec<Vec<Value>>,
+) -> Result<Vec<AnyRow>, StoreError> {
+    let mut returned = Vec::new();
+    let mut rows = rows.into_iter();
+    while let Some(size) = BLOCKS.into_iter().find(|&size| size <= rows.len()) {
+        let block: Vec<_> = rows.by_ref().take(size).collect();
+        let columns = block.first().map_or(0, Vec::len);
+        let mut sql = String::with_capacity(head.len() + tail.len() + size * columns * 6);
+        sql.push_str(head);
+        for row in 0..size {
+            sql.push_str(if row == 0 { "(" } else { ", (" });
+            for column in 0..columns {
+                let separator = if column == 0 { "" } else { ", " };
+                let number = row * columns + column + 1;
+                sql.push_str(&match casts.get(column) {
+                    Some(cast) => format!("{separator}CAST(${number} AS {cast})"),
+                    None => format!("{separator}${number}"),
+                });
+            }
+            sql.push(')');
+        }
+        sql.push_str(tail);
+        returned.extend(bind(sql, block.into_iter().flatten()).fetch_all(&mut *connection).await?);
+    }
+    Ok(returned)
+}
+
+/// Runs `head ($1, $2, …) tail` over all keys, block by block.
+pub(super) async fn select_in<V: Into<Value>>(
+    connection: &mut AnyConnection,
+    head: &str,
+    tail: &str,
+    keys: impl IntoIterator<Item = V>,
+) -> Result<Vec<AnyRow>, StoreError> {
+    let keys: Vec<Value> = keys.into_iter().map(Into::into).collect();
+    let mut returned = Vec::new();
+    let mut keys = keys.into_iter();
+    while let Some(size) = BLOCKS.into_iter().find(|&size| size <= keys.len()) {
+        let marks: Vec<_> = (1..=size).map(|number| format!("${number}")).collect();
+        let sql = format!("{head} ({}) {tail}", marks.join(", "));
+        returned.extend(bind(sql, keys.by_ref().take(size)).fetch_all(&mut *connection).await?);
+    }
+    Ok(returned)
+}
+
+/// Reads columns of one row, in order.
+pub(super) struct Columns<'r> {
+    row: &'r AnyRow,
+    next: usize,
+}
+
+impl<'r> Columns<'r> {
+    pub(super) fn of(row: &'r AnyRow) -> Self {
+        Self { row, next: 0 }
+    }
+
+    fn index(&mut self) -> usize {
+        self.next += 1;
+        self.next - 1
+    }
+
+    pub(super) fn integer(&mut self) -> Result<i64, StoreError> {
+        Ok(self.row.try_get(self.index())?)
+    }
+
+    pub(super) fn optional_integer(&mut self) -> Result<Option<i64>, StoreError> {
+        Ok(self.row.try_get(self.index())?)
+    }
+
+    pub(super) fn boolean(&mut self) -> Result<bool, StoreError> {
+        Ok(self.integer()? != 0)
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, StoreError> {
+        Ok(self.row.try_get(self.index())?)
+    }
+
+    pub(super) fn optional_text(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(self.row.try_get(self.index())?)
+    }
+
+    pub(super) fn optional_blob(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.row.try_get(self.index())?)
+    }
+
+    pub(super) fn time(&mut self) -> Result<Timestamp, StoreError> {
+        time(self.integer()?)
+    }
+
+    pub(super) fn optional_time(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        self.optional_integer()?.map(time).transpose()
+    }
+
+    pub(super) fn state(&mut self) -> Result<RunState, StoreError> {
+        let text = self.text()?;
+        RunState::parse(&text).ok_or_else(|| StoreError::Corrupt { what: format!("`{text}` is not a run state") })
+    }
+
+    pub(super) fn schedule(&mut self) -> Result<ScheduleName, StoreError> {
+        let text = self.text()?;
+        ScheduleName::new(&text).ok_or_else(|| StoreError::Corrupt { what: format!("`{text}` is not a schedule name") })
+    }
+}
+
+fn time(microseconds: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(microseconds)
+        .map_err(|_| StoreError::Corrupt { what: format!("{microseconds} µs is not a time") })
+}

@@ -1,0 +1,109 @@
+//! Counts and percentiles over the runs of a time span, grouped by schedule, DAG or owner.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::model::{Percentiles, Stats, StatsBy};
+use super::sql::{Columns, bind};
+use super::{Ledger, StoreError};
+
+impl Ledger {
+    /// Counts, success rate and percentiles of each group, over runs due at or after `since`.
+    pub async fn stats(&self, by: StatsBy, since: Option<Timestamp>) -> Result<Vec<Stats>, StoreError> {
+        let group = match by {
+            StatsBy::Schedule => "schedule",
+            StatsBy::Dag => "dag_id",
+            StatsBy::Owner => "COALESCE(owner, '')",
+        };
+        let since = since.map_or(i64::MIN, Timestamp::as_microsecond);
+        let counts = bind(
+            format!("SELECT {group}, state, SUM(occurrences) FROM runs WHERE due_at >= $1 GROUP BY 1, 2"),
+            [since.into()],
+        )
+        .fetch_all(&self.0.read_pool)
+        .await?;
+        let mut groups: BTreeMap<String, Stats> = BTreeMap::new();
+        for row in &counts {
+            let mut columns = Columns::of(row);
+            let group = columns.text()?;
+            let stats = groups.entry(group.clone()).or_insert_with(|| Stats {
+                group,
+                occurrences: 0,
+                states: BTreeMap::new(),
+                success_rate: None,
+                lateness_ms: Percentiles::default(),
+                duration_ms: Percentiles::default(),
+            });
+            let (state, count) = (columns.text()?, columns.integer()?);
+            stats.occurrences += count;
+            stats.states.insert(state, count);
+        }
+        for stats in groups.values_mut() {
+            stats.success_rate = success_rate(&stats.states);
+        }
+        let lateness = self.percentiles(group, "submitted_at - due_at", "submitted_at IS NOT NULL", since).await?;
+        let duration =
+            self.percentiles(group, "ended_at - started_at", "ended_at IS NOT NULL AND started_at IS NOT NULL", since);
+        let duration = duration.await?;
+        for (name, stats) in &mut groups {
+            stats.lateness_ms = lateness.get(name).copied().unwrap_or_default();
+            stats.duration_ms = duration.get(name).copied().unwrap_or_default();
+        }
+        Ok(groups.into_values().collect())
+    }
+
+    /// Nearest-rank percentiles of an expression in microseconds, in milliseconds.
+    async fn percentiles(
+        &self,
+        group: &str,
+        expression: &str,
+        condition: &str,
+        since: i64,
+    ) -> Result<BTreeMap<String, Percentiles>, StoreError> {
+        let sql = format!(
+            "SELECT g, x FROM (SELECT {group} AS g, {expression} AS x, \
+             ROW_NUMBER() OVER (PARTITION BY {group} ORDER BY {expression}) AS rank, \
+             COUNT(*) OVER (PARTITION BY {group}) AS total FROM runs WHERE due_at >= $1 AND {condition}) AS ranked \
+             WHERE rank IN ((total * 50 + 99) / 100, (total * 95 + 99) / 100, (total * 99 + 99) / 100, total) ORDER BY g, rank"
+        );
+        let totals = format!("SELECT {group}, COUNT(*) FROM runs WHERE due_at >= $1 AND {condition} GROUP BY 1");
+        let mut sizes = BTreeMap::new();
+        for row in &bind(totals, [since.into()]).fetch_all(&self.0.read_pool).await? {
+            let mut columns = Columns::of(row);
+            sizes.insert(columns.text()?, columns.integer()?);
+        }
+        let mut values: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        for row in &bind(sql, [since.into()]).fetch_all(&self.0.read_pool).await? {
+            let mut columns = Columns::of(row);
+            values.entry(columns.text()?).or_default().push(columns.integer()? / 1000);
+        }
+        Ok(values
+            .into_iter()
+            .map(|(group, found)| {
+                let total = sizes.get(&group).copied().unwrap_or_default();
+                // Ranks that fall together are returned once.
+                let mut ranks: Vec<i64> = [50, 95, 99].map(|p| (total * p + 99) / 100).to_vec();
+                ranks.push(total);
+                let mut distinct = ranks.clone();
+                distinct.dedup();
+                let at = |rank: i64| distinct.iter().position(|&r| r == rank).and_then(|i| found.get(i)).copied();
+                let percentiles = Percentiles {
+                    p50: ranks.first().and_then(|&rank| at(rank)),
+                    p95: ranks.get(1).and_then(|&rank| at(rank)),
+                    p99: ranks.get(2).and_then(|&rank| at(rank)),
+                    max: found.last().copied(),
+                };
+                (group, percentiles)
+            })
+            .collect())
+    }
+}
+
+/// Successes among the runs that Airflow has ended.
+fn success_rate(states: &BTreeMap<String, i64>) -> Option<f64> {
+    let count = |state| states.get(state).copied().unwrap_or_default();
+    let (good, bad) = (count("success"), count("failed"));
+    #[expect(clippy::cast_precision_loss, reason = "counts of runs stay far below 2^52")]
+    (good + bad > 0).then(|| good as f64 / (good + bad) as f64)
+}

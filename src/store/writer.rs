@@ -1,0 +1,238 @@
+//! The one writer: what arrives together shares one transaction and one `fsync`.
+//!
+//! A write is answered after its commit, never before. What fails for a passing reason (disk full,
+//! file locked) is kept and tried again for as long as the process lives, so nothing that a trigger
+//! saw is dropped; what fails for its own content is answered alone, without harming its neighbours.
+
+use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::AnyConnection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::model::{AttemptRecord, LedgerEvent, RecordedRun, Recording, Sighting, Ticket};
+use super::sql::Columns;
+use super::{Inner, Leadership, StoreError, StoreHealth, attempts, record, sightings};
+use crate::domain::run::{RunId, RunState};
+
+/// How many writes share a transaction at most; bounds the time to the first answer.
+const BATCH_LENGTH: usize = 1024;
+
+/// How long a write waits before it is tried again after a passing failure.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A write, with the address for its answer.
+pub(super) enum Work {
+    Record {
+        leadership: Leadership,
+        recording: Recording,
+        reply: Reply<Vec<RecordedRun>>,
+    },
+    Attempt {
+        leadership: Leadership,
+        attempt: AttemptRecord,
+        reply: Reply<()>,
+    },
+    Sightings {
+        leadership: Leadership,
+        airflow: String,
+        sightings: Vec<Sighting>,
+        watermark: Option<Timestamp>,
+        reply: Reply<()>,
+    },
+}
+
+impl Work {
+    fn leadership(&self) -> &Leadership {
+        match self {
+            Self::Record { leadership, .. } | Self::Attempt { leadership, .. } | Self::Sightings { leadership, .. } => {
+                leadership
+            }
+        }
+    }
+
+    fn answer(self, answer: Result<Answer, StoreError>) {
+        // Whoever asked may have gone; the write stands all the same.
+        match (self, answer) {
+            (Self::Record { reply, .. }, Ok(Answer::Recorded(runs))) => drop(reply.send(Ok(runs))),
+            (Self::Record { reply, .. }, Ok(Answer::Done)) => drop(reply.send(Ok(Vec::new()))),
+            (Self::Record { reply, .. }, Err(error)) => drop(reply.send(Err(error))),
+            (Self::Attempt { reply, .. } | Self::Sightings { reply, .. }, answer) => {
+                drop(reply.send(answer.map(|_| ())));
+            }
+        }
+    }
+}
+
+/// What a write is answered with.
+pub(super) enum Answer {
+    Recorded(Vec<RecordedRun>),
+    Done,
+}
+
+/// What a transaction changed, for those who want to know after its commit.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) moves: Vec<Move>,
+    pub(super) tickets: Vec<Ticket>,
+}
+
+/// A run that has a new state.
+pub(super) struct Move {
+    pub(super) run: RunId,
+    pub(super) schedule: String,
+    pub(super) airflow: String,
+    pub(super) dag_id: String,
+    pub(super) dag_run_id: String,
+    pub(super) state: RunState,
+    pub(super) reason: Option<String>,
+}
+
+impl Inner {
+    /// Tells subscribers and the dispatcher what a committed transaction changed.
+    pub(super) fn publish(&self, at: Timestamp, changes: Changes) {
+        if !changes.tickets.is_empty()
+            && let Some(tickets) = &*self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            for ticket in changes.tickets {
+                // The dispatcher has gone: it reads the open rows when it comes back.
+                let _ = tickets.send(ticket);
+            }
+        }
+        for Move { run, schedule, airflow, dag_id, dag_run_id, state, reason } in changes.moves {
+            let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+            // Nobody listening is fine.
+            let _ = self.events.send(LedgerEvent {
+                sequence,
+                at,
+                run,
+                schedule,
+                airflow,
+                dag_id,
+                dag_run_id,
+                state,
+                reason,
+            });
+        }
+    }
+}
+
+/// Writes until the last handle of the ledger is gone.
+pub(super) async fn run(ledger: Weak<Inner>, mut work: mpsc::Receiver<Work>) {
+    let mut batch = Vec::with_capacity(BATCH_LENGTH);
+    while work.recv_many(&mut batch, BATCH_LENGTH).await > 0 {
+        let Some(ledger) = ledger.upgrade() else { return };
+        commit_until_done(&ledger, std::mem::take(&mut batch)).await;
+    }
+}
+
+/// Commits the batch, trying again while the failure is a passing one.
+async fn commit_until_done(ledger: &Inner, batch: Vec<Work>) {
+    let started = tokio::time::Instant::now();
+    loop {
+        match commit(ledger, &batch).await {
+            Ok(answers) => {
+                crate::metrics::ledger_committed(started.elapsed(), batch.len());
+                if ledger.health.send_if_modified(|health| {
+                    let stuck = *health != StoreHealth::Writable;
+                    *health = StoreHealth::Writable;
+                    stuck
+                }) {
+                    tracing::info!("the ledger can be written again");
+                }
+                for (work, answer) in batch.into_iter().zip(answers) {
+                    if let Err(StoreError::Fenced { .. }) = &answer {
+                        work.leadership().give_up();
+                    }
+                    work.answer(answer);
+                }
+                return;
+            }
+            Err(error) if error.is_transient() => {
+                let reason = error.to_string();
+                if ledger.health.send_if_modified(|health| {
+                    let news = *health == StoreHealth::Writable;
+                    *health = StoreHealth::Stuck { reason: reason.clone() };
+                    news
+                }) {
+                    tracing::error!(
+                        error = %reason,
+                        "the ledger cannot be written; nothing is lost, and the write is tried until it succeeds"
+                    );
+                }
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            Err(error) => {
+                answer_one_by_one(ledger, batch, error).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Finds the write whose content the database refuses, so that the others go through.
+async fn answer_one_by_one(ledger: &Inner, mut batch: Vec<Work>, error: StoreError) {
+    if batch.len() == 1
+        && let Some(work) = batch.pop()
+    {
+        tracing::error!(error = %error, "the ledger refused a write");
+        work.answer(Err(error));
+        return;
+    }
+    for work in batch {
+        Box::pin(commit_until_done(ledger, vec![work])).await;
+    }
+}
+
+/// One transaction over the whole batch; an answer for each write.
+async fn commit(ledger: &Inner, batch: &[Work]) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
+    let mut transaction = ledger.write_pool.begin().await?;
+    let connection: &mut AnyConnection = &mut transaction;
+    let current = lock_epoch(connection).await?;
+    let at = ledger.clock.now();
+    let mut changes = Changes::default();
+    let accepted = |work: &Work| work.leadership().epoch() == current;
+
+    // Rows first, then what happened to them: a sighting may be of a run recorded just before.
+    let recordings: Vec<_> = batch
+        .iter()
+        .filter(|work| accepted(work))
+        .filter_map(|work| if let Work::Record { recording, .. } = work { Some(recording) } else { None })
+        .collect();
+    let mut recorded = record::record(connection, at, &recordings, &mut changes).await?.into_iter();
+    let outcomes: Vec<_> = batch
+        .iter()
+        .filter(|work| accepted(work))
+        .filter_map(|work| if let Work::Attempt { attempt, .. } = work { Some(attempt) } else { None })
+        .collect();
+    attempts::record(connection, at, &outcomes, &mut changes).await?;
+    for work in batch.iter().filter(|work| accepted(work)) {
+        if let Work::Sightings { airflow, sightings, watermark, .. } = work {
+            sightings::record(connection, at, &ledger.store_id, airflow, sightings, *watermark, &mut changes).await?;
+        }
+    }
+    transaction.commit().await?;
+    ledger.publish(at, changes);
+
+    Ok(batch
+        .iter()
+        .map(|work| match work {
+            work if !accepted(work) => Err(StoreError::Fenced { held: work.leadership().epoch(), current }),
+            Work::Record { .. } => recorded.next().unwrap_or(Err(StoreError::Closed)).map(Answer::Recorded),
+            Work::Attempt { .. } | Work::Sightings { .. } => Ok(Answer::Done),
+        })
+        .collect())
+}
+
+/// Takes the database's write lock by touching the row that everybody touches first, and reads the
+/// epoch in force.
+pub(super) async fn lock_epoch(connection: &mut AnyConnection) -> Result<i64, StoreError> {
+    let row = sqlx::query("UPDATE ledger SET epoch = epoch WHERE singleton = 1 RETURNING epoch")
+        .fetch_one(connection)
+        .await?;
+    Columns::of(&row).integer()
+}
