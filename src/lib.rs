@@ -13,6 +13,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod metrics;
+pub mod secret;
 pub mod status;
 pub mod store;
 pub mod triggers;

@@ -1,0 +1,97 @@
+//! Text that must never be shown: passwords, tokens, keys.
+//!
+//! A [`Secret`] has no `Display` and a `Debug` that hides it, so it cannot reach a log, an error or a
+//! snapshot by accident. A [`Credential`] is where one is read from at the moment of use.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A secret's value. Nothing prints it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<Arc<str>>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the one request that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A secret that may be rotated while flowkeeper runs.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// Known since the start.
+    Fixed(Secret),
+    /// In a file, read each time that it is needed; white space around it is not part of it.
+    File(PathBuf),
+}
+
+impl Credential {
+    /// The secret as it is now.
+    pub fn read(&self) -> Result<Secret, CredentialError> {
+        match self {
+            Self::Fixed(secret) => Ok(secret.clone()),
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| CredentialError::Unreadable { path: path.clone(), source })?;
+                match text.trim() {
+                    "" => Err(CredentialError::Empty(path.clone())),
+                    secret => Ok(Secret::new(secret)),
+                }
+            }
+        }
+    }
+}
+
+/// Why a secret could not be read; fits "failed to read the secret: …".
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// The file cannot be read as text.
+    #[error("{path} cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is nothing in it.
+    #[error("{0} is empty")]
+    Empty(PathBuf),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_prints_a_secret() {
+        let credential = Credential::Fixed(Secret::new("hunter2"));
+        assert!(!format!("{credential:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_file_is_read_again_each_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let credential = Credential::File(path.clone());
+        assert!(matches!(credential.read(), Err(CredentialError::Unreadable { .. })));
+        for token in ["one", "two"] {
+            std::fs::write(&path, format!(" {token}\n")).unwrap();
+            assert_eq!(credential.read().unwrap().expose(), token);
+        }
+        std::fs::write(&path, "\n").unwrap();
+        assert!(matches!(credential.read(), Err(CredentialError::Empty(_))));
+    }
+}
