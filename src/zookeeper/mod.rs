@@ -1,1 +1,17 @@
-//! placeholder
+//! The way to ZooKeeper: sessions, reads with a limit of time, and watches that only hint.
+//!
+//! This is the one place that names the client crate. It knows nothing of schedules or runs.
+//! An [`Ensemble`] keeps a session up for as long as it lives; a [`Session`] is one connection, and
+//! everything that was read through one belongs to one unbroken view of the znodes.
+
+mod ensemble;
+mod error;
+mod mailbox;
+mod session;
+mod settings;
+
+pub use ensemble::{Ensemble, SessionStatus, Subscription};
+pub use error::ZooKeeperError;
+pub use mailbox::{Arming, Interest, Touched};
+pub use session::Session;
+pub use settings::{Sasl, Settings, SettingsSource, Tls};

@@ -1,0 +1,495 @@
+//! An ensemble: one task that keeps a session up, and the watches of those that subscribed.
+//!
+//! **A connection is a session.** As soon as the client is disconnected, for whatever reason, its
+//! session is dropped and a new one is opened. flowkeeper's sessions here own no znodes, so nothing
+//! is lost by that, and much is won: opening a session is itself a write that the quorum commits,
+//! so the server that confirms it has seen all that was written before, and two sessions in a row
+//! never show time going back. The client crate's own re-arming of watches, which does not work for
+//! recursive watches and breaks when their paths exceed 128 KiB, is never used. Waiting times, the
+//! server list and credentials are ours, anew for each connection.
+//!
+//! A watch only hints: after each new session a subscriber is armed again and reads everything.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use zookeeper_client::{Error, EventType, PersistentWatcher, SessionState};
+
+use super::error::ZooKeeperError;
+use super::mailbox::{Arming, Interest, Mailbox, Touched};
+use super::session::Session;
+use super::settings::SettingsSource;
+use crate::clock::Clock;
+
+/// The shortest and the longest pause between two attempts to connect.
+const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A session that lasted this long was a good one: the next attempt follows without a pause.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// How often an idle session is asked whether it still answers.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often in a row setting a watch may end the session before it is no longer tried: a server
+/// that does not know the request may hang up instead of saying so.
+const BROKEN_WATCHES_MAX: u32 = 3;
+
+/// Whether an ensemble can be used, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionStatus {
+    /// No session yet.
+    Connecting,
+    /// There is a session.
+    Connected {
+        /// Counts the sessions.
+        session: u64,
+    },
+    /// The session is gone, or none could be opened; attempts go on.
+    Disconnected {
+        /// Since when there is none.
+        since: Timestamp,
+        /// What the latest attempt said.
+        reason: String,
+    },
+    /// The servers refuse this client, or the settings cannot be used; attempts go on.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A handle on an ensemble. Cheap to clone; the session is closed by `shutdown` of
+/// [`Self::start`].
+#[derive(Clone)]
+pub struct Ensemble(Arc<Inner>);
+
+struct Inner {
+    name: Option<Arc<str>>,
+    status: watch::Sender<SessionStatus>,
+    session: RwLock<Option<Session>>,
+    topics: Mutex<HashMap<Arc<str>, Topic>>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+/// A path with a watch on it, and those that want to know.
+#[derive(Default)]
+struct Topic {
+    mailboxes: Vec<Arc<Mailbox>>,
+    armed: Option<Arming>,
+}
+
+enum Command {
+    Watch(Arc<str>),
+    Unwatch(Arc<str>),
+}
+
+impl std::fmt::Debug for Ensemble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ensemble").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Ensemble {
+    /// Starts to connect, and keeps a session up until `shutdown`. Without a name it is the home
+    /// ensemble.
+    pub fn start(
+        name: Option<Arc<str>>,
+        settings: SettingsSource,
+        clock: Clock,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let ensemble = Self(Arc::new(Inner {
+            name,
+            status: watch::Sender::new(SessionStatus::Connecting),
+            session: RwLock::default(),
+            topics: Mutex::default(),
+            commands,
+        }));
+        let keeper =
+            Keeper { ensemble: ensemble.clone(), settings, clock, sessions: 0, broken_watches: 0, commands: receiver };
+        tokio::spawn(keeper.run(shutdown));
+        ensemble
+    }
+
+    /// Its name; `None` for the home ensemble.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.0.name.as_ref()
+    }
+
+    /// Its name for a person.
+    pub fn label(&self) -> &str {
+        self.name().map_or("home", |name| name)
+    }
+
+    /// Whether it can be used, now and from now on.
+    pub fn status(&self) -> watch::Receiver<SessionStatus> {
+        self.0.status.subscribe()
+    }
+
+    /// The session, if there is one.
+    pub fn session(&self) -> Option<Session> {
+        self.0.session.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks for hints on `path`, which need not exist, on this session and all later ones.
+    pub fn subscribe(&self, path: Arc<str>, interest: Interest) -> Subscription {
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(&path), interest));
+        let mut topics = self.topics();
+        let topic = topics.entry(Arc::clone(&path)).or_default();
+        topic.mailboxes.push(Arc::clone(&mailbox));
+        match &topic.armed {
+            Some(arming) => mailbox.arm(arming.clone()),
+            // The keeper is gone only after shutdown, and then there is nothing to watch.
+            None if topic.mailboxes.len() == 1 => drop(self.0.commands.send(Command::Watch(Arc::clone(&path)))),
+            None => {}
+        }
+        drop(topics);
+        Subscription { ensemble: self.clone(), path, mailbox }
+    }
+
+    fn topics(&self) -> MutexGuard<'_, HashMap<Arc<str>, Topic>> {
+        self.0.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes a watched path's event on to those that subscribed to the watch.
+    fn pass_on(&self, watched: &str, touched: &Arc<str>) {
+        if let Some(topic) = self.topics().get(watched) {
+            for mailbox in &topic.mailboxes {
+                mailbox.offer(touched);
+            }
+        }
+    }
+
+    fn arm(&self, watched: &str, arming: &Arming) {
+        if let Some(topic) = self.topics().get_mut(watched) {
+            topic.armed = Some(arming.clone());
+            for mailbox in &topic.mailboxes {
+                mailbox.arm(arming.clone());
+            }
+        }
+    }
+
+    fn disarm_all(&self) {
+        for topic in self.topics().values_mut() {
+            topic.armed = None;
+            for mailbox in &topic.mailboxes {
+                mailbox.disarm();
+            }
+        }
+    }
+}
+
+/// A standing wish for hints on a path; ends when it is dropped.
+#[derive(Debug)]
+pub struct Subscription {
+    ensemble: Ensemble,
+    path: Arc<str>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Subscription {
+    /// How hints come at present; `None` while there is no session.
+    pub fn arming(&self) -> Option<Arming> {
+        self.mailbox.arming()
+    }
+
+    /// Takes up to `limit` hints, oldest first.
+    pub fn take(&self, limit: usize) -> Touched {
+        self.mailbox.take(limit)
+    }
+
+    /// Waits until the arming or the hints may have changed. Cancel-safe.
+    pub async fn changed(&self) {
+        self.mailbox.changed().await;
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut topics = self.ensemble.topics();
+        let Some(topic) = topics.get_mut(&self.path) else { return };
+        topic.mailboxes.retain(|mailbox| !Arc::ptr_eq(mailbox, &self.mailbox));
+        if topic.mailboxes.is_empty() {
+            topics.remove(&self.path);
+            drop(self.ensemble.0.commands.send(Command::Unwatch(Arc::clone(&self.path))));
+        }
+    }
+}
+
+/// The task behind an ensemble.
+struct Keeper {
+    ensemble: Ensemble,
+    settings: SettingsSource,
+    clock: Clock,
+    sessions: u64,
+    broken_watches: u32,
+    commands: mpsc::UnboundedReceiver<Command>,
+}
+
+/// Why there is no session.
+enum Failure {
+    /// The network, or servers without a quorum.
+    Unreachable(String),
+    /// Credentials, certificates, settings.
+    Refused(String),
+}
+
+type Watching = BoxFuture<'static, (Arc<str>, Result<PersistentWatcher, ZooKeeperError>)>;
+
+/// What ended, or moved on, a session.
+enum SessionEvent {
+    Command(Option<Command>),
+    Watched(Arc<str>, Result<PersistentWatcher, ZooKeeperError>),
+    Lost(String),
+    Probe,
+    Probed(Result<(), ZooKeeperError>),
+    Shutdown,
+}
+
+impl Keeper {
+    async fn run(mut self, shutdown: CancellationToken) {
+        let builder = ExponentialBuilder::default()
+            .with_min_delay(RECONNECT_AFTER.0)
+            .with_max_delay(RECONNECT_AFTER.1)
+            .without_max_times()
+            .with_jitter();
+        let mut backoff = builder.build();
+        while !shutdown.is_cancelled() {
+            let failure = tokio::select! {
+                () = shutdown.cancelled() => return,
+                session = self.open() => match session {
+                    Ok((session, client_state)) => {
+                        let opened = Instant::now();
+                        let reason = self.serve(&session, client_state, &shutdown).await;
+                        self.end(&session);
+                        let Some(reason) = reason else { return };
+                        warn!(ensemble = self.ensemble.label(), reason, "lost the session with ZooKeeper, opening another");
+                        if opened.elapsed() >= STABLE_AFTER {
+                            backoff = builder.build();
+                            self.report(Failure::Unreachable(reason));
+                            continue;
+                        }
+                        Failure::Unreachable(reason)
+                    }
+                    Err(failure) => failure,
+                },
+            };
+            self.report(failure);
+            let pause = backoff.next().unwrap_or(RECONNECT_AFTER.1).min(RECONNECT_AFTER.1);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Opens a session and makes sure that its server is not behind.
+    async fn open(&mut self) -> Result<(Session, zookeeper_client::StateWatcher), Failure> {
+        let settings = (self.settings)().map_err(Failure::Refused)?;
+        let connector = settings.connector().map_err(|error| Failure::Refused(error.to_string()))?;
+        let (servers, chroot) = settings.split_connect();
+        let connect = async {
+            if settings.tls.is_some() {
+                connector.secure_connect(servers).await
+            } else {
+                connector.connect(servers).await
+            }
+        };
+        // Each server may take 0.4 of the session timeout to turn out silent.
+        let servers_count = u32::try_from(servers.split(',').count()).unwrap_or(u32::MAX);
+        let limit = settings.session_timeout.saturating_mul(servers_count.max(2));
+        let client = match tokio::time::timeout(limit, connect).await {
+            Err(_) => return Err(Failure::Unreachable(format!("no session with {servers} came about in {limit:?}"))),
+            Ok(Err(Error::AuthFailed)) => return Err(Failure::Refused("the credentials were refused".to_owned())),
+            Ok(Err(error @ Error::BadArguments(_))) => return Err(Failure::Refused(error.to_string())),
+            Ok(Err(Error::NoHosts)) => {
+                return Err(Failure::Unreachable(format!("none of {servers} gave a session")));
+            }
+            Ok(Err(error)) => return Err(Failure::Unreachable(format!("{servers}: {error}"))),
+            Ok(Ok(client)) => client,
+        };
+        let state = client.state_watcher();
+        self.sessions += 1;
+        let session = Session::new(self.sessions, chroot, client);
+        match session.sync().await {
+            Ok(()) => Ok((session, state)),
+            Err(error) => {
+                session.close();
+                Err(Failure::Unreachable(format!("{servers}: {error}")))
+            }
+        }
+    }
+
+    /// Serves subscriptions until the session ends; `None` at shutdown.
+    async fn serve(
+        &mut self,
+        session: &Session,
+        mut state: zookeeper_client::StateWatcher,
+        shutdown: &CancellationToken,
+    ) -> Option<String> {
+        let (lost, mut losses) = mpsc::unbounded_channel();
+        let mut forwarders = JoinSet::new();
+        let mut forwarding: HashMap<Arc<str>, tokio::task::AbortHandle> = HashMap::new();
+        let mut watching: FuturesUnordered<Watching> = FuturesUnordered::new();
+        let mut probing: FuturesUnordered<BoxFuture<'static, Result<(), ZooKeeperError>>> = FuturesUnordered::new();
+        let mut probe = tokio::time::interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
+        probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+
+        *self.ensemble.0.session.write().unwrap_or_else(PoisonError::into_inner) = Some(session.clone());
+        let paths: Vec<_> = self.ensemble.topics().keys().cloned().collect();
+        for path in paths {
+            self.watch(session, path, &watching);
+        }
+        self.ensemble.0.status.send_replace(SessionStatus::Connected { session: session.number() });
+        info!(
+            ensemble = self.ensemble.label(),
+            session = session.number(),
+            watches = watching.len(),
+            "opened a session with ZooKeeper"
+        );
+
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => SessionEvent::Shutdown,
+                Some(reason) = losses.recv() => SessionEvent::Lost(reason),
+                () = session.given_up() => SessionEvent::Lost("a request was not answered".to_owned()),
+                state = state.changed() => SessionEvent::Lost(format!("the client is {state}")),
+                Some((path, result)) = watching.next() => SessionEvent::Watched(path, result),
+                command = self.commands.recv() => SessionEvent::Command(command),
+                Some(result) = probing.next() => SessionEvent::Probed(result),
+                _ = probe.tick() => SessionEvent::Probe,
+            };
+            match event {
+                SessionEvent::Shutdown | SessionEvent::Command(None) => return None,
+                SessionEvent::Lost(reason) => return Some(reason),
+                SessionEvent::Command(Some(Command::Watch(path))) => self.watch(session, path, &watching),
+                SessionEvent::Command(Some(Command::Unwatch(path))) => {
+                    // Somebody may have subscribed again since.
+                    if !self.ensemble.topics().contains_key(&path)
+                        && let Some(forwarder) = forwarding.remove(&path)
+                    {
+                        forwarder.abort();
+                    }
+                }
+                SessionEvent::Watched(path, Ok(watcher)) => {
+                    self.broken_watches = 0;
+                    let forwarder = forward(
+                        self.ensemble.clone(),
+                        session.clone(),
+                        Arc::clone(&path),
+                        watcher,
+                        lost.clone(),
+                    );
+                    if let Some(old) = forwarding.insert(Arc::clone(&path), forwarders.spawn(forwarder)) {
+                        old.abort();
+                    }
+                    self.ensemble.arm(&path, &Arming { session: session.clone(), watched: true });
+                }
+                SessionEvent::Watched(path, Err(error)) if !error.ends_session() => {
+                    self.poll_instead(session, &path, &error);
+                }
+                SessionEvent::Watched(_, Err(error)) => {
+                    self.broken_watches = self.broken_watches.saturating_add(1);
+                    return Some(format!("setting a watch failed: {error}"));
+                }
+                SessionEvent::Probe if probing.is_empty() => {
+                    let answer = session.stat("/");
+                    probing.push(Box::pin(async move { answer.await.map(|_| ()) }));
+                }
+                SessionEvent::Probed(Err(error)) if error.ends_session() => return Some(error.to_string()),
+                SessionEvent::Probe | SessionEvent::Probed(_) => {}
+            }
+        }
+    }
+
+    fn watch(&self, session: &Session, path: Arc<str>, watching: &FuturesUnordered<Watching>) {
+        if self.broken_watches >= BROKEN_WATCHES_MAX {
+            self.poll_instead(session, &path, &ZooKeeperError::Unsupported);
+            return;
+        }
+        let watcher = session.watch(&path);
+        watching.push(Box::pin(async move { (path, watcher.await) }));
+    }
+
+    /// Arms a path without a watch.
+    fn poll_instead(&self, session: &Session, path: &str, error: &ZooKeeperError) {
+        // A refused path is one path; old servers are all of them, and are said once.
+        let first = self.ensemble.topics().values().all(|topic| topic.armed.is_none());
+        if first || *error != ZooKeeperError::Unsupported {
+            warn!(
+                ensemble = self.ensemble.label(),
+                path,
+                reason = %error,
+                "ZooKeeper sets no recursive watch (servers before 3.6 do not know it), so flowkeeper looks every second"
+            );
+        }
+        self.ensemble.arm(path, &Arming { session: session.clone(), watched: false });
+    }
+
+    fn end(&self, session: &Session) {
+        *self.ensemble.0.session.write().unwrap_or_else(PoisonError::into_inner) = None;
+        session.close();
+        self.ensemble.disarm_all();
+    }
+
+    /// Tells the status, and the log when it is news.
+    fn report(&self, failure: Failure) {
+        let status = match failure {
+            Failure::Refused(reason) => SessionStatus::Refused { reason },
+            Failure::Unreachable(reason) => {
+                let since = match &*self.ensemble.0.status.borrow() {
+                    SessionStatus::Disconnected { since, .. } => *since,
+                    _ => self.clock.now(),
+                };
+                SessionStatus::Disconnected { since, reason }
+            }
+        };
+        let previous = self.ensemble.0.status.send_replace(status.clone());
+        let label = self.ensemble.label();
+        match (&previous, &status) {
+            (SessionStatus::Refused { reason: before }, SessionStatus::Refused { reason }) if before == reason => {}
+            (_, SessionStatus::Refused { reason }) => {
+                warn!(ensemble = label, reason, "ZooKeeper cannot be used, trying again every few seconds");
+            }
+            (SessionStatus::Connecting | SessionStatus::Refused { .. }, SessionStatus::Disconnected { reason, .. }) => {
+                warn!(ensemble = label, reason, "ZooKeeper cannot be reached, trying again every few seconds");
+            }
+            (_, status) => debug!(ensemble = label, ?status, "no session with ZooKeeper yet"),
+        }
+    }
+}
+
+/// Passes the events of one watch on, until the session ends. Ends at the first word of a
+/// disconnection, since the client's watcher must not be asked again after a terminal event.
+async fn forward(
+    ensemble: Ensemble,
+    session: Session,
+    watched: Arc<str>,
+    mut watcher: PersistentWatcher,
+    lost: mpsc::UnboundedSender<String>,
+) {
+    loop {
+        let event = watcher.changed().await;
+        if event.event_type != EventType::Session {
+            if let Some(path) = session.relative(&event.path) {
+                ensemble.pass_on(&watched, &path.into());
+            }
+        } else if event.session_state != SessionState::SyncConnected {
+            // The receiver is gone only when the session is already given up.
+            drop(lost.send(format!("the client is {}", event.session_state)));
+            return;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! One session, which is one connection, and the requests through it.
+//!
+//! A request goes out when its method is called, in the order of the calls, and its answers come
+//! back in that order: what is read later is never older. The first poll of the future belongs to
+//! the answer only. Every request has a limit of time; one that runs into it leaves the outcome
+//! open, and the session is given up, because the servers may still carry the request out.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+use zookeeper_client::{AddWatchMode, Client, Error, PersistentWatcher, Stat};
+
+use super::error::ZooKeeperError;
+use crate::domain::znode::ZnodeStat;
+
+/// How long an answer may take. The client itself notices a silent connection after 0.4 of the
+/// session timeout; this is for servers that answer pings and nothing else.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A session. Cheap to clone; once it is closed every request fails.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+struct Inner {
+    number: u64,
+    chroot: String,
+    /// `None` once closed. The client lives on inside requests that are under way.
+    client: RwLock<Option<Client>>,
+    /// Wakes the ensemble, which closes the session and opens another.
+    broken: Notify,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("number", &self.0.number).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    pub(super) fn new(number: u64, chroot: &str, client: Client) -> Self {
+        Self(Arc::new(Inner {
+            number,
+            chroot: chroot.to_owned(),
+            client: RwLock::new(Some(client)),
+            broken: Notify::new(),
+        }))
+    }
+
+    /// Counts the sessions of an ensemble; a higher number is a later session.
+    pub fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// Says that this session is of no use any more; the ensemble replaces it.
+    pub fn give_up(&self) {
+        self.0.broken.notify_one();
+    }
+
+    pub(super) async fn given_up(&self) {
+        self.0.broken.notified().await;
+    }
+
+    pub(super) fn close(&self) {
+        self.0.client.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Data and stat of a znode in one read; `None` when there is no such znode.
+    pub fn get_data(
+        &self,
+        path: &str,
+    ) -> impl Future<Output = Result<Option<(Vec<u8>, ZnodeStat)>, ZooKeeperError>> + Send + use<> {
+        let answer = self.send(|client| client.get_data(&self.absolute(path)));
+        async move {
+            match answer.await {
+                Ok((data, stat)) => Ok(Some((data, stat_of(&stat)))),
+                Err(Error::NoNode) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+
+    /// Children (in no order) and stat of a znode in one read; `None` when there is no such znode.
+    pub fn get_children(
+        &self,
+        path: &str,
+    ) -> impl Future<Output = Result<Option<(Vec<String>, ZnodeStat)>, ZooKeeperError>> + Send + use<> {
+        let answer = self.send(|client| client.get_children(&self.absolute(path)));
+        async move {
+            match answer.await {
+                Ok((children, stat)) => Ok(Some((children, stat_of(&stat)))),
+                Err(Error::NoNode) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+
+    /// The stat of a znode; `None` when there is no such znode. Needs no permission.
+    pub fn stat(
+        &self,
+        path: &str,
+    ) -> impl Future<Output = Result<Option<ZnodeStat>, ZooKeeperError>> + Send + use<> {
+        self.stat_of_absolute(&self.absolute(path))
+    }
+
+    fn stat_of_absolute(
+        &self,
+        path: &str,
+    ) -> impl Future<Output = Result<Option<ZnodeStat>, ZooKeeperError>> + Send + use<> {
+        let answer = self.send(|client| client.check_stat(path));
+        async move { Ok(answer.await?.as_ref().map(stat_of)) }
+    }
+
+    /// The stat of the nearest ancestor of `path` that exists, above the chroot too.
+    pub async fn nearest_ancestor(&self, path: &str) -> Result<ZnodeStat, ZooKeeperError> {
+        let mut path = self.absolute(path);
+        loop {
+            let slash = path.rfind('/').unwrap_or(0);
+            path.truncate(slash.max(1));
+            if let Some(stat) = self.stat_of_absolute(&path).await? {
+                return Ok(stat);
+            }
+            if path.len() <= 1 {
+                return Err(ZooKeeperError::Refused("the servers show no root znode".to_owned()));
+            }
+        }
+    }
+
+    /// Deletes a znode in this version of its data; `false` when there is no such znode.
+    pub fn delete(
+        &self,
+        path: &str,
+        version: i32,
+    ) -> impl Future<Output = Result<bool, ZooKeeperError>> + Send + use<> {
+        let answer = self.send(|client| client.delete(&self.absolute(path), Some(version)));
+        async move {
+            match answer.await {
+                Ok(()) => Ok(true),
+                Err(Error::NoNode) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits until this session's server has caught up with the leader of the ensemble.
+    pub(super) fn sync(&self) -> impl Future<Output = Result<(), ZooKeeperError>> + Send + use<> {
+        let client = self.client();
+        async move {
+            let client = client?;
+            Ok(limited(client.sync("/")).await?)
+        }
+    }
+
+    /// Sets the one kind of watch that flowkeeper uses, on a path that need not exist.
+    pub(super) fn watch(
+        &self,
+        path: &str,
+    ) -> impl Future<Output = Result<PersistentWatcher, ZooKeeperError>> + Send + use<> {
+        let client = self.client();
+        let path = self.absolute(path);
+        async move {
+            let client = client?;
+            Ok(limited(client.watch(&path, AddWatchMode::PersistentRecursive)).await?)
+        }
+    }
+
+    fn client(&self) -> Result<Client, ZooKeeperError> {
+        let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner);
+        client.clone().ok_or_else(|| ZooKeeperError::Unknown("the session is closed".to_owned()))
+    }
+
+    /// Sends a request now; the answer comes later.
+    fn send<T, F>(&self, request: impl FnOnce(&Client) -> F) -> BoxFuture<'static, Result<T, Error>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        match self.0.client.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(client) => Box::pin(limited(request(client))),
+            None => Box::pin(std::future::ready(Err(Error::ClientClosed))),
+        }
+    }
+
+    /// A path of the configuration as the servers know it.
+    fn absolute(&self, path: &str) -> String {
+        match self.0.chroot.as_str() {
+            "" => path.to_owned(),
+            chroot if path == "/" => chroot.to_owned(),
+            chroot => format!("{chroot}{path}"),
+        }
+    }
+
+    /// A path of the servers as the configuration knows it; `None` outside the chroot.
+    pub(super) fn relative<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match path.strip_prefix(self.0.chroot.as_str())? {
+            "" => Some("/"),
+            rest if rest.starts_with('/') => Some(rest),
+            _ => None,
+        }
+    }
+}
+
+async fn limited<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.unwrap_or(Err(Error::Timeout))
+}
+
+fn stat_of(stat: &Stat) -> ZnodeStat {
+    ZnodeStat {
+        czxid: stat.czxid,
+        mzxid: stat.mzxid,
+        pzxid: stat.pzxid,
+        mtime_ms: stat.mtime,
+        version: stat.version,
+        cversion: stat.cversion,
+        size_bytes: u32::try_from(stat.data_length).unwrap_or(0),
+        children: u32::try_from(stat.num_children).unwrap_or(0),
+    }
+}
