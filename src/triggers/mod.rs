@@ -1,1 +1,3 @@
-//! placeholder
+//! What makes schedules due: each trigger watches its source and records occurrences in the ledger.
+
+pub mod gate;
