@@ -76,7 +76,7 @@ binary=${FLOWKEEPER_DEMO_BIN:-}
 if [[ -z $binary ]]; then
     binary=${CARGO_TARGET_DIR:-$root/target}/debug/flowkeeper
     say "building flowkeeper"
-    cargo build --locked --quiet --bin flowkeeper &
+    FLOWKEEPER_SANDBOX=$sandbox cargo build --locked --quiet --bin flowkeeper &
     build=$!
 fi
 
@@ -179,7 +179,7 @@ TEXT
 if [[ -t 0 && -t 1 ]]; then
     printf '\nRuns as they come; Ctrl-C ends the demo (or make demo-down elsewhere).\n\n'
     # In the background, so that a signal is acted on at once.
-    flowkeeper runs --follow &
+    FLOWKEEPER_SANDBOX=$sandbox "$binary" --config "$config" runs --follow &
     follow=$!
     wait "$follow" || true
     follow=

@@ -24,6 +24,7 @@ finish() {
         cp -r "$sandbox/log" "$root/.test/last-failure"
         say "Airflow's logs are kept in .test/last-failure"
     fi
+    sandbox_stop "$sandbox/tests" || code=1
     sandbox_stop "$sandbox" || code=1
     rm -rf "$sandbox"
     exit "$code"
@@ -35,7 +36,7 @@ trap 'exit 143' TERM HUP
 scripts/install.sh packages
 
 # The build needs no Airflow, and the Airflows need a while to be ready.
-cargo test --no-run --locked &
+FLOWKEEPER_SANDBOX=$sandbox cargo test --no-run --locked &
 build=$!
 
 scripts/install.sh airflow "$airflow3_version" "$root/.test/airflow-$airflow3_version"
@@ -60,5 +61,10 @@ export FLOWKEEPER_TEST_AIRFLOW3=$sandbox/airflow3 FLOWKEEPER_TEST_AIRFLOW2=$sand
 if [[ ${1:-} == --shell ]]; then
     "${SHELL:-bash}"
 else
-    cargo test --locked -- "$@"
+    FLOWKEEPER_SANDBOX=$sandbox/tests cargo test --locked -- "$@"
+    left=$(sandbox_alive "$sandbox/tests")
+    if [[ -n $left ]]; then
+        ps -o pid=,args= -p "${left//$'\n'/,}" >&2 || true
+        fail "the tests left these processes behind" "a test must end every server that it starts, also when it fails"
+    fi
 fi
