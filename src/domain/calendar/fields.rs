@@ -12,13 +12,14 @@ use std::borrow::Cow;
 
 use croner::parser::CronParser;
 use croner::{CronComponent, CronPattern, Weekday};
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use jiff::civil::Date;
-use jiff::tz::Offset;
 
 use super::error::{CronError, CronField};
 
 pub(super) const DAY_SECONDS: i64 = 86_400;
+
+const UNIX_EPOCH: Date = Date::constant(1970, 1, 1);
 
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
@@ -311,8 +312,8 @@ struct Month {
 impl Month {
     /// The month that holds the day `day` (since 1970-01-01); `None` outside jiff's years.
     fn of_day(day: i64) -> Option<Self> {
-        let midnight = Timestamp::from_second(day.checked_mul(DAY_SECONDS)?).ok()?;
-        let date = Offset::UTC.to_datetime(midnight).date();
+        let since_epoch = SignedDuration::from_secs(day.checked_mul(DAY_SECONDS)?);
+        let date = UNIX_EPOCH.checked_add(since_epoch).ok()?;
         Some(Self::at(date, day - i64::from(date.day()) + 1))
     }
 
@@ -425,6 +426,7 @@ fn spell_out_item(field: CronField, item: &str) -> Result<String, CronError> {
         return Ok(spell_out_range(field, (from, to), step.unwrap_or(1)));
     }
     if let Some(step) = step {
+        value(field, item, range)?;
         let hint = format!("write `{range}-{}/{step}` to start at {range}, or `*/{step}`", field.max());
         return Err(CronError::with_hint(field, item, "a step needs a range", &hint));
     }
