@@ -12,7 +12,7 @@ use super::sql::{Columns, bind, bulk, select_in};
 use super::writer::{Changes, Move};
 use super::{Ledger, StoreError};
 use crate::domain::run::{RunId, RunState};
-use crate::domain::schedule::TriggerKind;
+use crate::domain::schedule::{ScheduleName, TriggerKind};
 
 /// Records all of them and moves their runs.
 pub(super) async fn record(
@@ -196,7 +196,13 @@ pub struct ActiveRun {
     /// The row.
     pub id: RunId,
     /// Its schedule.
-    pub schedule: crate::domain::schedule::ScheduleName,
+    pub schedule: ScheduleName,
+    /// Which Airflow.
+    pub airflow: String,
+    /// Its DAG.
+    pub dag_id: String,
+    /// The DAG run's id.
+    pub dag_run_id: String,
 }
 
 impl Ledger {
@@ -214,13 +220,21 @@ impl Ledger {
 
     /// Every open row that Airflow already has.
     pub async fn active(&self) -> Result<Vec<ActiveRun>, StoreError> {
-        let rows = sqlx::query("SELECT id, schedule FROM runs WHERE is_open = 1 AND state <> 'pending' ORDER BY id")
-            .fetch_all(&self.0.read_pool)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT id, schedule, airflow, dag_id, dag_run_id FROM runs WHERE is_open = 1 AND state <> 'pending' ORDER BY id",
+        )
+        .fetch_all(&self.0.read_pool)
+        .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
-                Ok(ActiveRun { id: RunId(columns.integer()?), schedule: columns.schedule()? })
+                Ok(ActiveRun {
+                    id: RunId(columns.integer()?),
+                    schedule: columns.schedule()?,
+                    airflow: columns.text()?,
+                    dag_id: columns.text()?,
+                    dag_run_id: columns.text()?,
+                })
             })
             .collect()
     }

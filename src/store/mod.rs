@@ -61,6 +61,9 @@ struct Inner {
     sequence: std::sync::atomic::AtomicU64,
     tickets: Mutex<Option<mpsc::UnboundedSender<Ticket>>>,
     health: watch::Sender<StoreHealth>,
+    /// Grows with each pause and each resume.
+    pauses: watch::Sender<u64>,
+    shadow: bool,
 }
 
 /// Whether writes get through.
@@ -90,6 +93,11 @@ impl Ledger {
     /// Everything that is committed from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<LedgerEvent> {
         self.0.events.subscribe()
+    }
+
+    /// Changes whenever a schedule is paused or resumed.
+    pub fn pauses(&self) -> watch::Receiver<u64> {
+        self.0.pauses.subscribe()
     }
 
     /// Whether writes get through.

@@ -28,6 +28,15 @@ static DRIVERS: Once = Once::new();
 impl Ledger {
     /// Opens the ledger at `url` (`sqlite://PATH`), creating or upgrading it, and starts its writer.
     pub async fn open(url: &str, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_with(url, clock, false).await
+    }
+
+    /// The same for a shadow: what comes due is recorded, and marked as not to be submitted.
+    pub async fn open_shadow(url: &str, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_with(url, clock, true).await
+    }
+
+    async fn open_with(url: &str, clock: Clock, shadow: bool) -> Result<Self, StoreError> {
         let path = sqlite_path(url)?;
         let write_pool = pool(url, path, "rwc", 1).await?;
         refuse_foreign(&write_pool, url).await?;
@@ -45,6 +54,8 @@ impl Ledger {
             sequence: std::sync::atomic::AtomicU64::new(0),
             tickets: Mutex::new(None),
             health: watch::Sender::new(StoreHealth::Writable),
+            pauses: watch::Sender::new(0),
+            shadow,
         }));
         // The writer must not keep the ledger alive, or it would never see its last sender go.
         tokio::spawn(writer::run(Arc::downgrade(&ledger.0), work));
@@ -77,6 +88,8 @@ impl Ledger {
             sequence: std::sync::atomic::AtomicU64::new(0),
             tickets: Mutex::new(None),
             health: watch::Sender::new(StoreHealth::Writable),
+            pauses: watch::Sender::new(0),
+            shadow: false,
         })))
     }
 }

@@ -60,9 +60,10 @@ impl Ledger {
         audit: NewAudit,
     ) -> Result<RecordedRun, StoreError> {
         let mut transaction = self.begin(leadership).await?;
+        let shadow = self.0.shadow;
         let (connection, at, changes) = transaction.parts();
         let recording = Recording { runs: vec![run], ..Recording::default() };
-        let recorded = record(connection, at, &[&recording], changes).await?;
+        let recorded = record(connection, at, &[&recording], shadow, changes).await?;
         let recorded = recorded.into_iter().next().unwrap_or(Err(StoreError::Closed))?;
         let recorded = recorded.into_iter().next().ok_or(StoreError::Closed)?;
         if recorded.fresh {
@@ -98,16 +99,34 @@ impl Ledger {
         reason: &str,
         audit: NewAudit,
     ) -> Result<bool, StoreError> {
+        self.give_up(leadership, run, reason, Some(audit)).await
+    }
+
+    /// Closes a row that has not been accepted because a policy says so; `false` when it is not
+    /// pending any more.
+    pub async fn skip(&self, leadership: &Leadership, run: RunId, reason: &str) -> Result<bool, StoreError> {
+        self.give_up(leadership, run, reason, None).await
+    }
+
+    async fn give_up(
+        &self,
+        leadership: &Leadership,
+        run: RunId,
+        reason: &str,
+        audit: Option<NewAudit>,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let at = transaction.at();
         let known = moves_of(transaction.connection(), std::iter::once(run.0)).await?;
         let Some(row) = known.into_values().next().filter(|row| row.state == RunState::Pending) else {
             return Ok(false);
         };
-        let cancelled = Move { state: RunState::Skipped, reason: Some(reason.to_owned()), ..row };
-        close(transaction.connection(), at, &cancelled).await?;
-        transaction.moved(cancelled);
-        write_audit(transaction.connection(), at, &audit).await?;
+        let skipped = Move { state: RunState::Skipped, reason: Some(reason.to_owned()), ..row };
+        close(transaction.connection(), at, &skipped).await?;
+        transaction.moved(skipped);
+        if let Some(audit) = audit {
+            write_audit(transaction.connection(), at, &audit).await?;
+        }
         transaction.commit().await?;
         Ok(true)
     }
@@ -144,8 +163,9 @@ async fn insert_pending(transaction: &mut Transaction<'_>, runs: Vec<NewRun>) ->
     let runs: Vec<_> =
         runs.into_iter().map(|run| NewRun { overlap: crate::domain::schedule::Overlap::Allow, ..run }).collect();
     let recording = Recording { runs, ..Recording::default() };
+    let shadow = transaction.is_shadow();
     let (connection, at, changes) = transaction.parts();
-    let recorded = record(connection, at, &[&recording], changes).await?;
+    let recorded = record(connection, at, &[&recording], shadow, changes).await?;
     let recorded = recorded.into_iter().next().unwrap_or(Err(StoreError::Closed))?;
     Ok(recorded.iter().any(|run| run.fresh))
 }

@@ -26,17 +26,28 @@ pub(super) const OVERLAP_REASON: &str = "an earlier run of this schedule was sti
 /// The reason of a waiting run that a newer one replaced.
 const REPLACED_REASON: &str = "a newer occurrence took its place in the queue";
 
+/// The reason of a run that a shadow recorded.
+const SHADOW_REASON: &str = "recorded by a shadow member, which submits nothing";
+
 /// Records all of it; an answer for each recording, in order.
 pub(super) async fn record(
     connection: &mut AnyConnection,
     at: Timestamp,
     recordings: &[&Recording],
+    shadow: bool,
     changes: &mut Changes,
 ) -> Result<Vec<Result<Vec<RecordedRun>, StoreError>>, StoreError> {
     if recordings.is_empty() {
         return Ok(Vec::new());
     }
     let mut runs: Vec<NewRun> = recordings.iter().flat_map(|recording| recording.runs.iter().cloned()).collect();
+    if shadow {
+        for run in runs.iter_mut().filter(|run| run.state == RunState::Pending) {
+            run.state = RunState::Skipped;
+            run.reason = Some(SHADOW_REASON.to_owned());
+            run.consume = None;
+        }
+    }
     judge_overlap(connection, &mut runs).await?;
     let recorded = insert(connection, at, &runs, changes).await?;
     replace_waiting(connection, at, &runs, changes).await?;

@@ -164,7 +164,9 @@ impl Ledger {
             return Err(StoreError::NotFound { what: format!("the schedule `{schedule}`") });
         }
         write_audit(transaction.connection(), at, &audit).await?;
-        transaction.commit().await
+        transaction.commit().await?;
+        self.0.pauses.send_modify(|changes| *changes += 1);
+        Ok(())
     }
 
     /// Ends an operator's pause; `false` when there was none.
@@ -189,6 +191,7 @@ impl Ledger {
         }
         write_audit(transaction.connection(), at, &audit).await?;
         transaction.commit().await?;
+        self.0.pauses.send_modify(|changes| *changes += 1);
         Ok(true)
     }
 }

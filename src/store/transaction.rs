@@ -33,6 +33,10 @@ impl Transaction<'_> {
         &mut self.inner
     }
 
+    pub(super) fn is_shadow(&self) -> bool {
+        self.ledger.0.shadow
+    }
+
     /// The one time that everything in this transaction happens at.
     pub(super) fn at(&self) -> Timestamp {
         self.at

@@ -203,7 +203,7 @@ async fn commit(ledger: &Inner, batch: &[Work]) -> Result<Vec<Result<Answer, Sto
         .filter(|work| accepted(work))
         .filter_map(|work| if let Work::Record { recording, .. } = work { Some(recording) } else { None })
         .collect();
-    let mut recorded = record::record(connection, at, &recordings, &mut changes).await?.into_iter();
+    let mut recorded = record::record(connection, at, &recordings, ledger.shadow, &mut changes).await?.into_iter();
     let outcomes: Vec<_> = batch
         .iter()
         .filter(|work| accepted(work))

@@ -1,20 +1,30 @@
-//! Whether a trigger may act: open, or paused for a reason that a person can read.
+//! Whether a schedule may act: open, paused, or skipping, for a reason that a person can read.
 //!
-//! Three things close a gate: an operator's pause, `paused = true` in the configuration, and a DAG
-//! that is paused in Airflow while the schedule holds. Whoever watches them tells the triggers;
-//! while a gate is closed the trigger's cursor does not move.
+//! An operator's pause, `paused = true` in the configuration, and a DAG that is paused in Airflow
+//! close a gate. While it is paused the trigger's cursor does not move, and what waits is held back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Whether a schedule's trigger may act.
+use crate::domain::schedule::ScheduleName;
+
+/// The gates that are not open, by schedule.
+pub type Gates = Arc<HashMap<ScheduleName, Gate>>;
+
+/// Whether a schedule may act.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Gate {
     /// It may.
     #[default]
     Open,
-    /// It may not.
+    /// Its trigger stands still, and its runs wait.
     Paused {
         /// By whom or what, and why.
+        reason: Arc<str>,
+    },
+    /// Its trigger goes on, and its runs are skipped (`paused_dag = "skip"`).
+    Skipping {
+        /// Why.
         reason: Arc<str>,
     },
 }
@@ -22,6 +32,6 @@ pub enum Gate {
 impl Gate {
     /// Whether the trigger may act.
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Open)
+        !matches!(self, Self::Paused { .. })
     }
 }
