@@ -6,6 +6,18 @@
 //! whether the DAG run exists is [`SubmitOutcome::Retry`], and a conflict is looked up before it is
 //! believed.
 
+mod answer;
+mod auth;
+mod client;
+mod error;
+mod requests;
+mod submit;
+mod v1;
+mod v2;
+mod wire;
+
+pub mod dags;
+pub mod note;
 pub mod pace;
 
 use std::path::PathBuf;
@@ -18,6 +30,10 @@ use serde_json::value::RawValue;
 
 use crate::domain::run::AirflowState;
 use crate::secret::Credential;
+
+pub use client::Airflow;
+pub use error::Error;
+pub use submit::submit;
 
 /// How to reach one Airflow.
 #[derive(Debug, Clone)]
@@ -97,7 +113,7 @@ pub struct Submission<'a> {
     pub logical_date: Option<Timestamp>,
     /// Start and end of the data interval; `None` leaves it to Airflow.
     pub data_interval: Option<(Timestamp, Timestamp)>,
-    /// Made by `note::compose`; carries `store_id`.
+    /// Made by [`note::compose`]; carries `store_id`.
     pub note: &'a str,
     /// Tells our DAG runs from those of another flowkeeper.
     pub store_id: &'a str,
@@ -169,8 +185,8 @@ pub struct DagRun {
     pub dag_id: String,
     /// Its id.
     pub dag_run_id: String,
-    /// Its state.
-    pub state: AirflowState,
+    /// Its state; `None` for a word that this version of flowkeeper does not know.
+    pub state: Option<AirflowState>,
     /// `manual`, `scheduled`, …
     pub run_type: Option<String>,
     /// Its logical date.

@@ -1,0 +1,502 @@
+//! Logging in to Airflow: four ways to come by the headers that a request needs.
+//!
+//! One login is under way at a time, whoever waits for it, and what it brought is used until shortly
+//! before it expires. A login that was refused is not tried again at once: nobody's account should be
+//! locked because a password changed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Response, StatusCode, Url};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::{Api, Auth, wire};
+use crate::clock::Clock;
+use crate::secret::Secret;
+
+/// A session this young that Airflow has accepted is not renewed for a 403: the user may not do that.
+const FRESH: Duration = Duration::from_secs(30);
+/// The first and the longest pause after a refused login.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// What a token is good for when nobody says.
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
+/// Longest output of a command that is read.
+const MAX_OUTPUT_BYTES: u64 = 1 << 20;
+
+/// Why a login did not work; fits "failed to log in: …". Holds no secret.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AuthError {
+    /// A secret could not be read.
+    #[error("{0}")]
+    Credential(String),
+    /// Who we are is not believed.
+    #[error("{0}")]
+    Refused(String),
+    /// The place to log in is out of reach or out of order.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The command failed.
+    #[error("the command {program} {detail}")]
+    Command {
+        /// What was started.
+        program: String,
+        /// What it did.
+        detail: String,
+    },
+}
+
+impl AuthError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Credential(_) => "the file or variable that `auth` names must hold the secret",
+            Self::Refused(_) => "check user, password or client in `auth`; flowkeeper tries again within a minute",
+            Self::Unavailable(_) => "flowkeeper goes on trying",
+            Self::Command { .. } => "run the command by hand, as the user that flowkeeper runs as",
+        }
+    }
+}
+
+/// The headers that a login brought.
+pub(super) struct Session {
+    pub(super) headers: HeaderMap,
+    /// A login of one version is nothing to the other.
+    api: Api,
+    generation: u64,
+    obtained: Instant,
+    renew_at: Option<Instant>,
+    /// Airflow has accepted it at least once.
+    proven: AtomicBool,
+}
+
+impl Session {
+    /// Airflow has done something for this session, so who we are is believed.
+    pub(super) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// Keeps one Airflow's session.
+#[derive(Debug)]
+pub(super) struct Authenticator {
+    auth: Auth,
+    base: Url,
+    http: reqwest::Client,
+    clock: Clock,
+    current: RwLock<Option<Arc<Session>>>,
+    login: Mutex<Option<Refusal>>,
+    generations: AtomicU64,
+}
+
+/// The last refused login.
+#[derive(Debug)]
+struct Refusal {
+    error: AuthError,
+    pause: Duration,
+    until: Instant,
+}
+
+/// What a login brings.
+struct Grant {
+    headers: HeaderMap,
+    lifetime: Option<Duration>,
+}
+
+impl Authenticator {
+    pub(super) fn new(auth: Auth, base: Url, http: reqwest::Client, clock: Clock) -> Self {
+        Self {
+            auth,
+            base,
+            http,
+            clock,
+            current: RwLock::new(None),
+            login: Mutex::new(None),
+            generations: AtomicU64::new(0),
+        }
+    }
+
+    /// The session to use now; logs in when there is none or it is about to expire.
+    pub(super) async fn session(&self, api: Api) -> Result<Arc<Session>, AuthError> {
+        match self.usable(api) {
+            Some(session) => Ok(session),
+            None => self.log_in(api, None).await,
+        }
+    }
+
+    /// A session newer than `stale`, which Airflow did not accept; `None` when there is nothing newer
+    /// to be had, because Airflow knows us and refuses all the same.
+    pub(super) async fn renew(&self, stale: &Session, api: Api) -> Result<Option<Arc<Session>>, AuthError> {
+        if matches!(self.auth, Auth::None) || stale.proven.load(Ordering::Relaxed) && stale.obtained.elapsed() < FRESH {
+            return Ok(None);
+        }
+        let fresh = self.log_in(api, Some(stale.generation)).await?;
+        // A password or token that has not changed is not worth another request.
+        Ok((fresh.headers != stale.headers).then_some(fresh))
+    }
+
+    /// Airflow did not accept `session`. If it never has, nothing is sent for a while.
+    pub(super) async fn refused(&self, session: &Session, detail: &str) {
+        if matches!(self.auth, Auth::None) || session.proven.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut refusal = self.login.lock().await;
+        if self.generation() == Some(session.generation) {
+            self.set_current(None);
+            back_off(&mut refusal, AuthError::Refused(detail.to_owned()));
+        }
+    }
+
+    fn usable(&self, api: Api) -> Option<Arc<Session>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let in_time = |session: &&Arc<Session>| session.renew_at.is_none_or(|at| Instant::now() < at);
+        current.as_ref().filter(|session| session.api == api).filter(in_time).cloned()
+    }
+
+    fn generation(&self) -> Option<u64> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|session| session.generation)
+    }
+
+    fn set_current(&self, session: Option<Arc<Session>>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = session;
+    }
+
+    async fn log_in(&self, api: Api, stale: Option<u64>) -> Result<Arc<Session>, AuthError> {
+        let mut refusal = self.login.lock().await;
+        // Somebody may have logged in while this task waited for its turn.
+        if let Some(session) = self.usable(api).filter(|session| Some(session.generation) != stale) {
+            return Ok(session);
+        }
+        if let Some(refusal) = refusal.as_ref().filter(|refusal| Instant::now() < refusal.until) {
+            return Err(refusal.error.clone());
+        }
+        match self.grant(api).await {
+            Ok(grant) => {
+                // An unproven session may be refused yet: the pause goes on growing from where it was.
+                let obtained = Instant::now();
+                let session = Arc::new(Session {
+                    headers: grant.headers,
+                    api,
+                    generation: self.generations.fetch_add(1, Ordering::Relaxed),
+                    obtained,
+                    renew_at: grant.lifetime.map(|lifetime| obtained + lifetime.mul_f64(0.9)),
+                    proven: AtomicBool::new(false),
+                });
+                self.set_current(Some(Arc::clone(&session)));
+                Ok(session)
+            }
+            Err(error) => {
+                if matches!(error, AuthError::Unavailable(_)) {
+                    *refusal = None;
+                } else {
+                    back_off(&mut refusal, error.clone());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn grant(&self, api: Api) -> Result<Grant, AuthError> {
+        match &self.auth {
+            Auth::None => Ok(Grant { headers: HeaderMap::new(), lifetime: None }),
+            Auth::Password { username, password } => {
+                let password = read(password)?;
+                match api {
+                    Api::V1 => {
+                        let basic = STANDARD.encode(format!("{username}:{}", password.expose()));
+                        authorization(&format!("Basic {basic}"), None)
+                    }
+                    Api::V2 => self.exchange_password(username, &password).await,
+                }
+            }
+            Auth::Token(token) => bearer(read(token)?.expose(), None),
+            Auth::Command { argv, ttl, timeout } => {
+                let output = run_command(argv, *timeout).await?;
+                parse_output(&output, *ttl, self.clock.now())
+                    .map_err(|detail| AuthError::Command { program: program(argv), detail })
+            }
+            Auth::OAuth2 { token_url, client_id, client_secret, scope, audience } => {
+                let secret = read(client_secret)?;
+                let mut form = vec![("grant_type", "client_credentials"), ("client_id", client_id.as_str())];
+                form.extend(scope.as_deref().map(|scope| ("scope", scope)));
+                form.extend(audience.as_deref().map(|audience| ("audience", audience)));
+                self.exchange_client(token_url, client_id, &secret, form).await
+            }
+        }
+    }
+
+    /// `POST /auth/token`: 201 with a JWT (measured on Airflow 3.3.2).
+    async fn exchange_password(&self, username: &str, password: &Secret) -> Result<Grant, AuthError> {
+        #[derive(Deserialize)]
+        struct Token {
+            access_token: String,
+        }
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["auth", "token"]);
+        }
+        let body = json!({"username": username, "password": password.expose()});
+        let response = self.http.post(url.clone()).json(&body).send().await;
+        let (status, body) = read_answer(&url, response).await?;
+        if !status.is_success() {
+            return Err(refusal(&url, status, &body));
+        }
+        let token: Token = serde_json::from_slice(&body)
+            .map_err(|_| AuthError::Unavailable(format!("{url} answered {status} without an access token")))?;
+        let lifetime = jwt_lifetime(&token.access_token, self.clock.now());
+        bearer(&token.access_token, lifetime)
+    }
+
+    /// Token servers differ in where they want the client's secret (RFC 6749, section 2.3.1): in the
+    /// body first, and in a header when that is refused.
+    async fn exchange_client(
+        &self,
+        url: &Url,
+        client_id: &str,
+        secret: &Secret,
+        form: Vec<(&str, &str)>,
+    ) -> Result<Grant, AuthError> {
+        #[derive(Deserialize)]
+        struct Token {
+            access_token: String,
+            #[serde(default)]
+            expires_in: Option<serde_json::Number>,
+        }
+        let mut with_secret = form.clone();
+        with_secret.push(("client_secret", secret.expose()));
+        let response = self.http.post(url.clone()).form(&with_secret).send().await;
+        let (mut status, mut body) = read_answer(url, response).await?;
+        if matches!(status.as_u16(), 400 | 401) {
+            let request = self.http.post(url.clone()).basic_auth(client_id, Some(secret.expose())).form(&form);
+            (status, body) = read_answer(url, request.send().await).await?;
+        }
+        if !status.is_success() {
+            return Err(refusal(url, status, &body));
+        }
+        let token: Token = serde_json::from_slice(&body)
+            .map_err(|_| AuthError::Unavailable(format!("{} answered {status} without an access token", shown(url))))?;
+        let seconds = token.expires_in.and_then(|seconds| seconds.as_f64()).filter(|seconds| *seconds >= 1.0);
+        let lifetime = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        bearer(&token.access_token, Some(lifetime.unwrap_or(DEFAULT_LIFETIME)))
+    }
+}
+
+fn back_off(refusal: &mut Option<Refusal>, error: AuthError) {
+    let pause = refusal.as_ref().map_or(BACK_OFF.0, |last| (last.pause * 2).min(BACK_OFF.1));
+    *refusal = Some(Refusal { error, pause, until: Instant::now() + pause });
+}
+
+fn read(credential: &crate::secret::Credential) -> Result<Secret, AuthError> {
+    credential.read().map_err(|error| AuthError::Credential(error.to_string()))
+}
+
+fn bearer(token: &str, lifetime: Option<Duration>) -> Result<Grant, AuthError> {
+    authorization(&format!("Bearer {token}"), lifetime)
+}
+
+fn authorization(value: &str, lifetime: Option<Duration>) -> Result<Grant, AuthError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, header_value(value).map_err(AuthError::Credential)?);
+    Ok(Grant { headers, lifetime })
+}
+
+/// A header value that no log shows.
+pub(super) fn header_value(value: &str) -> Result<HeaderValue, String> {
+    let mut value =
+        HeaderValue::from_str(value).map_err(|_| "the secret has characters that no header may hold".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// `url` without what may be a secret in it.
+fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+async fn read_answer(url: &Url, response: reqwest::Result<Response>) -> Result<(StatusCode, Vec<u8>), AuthError> {
+    let unavailable =
+        |error: reqwest::Error| AuthError::Unavailable(format!("{}: {}", shown(url), super::client::causes(&error)));
+    let response = response.map_err(unavailable)?;
+    let status = response.status();
+    Ok((status, response.bytes().await.map_err(unavailable)?.to_vec()))
+}
+
+fn refusal(url: &Url, status: StatusCode, body: &[u8]) -> AuthError {
+    let said = wire::failure(body).map(|said| format!(": {said}")).unwrap_or_default();
+    let text = format!("{} answered {}{said}", shown(url), status.as_u16());
+    match status.as_u16() {
+        408 | 425 | 429 | 500..=599 => AuthError::Unavailable(text),
+        _ => AuthError::Refused(text),
+    }
+}
+
+/// How long a JWT is good for: `exp` against `iat`, or against our clock where there is no `iat`.
+/// The signature is Airflow's business.
+fn jwt_lifetime(token: &str, now: Timestamp) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: f64,
+        #[serde(default)]
+        iat: Option<f64>,
+    }
+    let payload = token.split('.').nth(1)?.trim_end_matches('=');
+    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
+    let from = claims.iat.unwrap_or(now.as_second() as f64);
+    Duration::try_from_secs_f64((claims.exp - from).clamp(0.0, 1e9)).ok()
+}
+
+fn program(argv: &[String]) -> String {
+    argv.first().cloned().unwrap_or_default()
+}
+
+async fn run_command(argv: &[String], timeout: Duration) -> Result<String, AuthError> {
+    let failed = |detail: String| AuthError::Command { program: program(argv), detail };
+    let [program, arguments @ ..] = argv else {
+        return Err(failed("is empty".into()));
+    };
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(format!("cannot be started: {error}")))?;
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(failed("has no output".into()));
+    };
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let work = async {
+        let (mut stdout, mut stderr) = (stdout.take(MAX_OUTPUT_BYTES), stderr.take(MAX_OUTPUT_BYTES));
+        tokio::try_join!(stdout.read_to_end(&mut output), stderr.read_to_end(&mut errors))?;
+        child.wait().await
+    };
+    // Dropping the child on a time-out kills it.
+    let status = match tokio::time::timeout(timeout, work).await {
+        Err(_) => return Err(failed(format!("did not end within {} s", timeout.as_secs_f64()))),
+        Ok(Err(error)) => return Err(failed(format!("cannot be read: {error}"))),
+        Ok(Ok(status)) => status,
+    };
+    if !status.success() {
+        let said = wire::one_line(&String::from_utf8_lossy(&errors));
+        return Err(failed(format!("ended with {status}: {said}")));
+    }
+    String::from_utf8(output).map_err(|_| failed("printed something else than text".into()))
+}
+
+/// Reads what a command printed: a token, or JSON with headers. The errors never show any of it.
+fn parse_output(output: &str, ttl: Duration, now: Timestamp) -> Result<Grant, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Printed {
+        headers: BTreeMap<String, String>,
+        #[serde(default)]
+        expires_at: Option<Timestamp>,
+    }
+    let output = output.trim();
+    if !output.starts_with('{') {
+        if output.is_empty() || output.contains(char::is_whitespace) {
+            return Err("printed neither a token on one line nor JSON".into());
+        }
+        let value = header_value(&format!("Bearer {output}"))?;
+        return Ok(Grant { headers: HeaderMap::from_iter([(AUTHORIZATION, value)]), lifetime: Some(ttl) });
+    }
+    // The message of serde_json may quote what it read.
+    let printed: Printed = serde_json::from_str(output)
+        .map_err(|_| r#"printed JSON other than {"headers": {…}, "expires_at": "…"}"#.to_owned())?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in &printed.headers {
+        let name = HeaderName::try_from(name).map_err(|_| "printed a header name that HTTP does not allow")?;
+        headers.insert(name, header_value(value)?);
+    }
+    let left = printed.expires_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+    Ok(Grant { headers, lifetime: Some(left.unwrap_or(ttl)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn now() -> Timestamp {
+        "2026-11-22T14:59:25Z".parse().unwrap()
+    }
+
+    fn token(claims: &str) -> String {
+        format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn a_tokens_lifetime_is_in_it() {
+        let cases = [
+            (token(r#"{"exp":1795445965,"iat":1795359565}"#), Some(86_400)),
+            (token(r#"{"exp":1795359625}"#), Some(60)),
+            (token(r#"{"exp":5,"iat":10}"#), Some(0)),
+            (token(r#"{"exp":1e300}"#), Some(1_000_000_000)),
+            (token("{}"), None),
+            ("opaque".to_owned(), None),
+            ("a.!!.c".to_owned(), None),
+        ];
+        for (token, seconds) in cases {
+            assert_eq!(jwt_lifetime(&token, now()), seconds.map(Duration::from_secs), "{token}");
+        }
+    }
+
+    #[test]
+    fn a_command_prints_a_token_or_headers() {
+        let ttl = Duration::from_secs(60);
+        let grant = parse_output(" abc.def\n", ttl, now()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(grant.headers[AUTHORIZATION], "Bearer abc.def");
+        assert_eq!(grant.lifetime, Some(ttl));
+        let json = r#"{"headers":{"Cookie":"s=1"},"expires_at":"2026-11-22T15:59:25Z"}"#;
+        let grant = parse_output(json, ttl, now()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(grant.headers["cookie"], "s=1");
+        assert_eq!(grant.lifetime, Some(Duration::from_secs(3600)));
+        for bad in ["", "two words", "{", r#"{"token":"hunter2"}"#, r#"{"headers":{"a b":"hunter2"}}"#, "hunter2\u{7f}"]
+        {
+            let error = parse_output(bad, ttl, now()).err().unwrap_or_else(|| panic!("{bad:?} was taken"));
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_or_hangs_says_so() {
+        let run = async |script: &str| {
+            let argv = ["sh", "-c", script].map(str::to_owned);
+            run_command(&argv, Duration::from_millis(300)).await
+        };
+        assert_eq!(run("echo tok").await.unwrap(), "tok\n");
+        let failed = run("echo hunter2; echo no such account >&2; exit 3").await.unwrap_err().to_string();
+        assert!(failed.contains("no such account") && !failed.contains("hunter2"), "{failed}");
+        let hung = run("sleep 60").await.unwrap_err().to_string();
+        assert!(hung.contains("did not end within 0.3 s"), "{hung}");
+        let missing = run_command(&["/nonexistent/program".to_owned()], Duration::from_secs(1)).await.unwrap_err();
+        assert!(missing.to_string().contains("cannot be started"), "{missing}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_output_makes_a_reader_panic(output in ".{0,200}", token in "[a-zA-Z0-9._=-]{0,80}") {
+            let _ = parse_output(&output, Duration::from_secs(1), now());
+            let _ = jwt_lifetime(&token, now());
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What Airflow says about the DAGs that schedules use.
