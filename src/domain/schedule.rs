@@ -121,6 +121,32 @@ impl Trigger {
     }
 }
 
+impl Trigger {
+    /// A text that changes exactly when the trigger's cursor loses its meaning: the times, the
+    /// znodes or the kinds of change that it is about. How they are gathered is not part of it.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Cron(cron) => format!(
+                "cron {} in {} gap {:?} fold {:?}",
+                cron.expression,
+                cron.timezone.iana_name().unwrap_or("a zone without a name"),
+                cron.dst.gap,
+                cron.dst.fold
+            ),
+            Self::Znode(znode) => format!(
+                "znode {} {} {:?} created {} changed {} deleted {} include {:?}",
+                znode.ensemble.as_deref().unwrap_or(""),
+                znode.path,
+                znode.watch,
+                znode.on.created,
+                znode.on.changed,
+                znode.on.deleted,
+                znode.include.as_ref().map(PathGlobs::patterns)
+            ),
+        }
+    }
+}
+
 /// The kinds of trigger, as the ledger and the API spell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -206,7 +232,7 @@ pub struct ZnodeTrigger {
     /// The kinds of change that fire.
     pub on: ChangeKinds,
     /// Only paths (relative to `path`) that match one of these fire; `None` is all.
-    pub include: Option<globset::GlobSet>,
+    pub include: Option<PathGlobs>,
     /// A batch is due when nothing has changed for this long; `None` fires each change at once.
     pub settle: Option<Duration>,
     /// … or when its first change is this old.
@@ -217,6 +243,34 @@ pub struct ZnodeTrigger {
     pub initial: Initial,
     /// When a child is deleted after its run.
     pub consume: Option<Consume>,
+}
+
+/// Glob patterns over paths, with the text that they were made of.
+#[derive(Debug, Clone)]
+pub struct PathGlobs {
+    patterns: Vec<String>,
+    set: globset::GlobSet,
+}
+
+impl PathGlobs {
+    /// Compiles the patterns; `*` does not cross a `/`.
+    pub fn new(patterns: &[String]) -> Result<Self, globset::Error> {
+        let mut set = globset::GlobSetBuilder::new();
+        for pattern in patterns {
+            set.add(globset::GlobBuilder::new(pattern).literal_separator(true).build()?);
+        }
+        Ok(Self { patterns: patterns.to_vec(), set: set.build()? })
+    }
+
+    /// The patterns as they were written.
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
+
+    /// Whether one of them matches.
+    pub fn is_match(&self, path: &str) -> bool {
+        self.set.is_match(path)
+    }
 }
 
 /// What a znode trigger watches.
