@@ -4,7 +4,7 @@
 //! Triggers and the lifecycle write it, probes and history read it. It dies with the process; what
 //! must outlive the process is in the ledger.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::domain::schedule::ScheduleName;
@@ -16,6 +16,7 @@ pub struct Status(Arc<RwLock<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     armed: HashSet<ScheduleName>,
+    troubles: HashMap<ScheduleName, String>,
     leading: bool,
     started: bool,
 }
@@ -41,12 +42,28 @@ impl Status {
         self.0.read().unwrap_or_else(PoisonError::into_inner).armed.contains(schedule)
     }
 
+    /// Notes what keeps a schedule's trigger from seeing everything, or has stopped it; `None` when
+    /// nothing does.
+    pub fn set_trouble(&self, schedule: &ScheduleName, trouble: Option<String>) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(trouble) => inner.troubles.insert(schedule.clone(), trouble),
+            None => inner.troubles.remove(schedule),
+        };
+    }
+
+    /// What [`Self::set_trouble`] has said.
+    pub fn trouble(&self, schedule: &ScheduleName) -> Option<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).troubles.get(schedule).cloned()
+    }
+
     /// Notes whether this member schedules; one that stops leading has nothing armed.
     pub fn set_leading(&self, leading: bool) {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         inner.leading = leading;
         if !leading {
             inner.armed.clear();
+            inner.troubles.clear();
         }
     }
 

@@ -124,10 +124,7 @@ pub struct TimeWentBack {
 
 /// Compares what was last handled of a znode with what is there now; `None` on either side is a
 /// znode that is known not to exist. `Ok(None)` when nothing happened.
-pub fn compare(
-    handled: Option<ZnodeVersion>,
-    now: Option<ZnodeVersion>,
-) -> Result<Option<Difference>, TimeWentBack> {
+pub fn compare(handled: Option<ZnodeVersion>, now: Option<ZnodeVersion>) -> Result<Option<Difference>, TimeWentBack> {
     let back = |handled, now| Err(TimeWentBack { handled, now });
     match (handled, now) {
         (None, None) => Ok(None),

@@ -1,3 +1,5 @@
 //! What makes schedules due: each trigger watches its source and records occurrences in the ledger.
 
+pub mod consume;
 pub mod gate;
+pub mod znode;

@@ -102,12 +102,7 @@ impl std::fmt::Debug for Ensemble {
 impl Ensemble {
     /// Starts to connect, and keeps a session up until `shutdown`. Without a name it is the home
     /// ensemble.
-    pub fn start(
-        name: Option<Arc<str>>,
-        settings: SettingsSource,
-        clock: Clock,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub fn start(name: Option<Arc<str>>, settings: SettingsSource, clock: Clock, shutdown: CancellationToken) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
         let ensemble = Self(Arc::new(Inner {
             name,
@@ -385,13 +380,8 @@ impl Keeper {
                 }
                 SessionEvent::Watched(path, Ok(watcher)) => {
                     self.broken_watches = 0;
-                    let forwarder = forward(
-                        self.ensemble.clone(),
-                        session.clone(),
-                        Arc::clone(&path),
-                        watcher,
-                        lost.clone(),
-                    );
+                    let forwarder =
+                        forward(self.ensemble.clone(), session.clone(), Arc::clone(&path), watcher, lost.clone());
                     if let Some(old) = forwarding.insert(Arc::clone(&path), forwarders.spawn(forwarder)) {
                         old.abort();
                     }

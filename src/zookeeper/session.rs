@@ -99,10 +99,7 @@ impl Session {
     }
 
     /// The stat of a znode; `None` when there is no such znode. Needs no permission.
-    pub fn stat(
-        &self,
-        path: &str,
-    ) -> impl Future<Output = Result<Option<ZnodeStat>, ZooKeeperError>> + Send + use<> {
+    pub fn stat(&self, path: &str) -> impl Future<Output = Result<Option<ZnodeStat>, ZooKeeperError>> + Send + use<> {
         self.stat_of_absolute(&self.absolute(path))
     }
 

@@ -73,9 +73,8 @@ impl Settings {
 
     /// A connector of the client crate that tries each server once.
     pub(super) fn connector(&self) -> Result<Connector, Error> {
-        let mut connector = zookeeper_client::Client::connector()
-            .with_session_timeout(self.session_timeout)
-            .with_fail_eagerly();
+        let mut connector =
+            zookeeper_client::Client::connector().with_session_timeout(self.session_timeout).with_fail_eagerly();
         if let Some((scheme, credential)) = &self.auth {
             connector = connector.with_auth(scheme, credential.as_bytes());
         }
@@ -87,8 +86,7 @@ impl Settings {
             connector = connector.with_tls(options);
         }
         if let Some(sasl) = &self.sasl {
-            connector =
-                connector.with_sasl(SaslOptions::digest_md5(sasl.username.clone(), sasl.password.clone()));
+            connector = connector.with_sasl(SaslOptions::digest_md5(sasl.username.clone(), sasl.password.clone()));
         }
         Ok(connector)
     }

@@ -1,0 +1,681 @@
+//! The loop of one znode trigger: waits, reads, hands over to the ledger.
+//!
+//! ```text
+//! hints of the watch ─┐
+//!                     ├─▶ reads, answered in order ─▶ judged one by one ─▶ ledger, in order
+//! looks (plan) ───────┘
+//! ```
+//! Requests go out in one order and come back in it, so the cursors in memory only move forward.
+//! They are the truth for judging the next read; the ledger follows, and whatever it has not
+//! written when the process dies is found again by the first look of the next one.
+//!
+//! A look happens when a session begins, when a pause ends, when too much happened to name it, and
+//! every few minutes. Hints wait until the first look of a session has shown that the ensemble has
+//! the history that the cursors belong to; nothing fires before.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::decide::{CatchUp, Condition, Fired, Judgement, Rules, Sight, Withheld, fired, judge, previous_facts};
+use super::scan::{Cursors, Known, Snapshot, look, plan};
+use super::settle::{Batch, DEFAULT_LIMIT, Settling};
+use super::{ZnodeTriggerError, ZnodeTriggerParts};
+use crate::domain::schedule::{WatchScope, ZnodeTrigger};
+use crate::domain::template::ZnodeFacts;
+use crate::domain::znode::{ZnodeStat, ZnodeVersion};
+use crate::metrics;
+use crate::store::StoreError;
+use crate::store::model::{CursorMove, Recording};
+use crate::triggers::gate::{Gate, Gates};
+use crate::zookeeper::{Interest, Session, Subscription, ZooKeeperError};
+
+/// The most reads under way.
+const READS_MAX: usize = 512;
+
+/// What the reads under way may bring in together, judged by the size of recent ones.
+const READS_BYTES: usize = 32 << 20;
+
+/// The most writes under way. The ledger groups what arrives together.
+const RECORDS_MAX: usize = 1024;
+
+/// The most changes in one write.
+const RECORDING_MAX: usize = 256;
+
+/// How often everything is compared although nothing hinted at it, and by how much more at most, so
+/// that triggers do not look all at once.
+const LOOK_INTERVAL: Duration = Duration::from_secs(300);
+const LOOK_JITTER_MS: u64 = 60_000;
+
+/// How often everything is compared where no watch can be set.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// When to look again after a look was refused.
+const RETRY_LOOK_AFTER: Duration = Duration::from_secs(5);
+
+type Answer = Result<Option<(Vec<u8>, ZnodeStat)>, ZooKeeperError>;
+
+/// What comes out of the row of reads.
+enum Read {
+    Znode {
+        path: Arc<str>,
+        sight: Sight,
+        planned: bool,
+        answer: Answer,
+    },
+    /// All that the latest look planned has come before.
+    PassDone,
+}
+
+/// What is to be done once a write is durable.
+#[derive(Default)]
+struct AfterWrite {
+    /// The first diff is done.
+    arms: bool,
+    /// Data that the ledger has from now on.
+    written: Vec<(Arc<str>, Option<ZnodeVersion>)>,
+}
+
+/// One look and the reads that it planned.
+struct Pass {
+    root: Option<Option<ZnodeVersion>>,
+    clean: Option<ZnodeVersion>,
+    highest_zxid: i64,
+    problem: Option<String>,
+    marked: bool,
+}
+
+type Write = BoxFuture<'static, Result<AfterWrite, StoreError>>;
+type Look = BoxFuture<'static, Result<Option<Snapshot>, ZooKeeperError>>;
+
+enum Event {
+    Stop,
+    Gate,
+    Hinted,
+    Looked(Result<Option<Snapshot>, ZooKeeperError>),
+    Read(Read),
+    Written(Result<AfterWrite, StoreError>),
+    BatchDue,
+    LookDue,
+}
+
+pub(super) struct Watcher {
+    parts: ZnodeTriggerParts,
+    rules: Rules,
+    label: String,
+    gate: Gate,
+    subscription: Subscription,
+    cursors: Cursors,
+    /// The highest zxid of the trigger's first look, once that is complete.
+    initialized: Option<i64>,
+    /// The session that is followed, and the last one that turned out useless.
+    session: Option<Session>,
+    lost_session: u64,
+    watched: bool,
+    look: Option<Look>,
+    look_is_fresh: bool,
+    next_look_at: Instant,
+    /// Whether hints may be read.
+    following: bool,
+    queue: VecDeque<(Arc<str>, Sight)>,
+    pass: Option<Pass>,
+    /// The watched znode as a parent, when all its children were last handled.
+    clean: Option<ZnodeVersion>,
+    catch_up: Option<CatchUp>,
+    reads: FuturesOrdered<BoxFuture<'static, Read>>,
+    largest_read_bytes: usize,
+    writes: FuturesOrdered<Write>,
+    settling: Option<Settling>,
+    batch: Batch<Fired, CursorMove>,
+    /// Data handled but not yet in the ledger, for `previous`.
+    unwritten: HashMap<Arc<str>, (Option<ZnodeVersion>, Option<Vec<u8>>)>,
+}
+
+impl Watcher {
+    pub(super) async fn open(parts: ZnodeTriggerParts, trigger: ZnodeTrigger) -> Result<Self, ZnodeTriggerError> {
+        let name = parts.schedule.name.clone();
+        let cursors = parts.ledger.znode_cursors(&name).await?;
+        let initialized = parts.ledger.schedule_states().await?.get(&name).and_then(|state| state.znode_initialized);
+        let interest = match trigger.watch {
+            WatchScope::Node => Interest::Node,
+            WatchScope::Children => Interest::Children,
+            WatchScope::Subtree => Interest::Subtree,
+        };
+        let settling = trigger.settle.map(|quiet| Settling {
+            quiet,
+            max: trigger.settle_max,
+            limit: trigger.batch.unwrap_or(DEFAULT_LIMIT).max(1),
+        });
+        Ok(Self {
+            label: parts.ensemble.label().to_owned(),
+            gate: Gate::Open,
+            subscription: parts.ensemble.subscribe(Arc::clone(&trigger.path), interest),
+            rules: Rules::new(Arc::clone(&parts.schedule), trigger, parts.generation),
+            parts,
+            cursors: cursors.into_iter().map(|cursor| (cursor.path.into(), cursor.seen)).collect(),
+            initialized,
+            session: None,
+            lost_session: 0,
+            watched: false,
+            look: None,
+            look_is_fresh: false,
+            next_look_at: Instant::now(),
+            following: false,
+            queue: VecDeque::new(),
+            pass: None,
+            clean: None,
+            catch_up: Some(CatchUp::Down),
+            reads: FuturesOrdered::new(),
+            largest_read_bytes: 0,
+            writes: FuturesOrdered::new(),
+            settling,
+            batch: Batch::default(),
+            unwritten: HashMap::new(),
+        })
+    }
+
+    /// Runs until `shutdown`, until the lead is lost, or until the trigger cannot go on.
+    pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), ZnodeTriggerError> {
+        self.on_gate().await;
+        self.adopt_session();
+        loop {
+            self.pump();
+            let event = self.next_event(shutdown).await;
+            match event {
+                Event::Stop => return Ok(()),
+                Event::Gate => self.on_gate().await,
+                Event::Hinted => self.adopt_session(),
+                Event::Looked(result) => self.on_look(result).await?,
+                Event::Read(read) => self.on_read(read).await?,
+                Event::Written(result) => self.on_written(result?),
+                Event::BatchDue => self.flush_batch().await,
+                Event::LookDue => self.start_look(false, "interval"),
+            }
+        }
+    }
+
+    /// Waits for whatever comes first; decides nothing.
+    async fn next_event(&mut self, shutdown: &CancellationToken) -> Event {
+        let batch_due = self.settling.as_ref().and_then(|settling| self.batch.due_at(settling));
+        let look_due = (self.following && self.look.is_none() && self.pass.is_none()).then_some(self.next_look_at);
+        let Self { parts, subscription, look, reads, writes, .. } = self;
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Event::Stop,
+            () = parts.leadership.lost().cancelled() => Event::Stop,
+            () = gates_changed(&mut parts.gates) => Event::Gate,
+            Some(result) = writes.next(), if !writes.is_empty() => Event::Written(result),
+            Some(read) = reads.next(), if !reads.is_empty() => Event::Read(read),
+            result = poll_look(look) => Event::Looked(result),
+            () = sleep_until(batch_due) => Event::BatchDue,
+            () = subscription.changed() => Event::Hinted,
+            () = sleep_until(look_due) => Event::LookDue,
+        }
+    }
+
+    /// Takes up a new session, or lets go of one that is gone.
+    fn adopt_session(&mut self) {
+        match self.subscription.arming() {
+            Some(arming) if arming.session.number() > self.lost_session => {
+                let current = self.session.as_ref().map(Session::number);
+                if current != Some(arming.session.number()) {
+                    self.let_go();
+                    self.session = Some(arming.session);
+                    self.watched = arming.watched;
+                    self.start_look(true, "session");
+                }
+            }
+            Some(_) => {}
+            None => self.let_go(),
+        }
+    }
+
+    /// Forgets everything that belongs to the session; the cursors stay.
+    fn let_go(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.lost_session = session.number();
+            self.parts.status.set_armed(&self.rules.schedule.name, false);
+        }
+        self.stop_reading();
+    }
+
+    fn give_up_session(&mut self) {
+        if let Some(session) = &self.session {
+            session.give_up();
+        }
+        self.let_go();
+    }
+
+    fn stop_reading(&mut self) {
+        self.look = None;
+        self.pass = None;
+        self.following = false;
+        self.queue.clear();
+        self.reads = FuturesOrdered::new();
+    }
+
+    async fn on_gate(&mut self) {
+        self.gate = self.parts.gates.borrow_and_update().get(&self.rules.schedule.name).cloned().unwrap_or_default();
+        match self.gate.clone() {
+            Gate::Paused { reason } => {
+                // What came due before the pause is not of the pause.
+                self.flush_batch().await;
+                self.stop_reading();
+                if self.catch_up.is_none() {
+                    self.catch_up = Some(CatchUp::Paused { reason });
+                }
+            }
+            Gate::Open | Gate::Skipping { .. } if self.look.is_none() && !self.following => {
+                self.start_look(true, "resume");
+            }
+            Gate::Open | Gate::Skipping { .. } => {}
+        }
+    }
+
+    /// Begins to compare everything, if there is a session and no pause.
+    fn start_look(&mut self, fresh: bool, cause: &'static str) {
+        let Some(session) = self.session.clone().filter(|_| self.gate.is_open()) else { return };
+        if fresh {
+            self.stop_reading();
+            // The look sees all that was hinted at before it began.
+            self.subscription.take(usize::MAX);
+        }
+        metrics::znode_reconciled(&self.label, cause);
+        let trigger = &self.rules.trigger;
+        // As long as the list of children is the same, none of them came or went.
+        let unchanged = self.clean.filter(|_| trigger.watch == WatchScope::Children && !trigger.on.changed);
+        self.look_is_fresh = fresh;
+        self.look = Some(Box::pin(look(session, Arc::clone(&trigger.path), trigger.watch, unchanged)));
+    }
+
+    async fn on_look(&mut self, result: Result<Option<Snapshot>, ZooKeeperError>) -> Result<(), ZnodeTriggerError> {
+        self.look = None;
+        let snapshot = match result {
+            Ok(snapshot) => snapshot,
+            Err(error) if error.ends_session() => {
+                debug!(schedule = %self.rules.schedule.name, %error, "a look at the znodes was cut off");
+                self.give_up_session();
+                return Ok(());
+            }
+            Err(error) => {
+                self.trouble(Some(format!("{}: {error}", self.rules.trigger.path)));
+                self.following = true;
+                self.next_look_at = Instant::now() + RETRY_LOOK_AFTER;
+                return Ok(());
+            }
+        };
+        let mut pass = Pass { root: None, clean: self.clean, highest_zxid: 0, problem: None, marked: false };
+        if let Some(snapshot) = snapshot {
+            let trigger = &self.rules.trigger;
+            let known = Known {
+                root: &trigger.path,
+                scope: trigger.watch,
+                cursors: &self.cursors,
+                initialized: self.initialized.is_some(),
+                initial: trigger.initial,
+                needs_data: self.rules.uses_previous,
+                fresh: self.look_is_fresh,
+            };
+            let plan = plan(&snapshot, &known, |path| self.rules.wants(path)).map_err(|other| {
+                ZnodeTriggerError::OtherHistory {
+                    schedule: self.rules.schedule.name.clone(),
+                    path: other.path,
+                    source: other.error,
+                }
+            })?;
+            pass.root = plan.root;
+            pass.clean = snapshot.root.as_ref().map(ZnodeStat::seen_as_parent);
+            pass.highest_zxid = snapshot.highest_zxid();
+            if let Some(path) = snapshot.unreadable.first() {
+                pass.problem = Some(format!(
+                    "{path} cannot be read ({} znodes in all): the session has no permission for it",
+                    snapshot.unreadable.len()
+                ));
+            }
+            drop(snapshot);
+            self.queue = plan.reads.into();
+            for moves in plan.moves.chunks(RECORDING_MAX * 4) {
+                let mut recording = Recording::default();
+                for (path, seen) in moves {
+                    let moved = self.cursor_to(path, Some(*seen), None);
+                    recording.cursors.push(moved);
+                }
+                self.record(recording, false).await;
+            }
+        }
+        self.pass = Some(pass);
+        self.following = true;
+        Ok(())
+    }
+
+    /// Sends as many reads as there is room for.
+    fn pump(&mut self) {
+        if !self.following || !self.gate.is_open() {
+            return;
+        }
+        let Some(session) = self.session.clone() else { return };
+        let window = (READS_BYTES / self.largest_read_bytes.max(1)).clamp(4, READS_MAX);
+        while self.reads.len() < window && self.writes.len() < RECORDS_MAX {
+            let room = window - self.reads.len();
+            // A long plan does not hold up what happens now, nor the other way round.
+            let share = if self.queue.is_empty() { room } else { room.div_ceil(2) };
+            let touched = self.subscription.take(share);
+            if touched.overflowed {
+                self.next_look_at = Instant::now();
+            }
+            let hinted = touched.paths.len();
+            metrics::znode_events(&self.label, hinted as u64);
+            for path in touched.paths {
+                if self.rules.wants(&path) {
+                    self.read(&session, path, Sight::Usual, false);
+                }
+            }
+            let planned: Vec<_> = self.queue.drain(..(room - hinted).min(self.queue.len())).collect();
+            if hinted == 0 && planned.is_empty() {
+                break;
+            }
+            for (path, sight) in planned {
+                self.read(&session, path, sight, true);
+            }
+        }
+        if self.queue.is_empty()
+            && let Some(pass) = self.pass.as_mut().filter(|pass| !pass.marked)
+        {
+            pass.marked = true;
+            self.reads.push_back(Box::pin(ready(Read::PassDone)));
+        }
+    }
+
+    fn read(&mut self, session: &Session, path: Arc<str>, sight: Sight, planned: bool) {
+        // The request goes out here; the future is the answer.
+        let answer = session.get_data(&path);
+        self.reads.push_back(Box::pin(async move { Read::Znode { path, sight, planned, answer: answer.await } }));
+    }
+
+    /// Judges an answer, and those that have come behind it, into one write.
+    async fn on_read(&mut self, first: Read) -> Result<(), ZnodeTriggerError> {
+        let mut recording = Recording::default();
+        let mut withheld = Vec::new();
+        let mut arms = false;
+        let mut next = Some(first);
+        while let Some(read) = next.take() {
+            match read {
+                Read::PassDone => arms = self.end_pass(&mut recording),
+                Read::Znode { path, answer: Err(error), .. } => {
+                    if error.ends_session() {
+                        debug!(schedule = %self.rules.schedule.name, %path, %error, "a read was cut off");
+                        self.give_up_session();
+                        break;
+                    }
+                    let problem = format!("{path} cannot be read: {error}");
+                    match &mut self.pass {
+                        Some(pass) => pass.problem = Some(problem),
+                        None => self.trouble(Some(problem)),
+                    }
+                    // Without the data nothing can be decided: it stays unhandled, for the next look.
+                    self.clean = None;
+                }
+                Read::Znode { path, sight, planned, answer: Ok(now) } => {
+                    let size = now.as_ref().map_or(0, |(data, _)| data.len());
+                    self.largest_read_bytes = size.max(self.largest_read_bytes - self.largest_read_bytes / 16);
+                    self.on_znode(path, sight, planned, now, &mut recording, &mut withheld).await?;
+                }
+            }
+            if recording.runs.len() + withheld.len() >= RECORDING_MAX {
+                break;
+            }
+            next = self.reads.next().now_or_never().flatten();
+        }
+        self.add_withheld(withheld, &mut recording);
+        self.record(recording, arms).await;
+        Ok(())
+    }
+
+    async fn on_znode(
+        &mut self,
+        path: Arc<str>,
+        sight: Sight,
+        planned: bool,
+        now: Option<(Vec<u8>, ZnodeStat)>,
+        recording: &mut Recording,
+        withheld: &mut Vec<(Fired, Withheld, CursorMove)>,
+    ) -> Result<(), ZnodeTriggerError> {
+        let handled = self.cursors.get(&path).copied();
+        let stat = now.as_ref().map(|(_, stat)| *stat);
+        let judgement = judge(&self.rules, handled, self.initialized, sight, stat.as_ref()).map_err(|source| {
+            ZnodeTriggerError::OtherHistory {
+                schedule: self.rules.schedule.name.clone(),
+                path: Arc::clone(&path),
+                source,
+            }
+        })?;
+        let change = match judgement {
+            Judgement::Unchanged => return Ok(()),
+            Judgement::Moved => None,
+            Judgement::Fires(change) => Some(change),
+        };
+        let previous = match handled {
+            Some(handled) if change.is_some() && self.rules.uses_previous => {
+                Some(previous_facts(&path, handled, self.previous_data(&path).await?))
+            }
+            _ => None,
+        };
+        let data = self.rules.uses_previous.then(|| now.as_ref().map(|(data, _)| data.clone())).flatten();
+        let moved = self.cursor_to(&path, stat.as_ref().map(ZnodeStat::seen), data);
+        let Some(change) = change else {
+            self.add_move(moved, recording);
+            return Ok(());
+        };
+        let at = self.parts.clock.now();
+        let fired = fired(&path, change, now, at);
+        metrics::znode_coalesced(&self.label, u64::try_from(change.coalesced).unwrap_or(0));
+        match self.rules.condition(&fired, previous.as_ref(), at) {
+            Condition::Row(row) => {
+                recording.runs.push(*row);
+                self.add_move(moved, recording);
+            }
+            Condition::Decided(decision) => {
+                recording.decisions.push(decision);
+                self.add_move(moved, recording);
+            }
+            Condition::Holds => {
+                let catch_up = self.catch_up.as_ref().filter(|_| planned && sight == Sight::Usual);
+                let cause = match &self.gate {
+                    Gate::Skipping { reason } => Some(Withheld::Skipping { reason: Arc::clone(reason) }),
+                    _ => catch_up.and_then(|cause| self.rules.withholds(&fired, cause, at)),
+                };
+                match cause {
+                    Some(cause) => withheld.push((fired, cause, moved)),
+                    None => self.fire(fired, previous.as_ref(), moved, recording),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fire(&mut self, fired: Fired, previous: Option<&Arc<ZnodeFacts>>, moved: CursorMove, recording: &mut Recording) {
+        let Some(settling) = self.settling else {
+            recording.runs.push(self.rules.run(&fired, previous));
+            recording.cursors.push(moved);
+            return;
+        };
+        let now = Instant::now();
+        self.batch.add(fired.for_batch(), moved, now);
+        // A full batch is due at once.
+        if self.batch.due_at(&settling).is_some_and(|due| due <= now) {
+            self.drain_batch(recording);
+        }
+    }
+
+    /// One row for all changes that are held back for the same reason.
+    fn add_withheld(&mut self, withheld: Vec<(Fired, Withheld, CursorMove)>, recording: &mut Recording) {
+        let mut groups: Vec<(Withheld, Vec<Fired>)> = Vec::new();
+        for (fired, cause, moved) in withheld {
+            recording.cursors.push(moved);
+            match groups.iter_mut().find(|(known, _)| *known == cause) {
+                Some((_, changes)) => changes.push(fired),
+                None => groups.push((cause, vec![fired])),
+            }
+        }
+        recording.runs.extend(groups.iter().map(|(cause, changes)| self.rules.withheld_row(changes, cause)));
+    }
+
+    /// Ends a pass; whether the trigger is armed once this is written.
+    fn end_pass(&mut self, recording: &mut Recording) -> bool {
+        let Some(pass) = self.pass.take() else { return false };
+        let path = Arc::clone(&self.rules.trigger.path);
+        if let Some(root) = pass.root {
+            let moved = self.cursor_to(&path, root, None);
+            recording.cursors.push(moved);
+        }
+        // A single znode that could not be read was not looked at; it is still to be seen first.
+        if self.initialized.is_none() && (pass.problem.is_none() || self.rules.trigger.watch != WatchScope::Node) {
+            self.initialized = Some(pass.highest_zxid);
+            recording.cursors.push(CursorMove::ZnodeInitialized {
+                schedule: self.rules.schedule.name.clone(),
+                zxid: pass.highest_zxid,
+            });
+        }
+        self.clean = pass.clean.filter(|_| pass.problem.is_none());
+        self.catch_up = None;
+        self.next_look_at = Instant::now() + self.look_interval();
+        self.trouble(pass.problem);
+        true
+    }
+
+    fn look_interval(&self) -> Duration {
+        if !self.watched {
+            return POLL_INTERVAL;
+        }
+        let seed = self.rules.schedule.name.as_str().bytes();
+        let hash = seed.fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        LOOK_INTERVAL + Duration::from_millis(hash % LOOK_JITTER_MS)
+    }
+
+    /// Moves the cursor in memory, and gives the move for the ledger.
+    fn cursor_to(&mut self, path: &Arc<str>, seen: Option<ZnodeVersion>, data: Option<Vec<u8>>) -> CursorMove {
+        match seen {
+            Some(seen) => self.cursors.insert(Arc::clone(path), seen),
+            None => self.cursors.remove(path),
+        };
+        if self.rules.uses_previous {
+            self.unwritten.insert(Arc::clone(path), (seen, data.clone()));
+        }
+        CursorMove::Znode { schedule: self.rules.schedule.name.clone(), path: path.to_string(), seen, data }
+    }
+
+    /// Adds a move without a change: behind the changes that wait, if any do.
+    fn add_move(&mut self, moved: CursorMove, recording: &mut Recording) {
+        if self.batch.is_empty() {
+            recording.cursors.push(moved);
+        } else {
+            self.batch.add_move(moved);
+        }
+    }
+
+    async fn previous_data(&self, path: &Arc<str>) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.unwritten.get(path) {
+            Some((_, data)) => Ok(data.clone()),
+            None => self.parts.ledger.previous_data(&self.rules.schedule.name, path).await,
+        }
+    }
+
+    fn drain_batch(&mut self, recording: &mut Recording) {
+        let (changes, moves) = self.batch.take();
+        if !changes.is_empty() {
+            recording.runs.push(self.rules.batch_run(&changes));
+        }
+        recording.cursors.extend(moves);
+    }
+
+    async fn flush_batch(&mut self) {
+        let mut recording = Recording::default();
+        self.drain_batch(&mut recording);
+        self.record(recording, false).await;
+    }
+
+    /// Hands a write to the ledger, behind all earlier ones, and does not wait for it.
+    async fn record(&mut self, recording: Recording, arms: bool) {
+        if recording.runs.is_empty() && recording.cursors.is_empty() && recording.decisions.is_empty() && !arms {
+            return;
+        }
+        let written = if self.rules.uses_previous {
+            let moves = recording.cursors.iter().filter_map(|moved| match moved {
+                CursorMove::Znode { path, seen, .. } => Some((path.as_str().into(), *seen)),
+                _ => None,
+            });
+            moves.collect()
+        } else {
+            Vec::new()
+        };
+        let (ledger, leadership) = (self.parts.ledger.clone(), self.parts.leadership.clone());
+        let after = AfterWrite { arms, written };
+        let mut write: Write = Box::pin(async move { ledger.record(&leadership, recording).await.map(|_| after) });
+        // Its first poll takes its place in the ledger's queue, so it happens here, in order.
+        match poll_fn(|context| Poll::Ready(write.poll_unpin(context))).await {
+            Poll::Ready(result) => self.writes.push_back(Box::pin(ready(result))),
+            Poll::Pending => self.writes.push_back(write),
+        }
+    }
+
+    fn on_written(&mut self, after: AfterWrite) {
+        for (path, seen) in after.written {
+            if self.unwritten.get(&path).is_some_and(|(newest, _)| *newest == seen) {
+                self.unwritten.remove(&path);
+            }
+        }
+        if after.arms && self.session.is_some() {
+            let name = &self.rules.schedule.name;
+            if !self.parts.status.is_armed(name) {
+                info!(
+                    schedule = %name,
+                    ensemble = self.label,
+                    path = %self.rules.trigger.path,
+                    znodes = self.cursors.len(),
+                    "watching, and up to date"
+                );
+                self.parts.status.set_armed(name, true);
+            }
+        }
+    }
+
+    fn trouble(&self, trouble: Option<String>) {
+        let name = &self.rules.schedule.name;
+        if let Some(trouble) = &trouble
+            && self.parts.status.trouble(name).as_ref() != Some(trouble)
+        {
+            warn!(schedule = %name, ensemble = self.label, "a znode trigger does not see everything: {trouble}");
+        }
+        self.parts.status.set_trouble(name, trouble);
+    }
+}
+
+/// Waits for a word from the gates. Those that can no longer move stay as they are.
+async fn gates_changed(gates: &mut watch::Receiver<Gates>) {
+    if gates.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn poll_look(look: &mut Option<Look>) -> Result<Option<Snapshot>, ZooKeeperError> {
+    match look {
+        Some(look) => look.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
