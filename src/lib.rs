@@ -13,6 +13,8 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod metrics;
+pub mod operations;
+pub mod overview;
 pub mod secret;
 pub mod status;
 pub mod store;

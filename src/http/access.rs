@@ -21,6 +21,7 @@ use super::{Api, OPEN_PATHS};
 use crate::config::Environment;
 use crate::config::model::{Role, Server};
 use crate::config::secret::SecretError;
+use crate::operations::Order;
 
 /// The name of callers where no token is needed.
 const LOCAL: &str = "local";
@@ -56,6 +57,13 @@ pub struct Caller {
     pub actor: String,
     /// Address that the request came from.
     pub source: String,
+}
+
+impl Caller {
+    /// What the caller asks for, as the audit keeps it.
+    pub(super) fn order(self, reason: Option<String>) -> Order {
+        Order { actor: self.actor, source: self.source, reason }
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::problem::{Problem, ProblemKind};
+use crate::domain::run::RunState;
 
 /// The longest page of a list.
 const MAX_LIMIT: u32 = 1_000;
@@ -97,4 +98,21 @@ pub(super) fn time(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, 
         )
         .hint("for example `2026-11-22T02:30:00Z`")
     })
+}
+
+/// States, separated by commas; none is any.
+pub(super) fn states(text: Option<&str>) -> Result<Vec<RunState>, Problem> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    text.split(',')
+        .map(|word| {
+            RunState::parse(word.trim()).ok_or_else(|| {
+                let known: Vec<_> = RunState::ALL.iter().map(|state| state.as_str()).collect();
+                Problem::new(
+                    ProblemKind::InvalidRequest,
+                    format!("failed to read `state={text}`: no state is `{word}`"),
+                )
+                .hint(format!("states are {}", known.join(", ")))
+            })
+        })
+        .collect()
 }

@@ -4,9 +4,14 @@
 //! call was settled by [`access`] before. `/openapi.json` is generated from the handlers themselves.
 
 pub mod access;
+mod dag_runs;
+mod events;
 mod extract;
+mod history;
 mod probes;
 pub mod problem;
+mod runs;
+pub mod schedules;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +25,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
@@ -28,8 +34,11 @@ use utoipa_axum::routes;
 pub use access::{Access, Caller};
 pub use problem::{Problem, ProblemKind};
 
+use crate::clock::Clock;
 use crate::metrics;
+use crate::operations::{Operations, Schedules};
 use crate::status::Status;
+use crate::store::Ledger;
 
 /// The longest body that is read.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -43,6 +52,14 @@ const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
 /// Everything that handlers need. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
+    /// History.
+    pub ledger: Ledger,
+    /// Carries out what is asked for.
+    pub operations: Operations,
+    /// The schedules in force.
+    pub schedules: watch::Receiver<Schedules>,
+    /// The time.
+    pub clock: Clock,
     /// What this member knows of itself.
     pub status: Status,
     /// Who may call.
@@ -80,6 +97,21 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::one))
+        .routes(routes!(schedules::next))
+        .routes(routes!(schedules::trigger))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::backfill))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::one))
+        .routes(routes!(runs::retry))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(dag_runs::list))
+        .routes(routes!(history::stats))
+        .routes(routes!(history::audit))
+        .routes(routes!(events::events))
 }
 
 fn description() -> OpenApi {

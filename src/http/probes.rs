@@ -43,6 +43,9 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Ready>, Proble
     if !api.status.is_started() {
         return Err(Problem::new(ProblemKind::Unavailable, "this member is still starting").hint("ask again"));
     }
+    api.ledger.ping().await.map_err(|error| {
+        Problem::new(ProblemKind::Unavailable, format!("failed to {error}")).hint("check the disk and `[store] url`")
+    })?;
     Ok(Json(Ready { status: "ready", leader: api.status.is_leading() }))
 }
 

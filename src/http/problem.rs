@@ -6,6 +6,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::operations::OperationError;
+use crate::store::StoreError;
+
 /// An error as the API answers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
@@ -48,6 +51,8 @@ pub enum ProblemKind {
     Internal,
     /// Airflow refused, or answered nonsense.
     AirflowRefused,
+    /// Airflow did not answer.
+    AirflowUnreachable,
     /// This member cannot do it now; another moment or another member can.
     Unavailable,
     /// It took too long.
@@ -72,8 +77,9 @@ impl ProblemKind {
             Self::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "This cannot be done"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "flowkeeper failed"),
             Self::AirflowRefused => (StatusCode::BAD_GATEWAY, "airflow", "Airflow did not do it"),
+            Self::AirflowUnreachable => (StatusCode::GATEWAY_TIMEOUT, "airflow-unreachable", "Airflow did not answer"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible at the moment"),
-            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout", "It took too long"),
+            Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout", "It took too long"),
         }
     }
 }
@@ -99,9 +105,53 @@ impl Problem {
         self
     }
 
+    fn of_store(error: &StoreError) -> Self {
+        let kind = match error {
+            StoreError::BadCursor { .. } => ProblemKind::InvalidRequest,
+            StoreError::NotFound { .. } => ProblemKind::NotFound,
+            StoreError::WrongState { .. } | StoreError::IdentityConflict { .. } => ProblemKind::Conflict,
+            StoreError::Fenced { .. } | StoreError::Closed => ProblemKind::Unavailable,
+            error if error.is_transient() => ProblemKind::Unavailable,
+            _ => ProblemKind::Internal,
+        };
+        if matches!(kind, ProblemKind::Internal | ProblemKind::Unavailable) {
+            tracing::error!(error = %error, "a request could not be answered because of the ledger");
+        }
+        Self { hint: error.hint(), ..Self::new(kind, format!("failed to {error}")) }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::of_store(&error)
+    }
+}
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
+        let kind = match &error {
+            OperationError::NoSchedule { .. } | OperationError::NoRun { .. } => ProblemKind::NotFound,
+            OperationError::NotLeading { .. } => ProblemKind::Unavailable,
+            OperationError::BadKey { .. }
+            | OperationError::EmptyRange { .. }
+            | OperationError::PauseInThePast { .. } => ProblemKind::InvalidRequest,
+            OperationError::KeyTaken { .. }
+            | OperationError::WrongState { .. }
+            | OperationError::CoversSeveral { .. } => ProblemKind::Conflict,
+            OperationError::Conf { .. }
+            | OperationError::NothingToSend { .. }
+            | OperationError::NotCron { .. }
+            | OperationError::NoAirflow { .. } => ProblemKind::Unprocessable,
+            OperationError::Airflow { source, .. } if source.is_answer() => ProblemKind::AirflowRefused,
+            OperationError::Airflow { .. } => ProblemKind::AirflowUnreachable,
+            OperationError::Store(error) => return Self::of_store(error),
+        };
+        Self { hint: error.hint(), ..Self::new(kind, format!("failed to {error}")) }
     }
 }
 

@@ -1,0 +1,195 @@
+//! How a schedule stands: its configuration, the ledger and this member's knowledge put together.
+//!
+//! A pure function, shared by the API and the commands so that both say the same.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::run::{RunId, RunState};
+use crate::domain::schedule::{Schedule, Trigger, WatchScope};
+use crate::domain::znode::ChangeKind;
+use crate::store::model::{Run, ScheduleState};
+
+/// Who paused a schedule, where the configuration itself did.
+pub const CONFIGURATION: &str = "configuration";
+
+/// A schedule as the API and the commands show it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ScheduleOverview {
+    /// Its name.
+    pub name: String,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// The Airflow that has its DAG.
+    pub airflow: String,
+    /// The DAG that it runs.
+    pub dag_id: String,
+    /// What makes it due.
+    pub trigger: TriggerOverview,
+    /// Whether it is paused, by an operator or by the configuration.
+    pub paused: bool,
+    /// Who paused it, and why.
+    pub pause: Option<PauseOverview>,
+    /// Whether its timer is set, or its watch is set and the first diff is done; null when no serving
+    /// member was asked.
+    pub armed: Option<bool>,
+    /// The next nominal time that would run; null for znode triggers and while paused without an end.
+    pub next_time: Option<Timestamp>,
+    /// The newest run.
+    pub last_run: Option<LastRun>,
+}
+
+/// What makes a schedule due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum TriggerOverview {
+    /// Wall-clock times.
+    Cron {
+        /// The expression.
+        cron: String,
+        /// The zone whose wall clock it reads.
+        timezone: String,
+    },
+    /// A change in ZooKeeper.
+    Znode {
+        /// Absolute path.
+        path: String,
+        /// `node`, `children` or `subtree`.
+        watch: String,
+        /// The kinds of change that fire.
+        on: Vec<String>,
+        /// Name of the ensemble; null is the home ensemble.
+        ensemble: Option<String>,
+    },
+}
+
+impl TriggerOverview {
+    fn of(trigger: &Trigger) -> Self {
+        match trigger {
+            Trigger::Cron(cron) => Self::Cron {
+                cron: cron.expression.as_str().to_owned(),
+                timezone: cron.timezone.iana_name().unwrap_or("UTC").to_owned(),
+            },
+            Trigger::Znode(znode) => Self::Znode {
+                path: znode.path.to_string(),
+                watch: match znode.watch {
+                    WatchScope::Node => "node",
+                    WatchScope::Children => "children",
+                    WatchScope::Subtree => "subtree",
+                }
+                .to_owned(),
+                on: [ChangeKind::Created, ChangeKind::Changed, ChangeKind::Deleted]
+                    .into_iter()
+                    .filter(|kind| znode.on.contains(*kind))
+                    .map(|kind| kind.as_str().to_owned())
+                    .collect(),
+                ensemble: znode.ensemble.as_deref().map(str::to_owned),
+            },
+        }
+    }
+
+    /// In a few words, for a column.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Cron { cron, timezone } => format!("{cron} {timezone}"),
+            Self::Znode { path, watch, ensemble, .. } => {
+                let below = match watch.as_str() {
+                    "children" => "/*",
+                    "subtree" => "/**",
+                    _ => "",
+                };
+                let at = ensemble.as_ref().map(|ensemble| format!(" at {ensemble}")).unwrap_or_default();
+                format!("{}{below}{at}", path.trim_end_matches('/'))
+            }
+        }
+    }
+}
+
+/// A pause in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PauseOverview {
+    /// Who paused; `configuration` for `paused = true`.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+    /// When it began; null for `paused = true`.
+    pub at: Option<Timestamp>,
+}
+
+/// The newest run of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastRun {
+    /// Number in the ledger.
+    pub id: RunId,
+    /// Identity in Airflow.
+    pub dag_run_id: String,
+    /// When it came due.
+    pub due_at: Timestamp,
+    /// What became of it.
+    pub state: RunState,
+    /// Why, for states that are not Airflow's own.
+    pub reason: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl From<&Run> for LastRun {
+    fn from(run: &Run) -> Self {
+        Self {
+            id: run.id,
+            dag_run_id: run.dag_run_id.clone(),
+            due_at: run.due_at,
+            state: run.state,
+            reason: run.reason.clone(),
+            ended_at: run.ended_at,
+        }
+    }
+}
+
+/// How `schedule` stands at `now`.
+pub fn overview(
+    schedule: &Schedule,
+    state: Option<&ScheduleState>,
+    last_run: Option<&Run>,
+    armed: Option<bool>,
+    now: Timestamp,
+) -> ScheduleOverview {
+    let pause = pause_in_force(schedule, state, now);
+    let next_time = match (&schedule.trigger, &pause) {
+        (Trigger::Znode(_), _) | (_, Some(PauseOverview { until: None, .. })) => None,
+        (Trigger::Cron(cron), pause) => {
+            let after = pause.as_ref().and_then(|pause| pause.until).unwrap_or(now);
+            cron.next_after(after).map(|next| next.at)
+        }
+    };
+    ScheduleOverview {
+        name: schedule.name.to_string(),
+        owner: schedule.owner.clone(),
+        airflow: schedule.airflow.to_string(),
+        dag_id: schedule.dag_id.to_string(),
+        trigger: TriggerOverview::of(&schedule.trigger),
+        paused: pause.is_some(),
+        pause,
+        armed,
+        next_time,
+        last_run: last_run.map(LastRun::from),
+    }
+}
+
+/// The pause that holds at `now`: the configuration's, which has no end, before an operator's.
+pub fn pause_in_force(schedule: &Schedule, state: Option<&ScheduleState>, now: Timestamp) -> Option<PauseOverview> {
+    if schedule.paused {
+        let reason = Some("`paused = true` in the configuration".to_owned());
+        return Some(PauseOverview { by: CONFIGURATION.to_owned(), reason, until: None, at: None });
+    }
+    let pause = state?.pause.as_ref()?;
+    (pause.until.is_none_or(|until| now < until)).then(|| PauseOverview {
+        by: pause.by.clone(),
+        reason: pause.reason.clone(),
+        until: pause.until,
+        at: Some(pause.at),
+    })
+}
