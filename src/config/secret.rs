@@ -7,6 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::environment::Environment;
+use crate::secret::Credential;
+pub use crate::secret::Secret;
 
 /// Where a secret is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +34,17 @@ impl SecretRef {
                 Err(source) => return Err(SecretError::Unreadable { path: path.clone(), source }),
             },
         };
-        if text.is_empty() { Err(SecretError::Empty(self.to_string())) } else { Ok(Secret(text)) }
+        if text.is_empty() { Err(SecretError::Empty(self.to_string())) } else { Ok(Secret::new(text)) }
+    }
+
+    /// The secret as something that is read at each use, so that a rotated file is found. It can be
+    /// read now.
+    pub fn credential(&self, environment: &Environment) -> Result<Credential, SecretError> {
+        let secret = self.resolve(environment)?;
+        Ok(match self {
+            Self::Env(_) => Credential::Fixed(secret),
+            Self::File(path) => Credential::File(path.clone()),
+        })
     }
 }
 
@@ -42,28 +54,6 @@ impl fmt::Display for SecretRef {
             Self::Env(name) => write!(f, "the environment variable {name}"),
             Self::File(path) => write!(f, "the file {}", path.display()),
         }
-    }
-}
-
-/// A secret's value. Nothing prints it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a value that came from elsewhere, a token server for example.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value, for the request that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
     }
 }
 

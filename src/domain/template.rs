@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-pub use compile::{Compiler, TemplateError};
+pub use compile::{Compiler, ConfFaults, TemplateError};
 pub use context::{RenderContext, VARIABLES, ZnodeFacts};
 pub use default_conf::{DEFAULT_CONF_TEXT_BYTES, DEFAULT_CONF_TOTAL_BYTES, default_conf};
 
@@ -65,7 +65,7 @@ pub struct ConfTemplate(Arc<Node>);
 
 impl ConfTemplate {
     /// Compiles a JSON object; all faults at once, each with the path of its string.
-    pub fn parse(conf: &serde_json::Map<String, serde_json::Value>) -> Result<Self, Vec<(String, TemplateError)>> {
+    pub fn parse(conf: &serde_json::Map<String, serde_json::Value>) -> Result<Self, ConfFaults> {
         Compiler::default().conf(conf)
     }
 

@@ -135,14 +135,14 @@ impl Compiler {
         Ok(Expression(compiled))
     }
 
-    /// Compiles a `conf`; all faults at once, each with the dotted path of its string.
-    pub fn conf(&mut self, conf: &serde_json::Map<String, Json>) -> Result<ConfTemplate, Vec<(String, TemplateError)>> {
+    /// Compiles a `conf`; all faults at once, each with the path of its string.
+    pub fn conf(&mut self, conf: &serde_json::Map<String, Json>) -> Result<ConfTemplate, ConfFaults> {
         let key = Json::Object(conf.clone()).to_string();
         if let Some(known) = self.confs.get(&key) {
             return Ok(known.clone());
         }
         let mut faults = Vec::new();
-        let node = self.table(conf, "", &mut faults);
+        let node = self.table(conf, &mut Vec::new(), &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -151,12 +151,19 @@ impl Compiler {
         Ok(template)
     }
 
-    fn table(&mut self, table: &serde_json::Map<String, Json>, path: &str, faults: &mut Faults) -> Node {
+    fn table(
+        &mut self,
+        table: &serde_json::Map<String, Json>,
+        path: &mut Vec<String>,
+        faults: &mut ConfFaults,
+    ) -> Node {
         let entries: Vec<(Box<str>, Node)> = table
             .iter()
             .map(|(key, value)| {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                (Json::from(key.as_str()).to_string().into(), self.node(value, &path, faults))
+                path.push(key.clone());
+                let node = self.node(value, path, faults);
+                path.pop();
+                (Json::from(key.as_str()).to_string().into(), node)
             })
             .collect();
         let literal = |(key, node): &(Box<str>, Node)| match node {
@@ -169,12 +176,12 @@ impl Compiler {
         }
     }
 
-    fn node(&mut self, value: &Json, path: &str, faults: &mut Faults) -> Node {
+    fn node(&mut self, value: &Json, path: &mut Vec<String>, faults: &mut ConfFaults) -> Node {
         match value {
             Json::String(text) if is_template(text) => match self.string(text) {
                 Ok(compiled) => Node::Template(compiled),
                 Err(error) => {
-                    faults.push((path.to_owned(), error));
+                    faults.push((path.clone(), error));
                     Node::Literal("null".into())
                 }
             },
@@ -182,7 +189,12 @@ impl Compiler {
                 let nodes: Vec<Node> = items
                     .iter()
                     .enumerate()
-                    .map(|(index, item)| self.node(item, &format!("{path}.{index}"), faults))
+                    .map(|(index, item)| {
+                        path.push(index.to_string());
+                        let node = self.node(item, path, faults);
+                        path.pop();
+                        node
+                    })
                     .collect();
                 if nodes.iter().all(|node| matches!(node, Node::Literal(_))) {
                     Node::Literal(value.to_string().into())
@@ -205,7 +217,8 @@ impl Compiler {
     }
 }
 
-type Faults = Vec<(String, TemplateError)>;
+/// The faults of a `conf`, each with the keys and indices that lead to its string.
+pub type ConfFaults = Vec<(Vec<String>, TemplateError)>;
 
 /// Whether the engine would do something with this text.
 fn is_template(text: &str) -> bool {

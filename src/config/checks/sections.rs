@@ -1,0 +1,130 @@
+//! `[server]`, `[log]` and `[store]`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::super::model::{Log, LogFormat, LogLevel, Role, Server, Store, Token};
+use super::super::section::Section;
+use super::super::text;
+use super::super::written;
+
+/// Where the API listens by itself.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
+
+const DEFAULT_RETENTION: Duration = Duration::from_secs(90 * 86_400);
+const DEFAULT_STORE_PATH: &str = "flowkeeper.db";
+const DAY: Duration = Duration::from_secs(86_400);
+const CENTURY: Duration = Duration::from_secs(36_525 * 86_400);
+
+/// `[server]`; `None` where the file has none.
+pub(crate) fn server(section: Option<&Section<'_, '_>>) -> Server {
+    let Some(section) = section else { return Server { listen: DEFAULT_LISTEN, advertise: None, tokens: Vec::new() } };
+    let written: written::Server = section.read();
+    let listen = written.listen.as_deref().map_or(DEFAULT_LISTEN, |written| listen(section, written));
+    let tokens = tokens(section, written.token.unwrap_or_default());
+    if !listen.ip().is_loopback() && !section.has("token") {
+        section.error(
+            &["listen"],
+            format!("{listen} can be reached from other hosts, and nothing says who may call"),
+            "add a [[server.token]], or listen on 127.0.0.1",
+        );
+    }
+    let advertise = written.advertise.map(|url| section.base_url(&["advertise"], &url));
+    Server { listen, advertise, tokens }
+}
+
+fn listen(section: &Section<'_, '_>, written: &str) -> SocketAddr {
+    let hint = "write an address and a port, such as \"127.0.0.1:8787\" or \"[::1]:8787\"";
+    let numeric = written.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    numeric.as_deref().unwrap_or(written).parse().unwrap_or_else(|_| {
+        let message = match written.parse::<IpAddr>() {
+            Ok(_) => "the port is missing".to_owned(),
+            Err(_) => format!("\"{written}\" is not an address to listen on"),
+        };
+        section.error(&["listen"], message, hint);
+        DEFAULT_LISTEN
+    })
+}
+
+fn tokens(section: &Section<'_, '_>, written: Vec<written::Token>) -> Vec<Token> {
+    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut tokens = Vec::new();
+    for (index, token) in written.into_iter().enumerate() {
+        let at = index.to_string();
+        let name = section.required(&["token", &at, "name"], token.name, "name who calls with it, for the audit log");
+        let value =
+            section.required(&["token", &at, "value"], token.value, "write value = { env = \"NAME\" }, for example");
+        let (Some(name), Some(value)) = (name, value) else { continue };
+        if name.is_empty()
+            || name.len() > 64
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b))
+        {
+            section.error(
+                &["token", &at, "name"],
+                format!("\"{name}\" is not a name for a token"),
+                "use letters, digits, `.`, `_`, `-` and `@`, at most 64",
+            );
+        }
+        if let Some(first) = names.insert(name.clone(), index) {
+            let first = section.span(&["token", &first.to_string(), "name"]);
+            section.error(
+                &["token", &at, "name"],
+                format!("two tokens are named \"{name}\""),
+                format!("the other one is at {}; rename one of them", section.source.place(first.start)),
+            );
+        }
+        tokens.push(Token { name, value: section.secret(value), role: token.role.map_or(Role::Read, |role| role.0) });
+    }
+    tokens
+}
+
+/// `[log]`.
+pub(crate) fn log(section: Option<&Section<'_, '_>>) -> Log {
+    let written = section.map_or_else(written::Log::default, Section::read);
+    Log {
+        format: written.format.map_or(LogFormat::Text, |choice| choice.0),
+        level: written.level.map_or(LogLevel::Info, |choice| choice.0),
+    }
+}
+
+/// `[store]`; `main_file` is the file that the default path is relative to.
+pub(crate) fn store(section: Option<&Section<'_, '_>>, main_file: &str) -> Store {
+    let default_url = || sqlite_url(main_file, DEFAULT_STORE_PATH);
+    let Some(section) = section else { return Store { url: default_url(), retention: DEFAULT_RETENTION } };
+    let written: written::Store = section.read();
+    let retention = written
+        .retention
+        .map_or(DEFAULT_RETENTION, |retention| section.between(&["retention"], retention.0, DAY, CENTURY));
+    Store { url: written.url.map_or_else(default_url, |url| store_url(section, &url)), retention }
+}
+
+fn store_url(section: &Section<'_, '_>, written: &str) -> String {
+    let hint = "write \"sqlite://flowkeeper.db\": a path relative to this file, or an absolute one";
+    let Some((scheme, path)) = written.split_once("://") else {
+        section.error(&["url"], "this is not the URL of a store", hint);
+        return written.to_owned();
+    };
+    match scheme {
+        "sqlite" if path.is_empty() || path.starts_with('?') || path == ":memory:" => {
+            section.error(&["url"], "the ledger must outlive the process, so it needs a file", hint);
+        }
+        "sqlite" if path.contains(['?', '#', '%']) => {
+            section.error(&["url"], "the path of a store has no `?`, `#` or `%`", "flowkeeper sets the options itself");
+        }
+        "sqlite" => return sqlite_url(&section.source.name, path),
+        "postgres" | "postgresql" => {
+            section.error(&["url"], "PostgreSQL is not supported yet by this version of flowkeeper", hint)
+        }
+        _ => section.error(
+            &["url"],
+            format!("`{scheme}` is not a kind of store"),
+            text::did_you_mean(scheme, &["sqlite"], "there is"),
+        ),
+    }
+    written.to_owned()
+}
+
+fn sqlite_url(file: &str, path: &str) -> String {
+    format!("sqlite://{}", super::directory_of(file).join(path).display())
+}

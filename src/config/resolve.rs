@@ -1,0 +1,190 @@
+//! What is judged when all files have been read: names that stand for something elsewhere.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::checks::{self, Draft};
+use super::fault::{Fault, Severity};
+use super::load::{Loader, Origin};
+use super::model::Config;
+use crate::domain::schedule::{Schedule, ScheduleName, Trigger, WatchScope};
+
+/// The configuration, if nothing is wrong with it, and everything that was found, in the order of
+/// the files and lines.
+pub(super) fn resolve(mut loader: Loader<'_>, main: &Path) -> (Option<Config>, Vec<Fault>) {
+    let mut drafts = std::mem::take(&mut loader.drafts);
+    check_names(&loader, &drafts);
+    let default_airflow = match loader.airflows.len() {
+        1 => loader.airflows.keys().next().cloned(),
+        _ => None,
+    };
+    if !loader.incomplete {
+        check_airflows(&loader, &mut drafts, default_airflow.as_ref());
+        check_ensembles(&loader, &drafts);
+    }
+    check_own_znodes(&loader, &drafts);
+    let order: HashMap<String, usize> =
+        loader.sources.iter().enumerate().rev().map(|(index, source)| (source.name.clone(), index)).collect();
+    let sections = (loader.main.server, loader.main.log, loader.main.store);
+    let config = match sections {
+        (Some(server), Some(log), Some(store)) => Some(Config {
+            file: main.to_path_buf(),
+            server,
+            log,
+            store,
+            zookeeper: loader.main.zookeeper,
+            airflows: loader.airflows.into_iter().map(|(name, (airflow, _))| (name, airflow)).collect(),
+            ensembles: loader.ensembles.into_iter().map(|(name, (ensemble, _))| (name, ensemble)).collect(),
+            schedules: drafts.into_iter().map(|(_, draft)| Arc::new(draft.schedule)).collect(),
+        }),
+        _ => None,
+    };
+    let mut faults = loader.sink.into_faults();
+    // Faults without a file of their own, those of variables, come first.
+    faults.sort_by_cached_key(|fault| {
+        (order.get(&fault.file).map_or(0, |index| index + 1), fault.line, fault.column, fault.key.clone())
+    });
+    faults.dedup();
+    (config, faults)
+}
+
+impl Loader<'_> {
+    fn error(&self, file: usize, span: &Range<usize>, key: &str, message: String, hint: String) {
+        let fault = self.sources[file].fault(span.clone(), key.to_owned(), Severity::Error, message, hint);
+        self.sink.push(fault);
+    }
+}
+
+/// Names are unique, also those that schedules had before.
+fn check_names(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
+    let mut names: HashMap<&ScheduleName, Origin> = HashMap::with_capacity(drafts.len());
+    for (file, draft) in drafts {
+        let name = &draft.schedule.name;
+        if let Some((first_file, first)) = names.get(name) {
+            let place = loader.sources[*first_file].place(first.start);
+            loader.error(
+                *file,
+                &draft.name_at,
+                "schedule.name",
+                format!("two schedules are named \"{name}\""),
+                format!("the other one is at {place}; rename one of them"),
+            );
+        } else {
+            names.insert(name, (*file, draft.name_at.clone()));
+        }
+    }
+    let mut former: HashMap<&ScheduleName, Origin> = HashMap::new();
+    for (file, draft) in drafts {
+        let (Some(was), Some(at)) = (&draft.schedule.was, &draft.was_at) else { continue };
+        if let Some((other_file, other)) = names.get(was) {
+            let place = loader.sources[*other_file].place(other.start);
+            loader.error(
+                *file,
+                at,
+                "schedule.was",
+                format!("there still is a schedule named \"{was}\""),
+                format!("it is at {place}; `was` takes over from a name that is gone"),
+            );
+        } else if let Some((other_file, other)) = former.insert(was, (*file, at.clone())) {
+            let place = loader.sources[other_file].place(other.start);
+            loader.error(
+                *file,
+                at,
+                "schedule.was",
+                format!("two schedules were \"{was}\""),
+                format!("the other one is at {place}; keep one"),
+            );
+        }
+    }
+}
+
+/// Every schedule has an Airflow that is there.
+fn check_airflows(loader: &Loader<'_>, drafts: &mut [(usize, Draft)], only: Option<&Arc<str>>) {
+    let known = || loader.airflows.keys().map(|name| &**name);
+    for (file, draft) in drafts {
+        let name = &draft.schedule.airflow;
+        if name.is_empty() {
+            match only {
+                Some(only) => draft.schedule.airflow = Arc::clone(only),
+                None if loader.airflows.is_empty() => {
+                    loader.error(
+                        *file,
+                        &draft.name_at,
+                        "airflow",
+                        "there is no Airflow for this schedule".to_owned(),
+                        "add a section [airflow.main] with its url".to_owned(),
+                    );
+                    // All the others lack the same section.
+                    return;
+                }
+                None => loader.error(
+                    *file,
+                    &draft.name_at,
+                    "schedule.airflow",
+                    "there are several Airflows, and this schedule names none".to_owned(),
+                    format!(
+                        "add airflow = … here or in [defaults]; there are {}",
+                        known().collect::<Vec<_>>().join(", ")
+                    ),
+                ),
+            }
+        } else if !loader.airflows.contains_key(name) {
+            let at = draft.airflow_at.as_ref().unwrap_or(&draft.name_at);
+            let hint = checks::not_among(name, known(), "airflow");
+            loader.error(*file, at, "schedule.airflow", format!("there is no [airflow.{name}]"), hint);
+        }
+    }
+}
+
+/// Every znode trigger has an ensemble that is there.
+fn check_ensembles(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
+    for (file, draft) in drafts {
+        let (Trigger::Znode(znode), Some(at)) = (&draft.schedule.trigger, &draft.ensemble_at) else { continue };
+        match &znode.ensemble {
+            Some(name) if !loader.ensembles.contains_key(name) => {
+                let hint = checks::not_among(name, loader.ensembles.keys().map(|name| &**name), "ensemble");
+                loader.error(*file, at, "schedule.znode.ensemble", format!("there is no [ensemble.{name}]"), hint);
+            }
+            None if loader.main.zookeeper.is_none() => loader.error(
+                *file,
+                at,
+                "schedule.znode",
+                "a znode is watched, and there is no home ensemble".to_owned(),
+                "add a section [zookeeper] with `connect`, or name an ensemble: ensemble = \"…\"".to_owned(),
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// A trigger that watches flowkeeper's own znodes would fire for what flowkeeper itself writes.
+fn check_own_znodes(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
+    let Some(home) = &loader.main.zookeeper else { return };
+    for (file, draft) in drafts {
+        let Trigger::Znode(znode) = &draft.schedule.trigger else { continue };
+        let is_home = match &znode.ensemble {
+            None => true,
+            Some(name) => loader.ensembles.get(name).is_some_and(|(ensemble, _)| ensemble.connection.is_none()),
+        };
+        let below = |path: &str, root: &str| {
+            root == "/" || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let covers = znode.watch == WatchScope::Subtree && below(&home.root, &znode.path);
+        if is_home && (covers || below(&znode.path, &home.root)) && znode.include.is_none() {
+            let at = draft.ensemble_at.as_ref().unwrap_or(&draft.name_at);
+            let fault = loader.sources[*file].fault(
+                at.clone(),
+                "schedule.znode.path".to_owned(),
+                Severity::Warning,
+                format!("this also watches {}, where flowkeeper keeps its own state", home.root),
+                "watch a smaller part, or name what is meant with `include`".to_owned(),
+            );
+            loader.sink.push(fault);
+        }
+    }
+}
+
+/// Keeps `Schedule` small in memory: a hundred thousand of them must fit beside everything else.
+const _: () = assert!(size_of::<Schedule>() <= 768, "a schedule has grown too large");

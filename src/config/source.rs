@@ -1,0 +1,221 @@
+//! A file's text, and the places in it that faults are about.
+//!
+//! Offsets are turned into lines by binary search and only when there is a fault. Lines that are
+//! shown lose what may be a secret: people do write passwords where a place is wanted.
+
+use std::cell::{OnceCell, RefCell};
+use std::ops::Range;
+
+use super::fault::{Excerpt, Fault, Severity};
+
+/// The longest part of a line that is shown, in characters.
+const EXCERPT_CHARACTERS: usize = 160;
+
+/// A file as it was read, and the environment variables that override values in it.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// The file as faults name it.
+    pub(super) name: String,
+    /// Its text, without a byte order mark.
+    pub(super) text: String,
+    /// Variables whose values stand in the document, at the offsets after the end of the text.
+    pub(super) overrides: Vec<String>,
+    line_starts: OnceCell<Vec<usize>>,
+}
+
+impl Source {
+    pub(super) fn new(name: String, text: String) -> Self {
+        Self { name, text, overrides: Vec::new(), line_starts: OnceCell::new() }
+    }
+
+    /// The place that the value of a variable has in the document.
+    pub(super) fn add_override(&mut self, variable: &str) -> Range<usize> {
+        self.overrides.push(variable.to_owned());
+        let start = self.text.len() + self.overrides.len();
+        start..start + 1
+    }
+
+    /// The variable whose value stands at this place.
+    pub(super) fn override_at(&self, span: &Range<usize>) -> Option<&str> {
+        let index = span.start.checked_sub(self.text.len() + 1)?;
+        self.overrides.get(index).map(String::as_str)
+    }
+
+    /// Line and column in characters, both from 1, and the offset at which the line begins.
+    pub(super) fn position(&self, offset: usize) -> (usize, usize, usize) {
+        let starts = self.line_starts.get_or_init(|| {
+            std::iter::once(0)
+                .chain(self.text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1))
+                .collect()
+        });
+        let offset = self.text.floor_char_boundary(offset.min(self.text.len()));
+        let line = starts.partition_point(|start| *start <= offset);
+        let start = starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        (line, self.text[start..offset].chars().count() + 1, start)
+    }
+
+    /// `file:line`, for texts that name a second place.
+    pub(super) fn place(&self, offset: usize) -> String {
+        format!("{}:{}", self.name, self.position(offset).0)
+    }
+
+    /// A fault at a place in this file.
+    pub(super) fn fault(
+        &self,
+        span: Range<usize>,
+        key: String,
+        severity: Severity,
+        message: String,
+        hint: String,
+    ) -> Fault {
+        let hint = Some(hint).filter(|hint| !hint.is_empty());
+        if let Some(variable) = self.override_at(&span) {
+            return Fault {
+                file: variable.to_owned(),
+                line: 0,
+                column: 0,
+                key,
+                message,
+                hint,
+                severity,
+                excerpt: None,
+            };
+        }
+        let (line, column, start) = self.position(span.start);
+        let text = self.text[start..].lines().next().unwrap_or_default();
+        let end = self.text.floor_char_boundary(span.end.clamp(span.start.min(self.text.len()), self.text.len()));
+        let width =
+            self.text.get(span.start..end).map_or(1, |meant| meant.lines().next().unwrap_or_default().chars().count());
+        let excerpt = (column <= EXCERPT_CHARACTERS).then(|| Excerpt {
+            text: without_secrets(text).chars().take(EXCERPT_CHARACTERS).collect(),
+            width: width.clamp(1, EXCERPT_CHARACTERS),
+        });
+        Fault { file: self.name.clone(), line, column, key, message, hint, severity, excerpt }
+    }
+}
+
+/// Where faults are gathered.
+#[derive(Debug, Default)]
+pub(super) struct Sink(RefCell<Vec<Fault>>);
+
+impl Sink {
+    pub(super) fn push(&self, fault: Fault) {
+        self.0.borrow_mut().push(fault);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Forgets what was found since there were `length` faults.
+    pub(super) fn truncate(&self, length: usize) {
+        self.0.borrow_mut().truncate(length);
+    }
+
+    pub(super) fn into_faults(self) -> Vec<Fault> {
+        self.0.into_inner()
+    }
+}
+
+/// Words in the name of a key whose value may be a secret.
+const SENSITIVE: [&str; 8] = ["pass", "pwd", "token", "secret", "credential", "auth", "header", "value"];
+
+/// The line with stars in place of what may be a secret: texts on a line that speaks of secrets
+/// (but for the names after `env` and `file`), and the credentials in a URL. Every character keeps
+/// its column.
+fn without_secrets(line: &str) -> String {
+    let lower = line.to_lowercase();
+    let sensitive = SENSITIVE.iter().any(|word| lower.contains(word));
+    let mut shown: Vec<char> = line.chars().collect();
+    if sensitive {
+        hide_values(&mut shown);
+    }
+    hide_url_credentials(&mut shown);
+    shown.into_iter().collect()
+}
+
+/// Hides every value on the line but tables' braces and what stands after `env =`, `file =`.
+fn hide_values(line: &mut [char]) {
+    let mut index = 0;
+    let mut word = String::new();
+    // Whether the position is after a `=`, and so in a value.
+    let mut value = !line.contains(&'=');
+    let mut harmless = false;
+    while index < line.len() {
+        let c = line[index];
+        match c {
+            '=' if !value => {
+                value = true;
+                harmless = ["env", "file", "username", "url", "token_url", "client_id", "name", "role", "scheme"]
+                    .contains(&word.as_str());
+            }
+            '{' if value => {
+                value = false;
+                word.clear();
+            }
+            ',' | '}' if !value || harmless => {
+                value = false;
+                word.clear();
+            }
+            '"' | '\'' if value => {
+                let end = (index + 1..line.len()).find(|at| line[*at] == c).unwrap_or(line.len());
+                if !harmless {
+                    line[index + 1..end].fill('*');
+                }
+                index = end;
+                // After its text, the next key of an inline table begins.
+                value = line[end.min(line.len())..].iter().any(|c| *c == '[' || *c == ']');
+                word.clear();
+            }
+            c if value && !c.is_whitespace() && !"[],".contains(c) && !harmless => line[index] = '*',
+            c if !value && (c.is_alphanumeric() || c == '_' || c == '-') => word.push(c),
+            c if !value && !c.is_whitespace() => word.clear(),
+            _ => {}
+        }
+        index += 1;
+    }
+}
+
+/// Hides `user:password` of `scheme://user:password@host`.
+fn hide_url_credentials(line: &mut [char]) {
+    let starts: Vec<usize> =
+        (0..line.len().saturating_sub(2)).filter(|i| line[*i..*i + 3] == [':', '/', '/']).map(|i| i + 3).collect();
+    for start in starts {
+        let end = (start..line.len()).find(|at| "/\"' ".contains(line[*at])).unwrap_or(line.len());
+        if let Some(at) = (start..end).rev().find(|at| line[*at] == '@') {
+            line[start..at].fill('*');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_shown_without_secrets() {
+        let cases = [
+            (r#"listen = "127.0.0.1:1""#, r#"listen = "127.0.0.1:1""#),
+            (r#"password = "hunter2""#, r#"password = "*******""#),
+            ("password = hunter2", "password = *******"),
+            ("pasword = 'hunter2' # x", "pasword = 'hunter2' # x"),
+            (r#"auth = { username = "u", passwrd = "hunter2" }"#, r#"auth = { username = "u", passwrd = "*******" }"#),
+            (r#"auth = { password = { env = "NAME" } }"#, r#"auth = { password = { env = "NAME" } }"#),
+            (r#"headers = { "X-Key" = "abc", B = "def" }"#, r#"headers = { "X-Key" = "***", B = "***" }"#),
+            (r#"url = "http://me:pw@host/x""#, r#"url = "http://*****@host/x""#),
+            (r#"token = "unclosed"#, r#"token = "********"#),
+        ];
+        for (line, shown) in cases {
+            assert_eq!(without_secrets(line), shown);
+        }
+    }
+
+    #[test]
+    fn places_count_characters() {
+        let source = Source::new("f".into(), "ä = 1\n  bö = 2\n".into());
+        assert_eq!(source.position(0), (1, 1, 0));
+        assert_eq!(source.position(7), (2, 1, 7));
+        assert_eq!(source.position(source.text.find('2').expect("is there")).1, 8);
+        assert_eq!(source.position(usize::MAX).0, 3);
+    }
+}

@@ -1,0 +1,66 @@
+//! The configuration as people write it.
+//!
+//! These types are the one source of three things: what the reader accepts, the JSON Schema, and
+//! `docs/configuration.md`, whose texts are the doc comments here. They know shapes only; whether
+//! the values make sense together is decided in [`checks`](super::checks). Every key is optional
+//! here, so that one missing key does not hide other faults.
+
+mod leaf;
+mod schedule;
+mod sections;
+
+pub use leaf::{Choice, DurationText, InFlightText, InitialText, NotYet, SecretText, Table};
+pub use schedule::{Deadline, Defaults, Dst, Retry, Schedule, Znode};
+pub use sections::{
+    Airflow, AirflowAuth, AirflowTls, Ensemble, HeaderValue, Log, OAuth2, Sasl, Server, Store, Threshold, Token,
+    ZooKeeper, ZooKeeperAuth, ZooKeeperTls,
+};
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+
+/// What separates a message from its remedy in the errors of the types here.
+pub const HINT_MARK: &str = "\nhint: ";
+
+/// A configuration file. Files that are included hold `include`, `airflow`, `ensemble`, `defaults`
+/// and `schedule`; the other sections belong in the main file.
+#[derive(JsonSchema)]
+#[schemars(title = "flowkeeper configuration", deny_unknown_fields)]
+#[expect(dead_code, reason = "read section by section; this states what a whole file holds, for the schema")]
+pub struct File {
+    /// More files, as paths or globs relative to this file. Names are unique across all files.
+    pub include: Option<Vec<String>>,
+    /// The HTTP API.
+    pub server: Option<Server>,
+    /// Logging.
+    pub log: Option<Log>,
+    /// The ledger: the database of runs, cursors and everything that must outlive the process.
+    pub store: Option<Store>,
+    /// The home ensemble. Leave it out and there are cron schedules only.
+    pub zookeeper: Option<ZooKeeper>,
+    /// Each Airflow, by a name of your choice.
+    pub airflow: Option<BTreeMap<String, Airflow>>,
+    /// Further ensembles to watch, by a name of your choice, and what to check of each.
+    pub ensemble: Option<BTreeMap<String, Ensemble>>,
+    /// Values for the schedules of this file that do not set them; in the main file, for those of
+    /// all files.
+    pub defaults: Option<Defaults>,
+    /// The schedules: a trigger, a DAG, and the policies between them.
+    pub schedule: Option<Vec<Schedule>>,
+}
+
+/// The sections of [`File`], in its order.
+pub const SECTIONS: [&str; 9] =
+    ["include", "server", "log", "store", "zookeeper", "airflow", "ensemble", "defaults", "schedule"];
+
+/// The sections that only the main file may hold.
+pub const MAIN_FILE_SECTIONS: [&str; 4] = ["server", "log", "store", "zookeeper"];
+
+/// Sections of the design that this version does not have.
+pub const SECTIONS_TO_COME: [(&str, &str); 4] = [
+    ("expect", "dead man's switches"),
+    ("notify", "notifications"),
+    ("sync", "keeping Airflow's variables, pools and connections in step"),
+    ("team", "teams"),
+];
