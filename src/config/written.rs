@@ -9,11 +9,11 @@ mod leaf;
 mod schedule;
 mod sections;
 
-pub use leaf::{Choice, DurationText, InFlightText, InitialText, NotYet, SecretText, Table};
-pub use schedule::{Deadline, Defaults, Dst, Retry, Schedule, Znode};
-pub use sections::{
-    Airflow, AirflowAuth, AirflowTls, Ensemble, HeaderValue, Log, OAuth2, Sasl, Server, Store, Threshold, Token,
-    ZooKeeper, ZooKeeperAuth, ZooKeeperTls,
+pub(super) use leaf::{Choice, DurationText, InFlightText, SecretText};
+pub(super) use schedule::{Deadline, Defaults, Retry, Schedule, Znode};
+pub(super) use sections::{
+    Airflow, AirflowAuth, Ensemble, HeaderValue, Log, OAuth2, Sasl, Server, Store, Token, ZooKeeper, ZooKeeperAuth,
+    ZooKeeperTls,
 };
 
 use std::collections::BTreeMap;
@@ -21,14 +21,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 
 /// What separates a message from its remedy in the errors of the types here.
-pub const HINT_MARK: &str = "\nhint: ";
+pub(super) const HINT_MARK: &str = "\nhint: ";
 
 /// A configuration file. Files that are included hold `include`, `airflow`, `ensemble`, `defaults`
 /// and `schedule`; the other sections belong in the main file.
 #[derive(JsonSchema)]
 #[schemars(title = "flowkeeper configuration", deny_unknown_fields)]
 #[expect(dead_code, reason = "read section by section; this states what a whole file holds, for the schema")]
-pub struct File {
+pub(super) struct File {
     /// More files, as paths or globs relative to this file. Names are unique across all files.
     pub include: Option<Vec<String>>,
     /// The HTTP API.
@@ -51,14 +51,14 @@ pub struct File {
 }
 
 /// The sections of [`File`], in its order.
-pub const SECTIONS: [&str; 9] =
+pub(super) const SECTIONS: [&str; 9] =
     ["include", "server", "log", "store", "zookeeper", "airflow", "ensemble", "defaults", "schedule"];
 
 /// The sections that only the main file may hold.
-pub const MAIN_FILE_SECTIONS: [&str; 4] = ["server", "log", "store", "zookeeper"];
+pub(super) const MAIN_FILE_SECTIONS: [&str; 4] = ["server", "log", "store", "zookeeper"];
 
 /// Sections of the design that this version does not have.
-pub const SECTIONS_TO_COME: [(&str, &str); 4] = [
+pub(super) const SECTIONS_TO_COME: [(&str, &str); 4] = [
     ("expect", "dead man's switches"),
     ("notify", "notifications"),
     ("sync", "keeping Airflow's variables, pools and connections in step"),

@@ -197,7 +197,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
         check_keys_fit(section, kind);
     }
     let when = written.when.as_deref().and_then(|text| expression(section, shared, text));
-    let conf = section.has("conf").then(|| conf(section, shared)).flatten();
+    let conf = written.conf.and_then(|_| conf(section, shared));
     if let Some(kind) = kind {
         check_variables_fit(section, kind, when.as_ref(), conf.as_ref());
     }

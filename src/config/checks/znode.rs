@@ -6,7 +6,7 @@ use super::super::section::Section;
 use super::super::written;
 use super::schedule::Shared;
 use super::znode_path_fault;
-use crate::domain::schedule::{ChangeKinds, Consume, Initial, Overlap, WatchScope, ZnodeTrigger};
+use crate::domain::schedule::{ChangeKinds, Consume, Initial, Overlap, PathGlobs, WatchScope, ZnodeTrigger};
 use crate::domain::znode::ChangeKind;
 
 /// The most changes that a batch may hold: all of them go into one `conf`.
@@ -56,10 +56,11 @@ pub(super) fn znode_trigger(
         written.settle.map(|settle| section.between(&["znode", "settle"], settle.0, SETTLE_LEAST, SETTLE_MOST));
     let settle_max = written.settle_max.map(|most| most.0);
     check_batch(section, settle, settle_max, written.batch);
-    let include = written
-        .include
-        .filter(|globs| !globs.is_empty())
-        .map(|globs| section.globs(&["znode", "include"], &globs, true));
+    let include = written.include.filter(|globs| !globs.is_empty()).and_then(|globs| {
+        // Each glob is judged at its own place first; together they can only be too many.
+        section.globs(&["znode", "include"], &globs, true);
+        PathGlobs::new(&globs).ok()
+    });
     Some(ZnodeTrigger {
         ensemble: written.ensemble.map(|name| shared.name(&name)),
         path: shared.name(&path?),

@@ -24,12 +24,12 @@ const DURATION_HINT: &str = "write a number and a unit, such as \"90s\", \"5m\",
 
 /// A length of time: `"90s"`, `"5m"`, `"1h30m"`, `"7d"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DurationText(pub Duration);
+pub(in crate::config) struct DurationText(pub(in crate::config) Duration);
 
 impl DurationText {
     /// Reads `500ms`, `90s`, `5m`, `1h30m`, `7d`: whole numbers with units, the larger unit first,
     /// each unit once.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::config) fn parse(text: &str) -> Result<Self, String> {
         /// Units in milliseconds, the largest first.
         const UNITS: [(&str, u64); 6] =
             [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -98,7 +98,7 @@ impl JsonSchema for DurationText {
 
 /// Where a secret is kept: `{ env = "NAME" }` or `{ file = "path" }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretText {
+pub(in crate::config) enum SecretText {
     /// An environment variable.
     Env(String),
     /// A file, relative to the file that names it.
@@ -166,7 +166,7 @@ impl JsonSchema for SecretText {
 
 /// A key whose feature this version does not have: present, it is a fault.
 #[derive(Debug, Clone, Copy)]
-pub struct NotYet;
+pub(in crate::config) struct NotYet;
 
 impl<'de> Deserialize<'de> for NotYet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -176,7 +176,7 @@ impl<'de> Deserialize<'de> for NotYet {
 }
 
 /// A fixed set of words.
-pub trait Words: Sized + Copy + 'static {
+pub(in crate::config) trait Words: Sized + Copy + 'static {
     /// Each word and what it stands for.
     const WORDS: &'static [(&'static str, Self)];
     /// Words of later versions, which are refused by name.
@@ -185,7 +185,7 @@ pub trait Words: Sized + Copy + 'static {
 
 /// One of a fixed set of words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice<T>(pub T);
+pub(in crate::config) struct Choice<T>(pub(in crate::config) T);
 
 impl<'de, T: Words> Deserialize<'de> for Choice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -232,7 +232,7 @@ impl<T: Words> JsonSchema for Choice<T> {
 
 /// `"auto"` or a number from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InFlightText {
+pub(in crate::config) enum InFlightText {
     /// `"auto"`.
     Auto,
     /// A number.
@@ -282,7 +282,7 @@ impl JsonSchema for InFlightText {
 
 /// `"ignore"`, `"fire"`, `{ after_zxid = "0x…" }` or `{ after = "<time>" }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InitialText(pub crate::domain::schedule::Initial);
+pub(in crate::config) struct InitialText(pub(in crate::config) crate::domain::schedule::Initial);
 
 impl<'de> Deserialize<'de> for InitialText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -361,7 +361,7 @@ impl JsonSchema for InitialText {
 
 /// A table of any content; its values are read from the document itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Table;
+pub(in crate::config) struct Table;
 
 impl<'de> Deserialize<'de> for Table {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
