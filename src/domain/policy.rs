@@ -8,7 +8,7 @@ mod catchup;
 
 use jiff::Timestamp;
 
-pub use catchup::{Blindness, CatchUp, Closed, DuePlan, ON_TIME, plan_due};
+pub use catchup::{Blindness, CatchUp, Closed, DuePlan, ON_TIME, due_at, plan_due};
 
 use super::schedule::{CronTrigger, DataInterval, LogicalDate, Overlap};
 

@@ -1,5 +1,6 @@
 //! What makes schedules due: each trigger watches its source and records occurrences in the ledger.
 
 pub mod consume;
+pub mod cron;
 pub mod gate;
 pub mod znode;

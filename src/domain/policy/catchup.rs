@@ -89,6 +89,8 @@ pub struct DuePlan {
     pub cursor: Option<Timestamp>,
     /// The limit was reached: ask again from `cursor`.
     pub more: bool,
+    /// The first nominal time after `cursor`, whether due or not; `None` when there is none.
+    pub next: Option<NominalTime>,
 }
 
 /// What is due between the cursor and now: those that are on time run, the others as the catch-up
@@ -98,12 +100,23 @@ pub struct DuePlan {
 pub fn plan_due(ask: &CatchUp<'_>) -> DuePlan {
     let mut plan = DuePlan::default();
     let late_until = late_until(ask);
-    if ask.cursor < late_until {
+    let mut times = ask.trigger.times_after(ask.cursor);
+    let mut next = times.next();
+    if next.is_some_and(|next| next.at <= late_until) {
         plan_late(ask, late_until, &mut plan);
+        times = ask.trigger.times_after(plan.cursor.unwrap_or(late_until));
+        next = times.next();
     }
-    if !plan.more {
-        plan_on_time(ask, late_until.max(ask.cursor), &mut plan);
+    while !plan.more
+        && let Some(nominal) = next
+        && nominal.at <= ask.now
+        && due_at(ask.schedule, ask.trigger, nominal.at) <= ask.now
+        && !plan.is_full(ask)
+    {
+        plan.run(nominal);
+        next = times.next();
     }
+    plan.next = next;
     plan
 }
 
@@ -139,30 +152,23 @@ fn plan_late(ask: &CatchUp<'_>, late_until: Timestamp, plan: &mut DuePlan) {
             }
             let before_last = earlier(late.last, SignedDuration::from_nanos(1));
             plan.close(ask, from, before_last, Refusal::Superseded);
-            plan.run(ask.trigger.next_after(before_last));
+            if let Some(last) = ask.trigger.next_after(before_last) {
+                plan.run(last);
+            }
         }
         Catchup::All => {
             for nominal in ask.trigger.times_after(from).take_while(|nominal| nominal.at <= late_until) {
                 if plan.is_full(ask) {
                     return;
                 }
-                plan.run(Some(nominal));
+                plan.run(nominal);
             }
         }
     }
 }
 
-fn plan_on_time(ask: &CatchUp<'_>, from: Timestamp, plan: &mut DuePlan) {
-    for nominal in ask.trigger.times_after(from) {
-        if nominal.at > ask.now || due_at(ask.schedule, ask.trigger, nominal.at) > ask.now || plan.is_full(ask) {
-            return;
-        }
-        plan.run(Some(nominal));
-    }
-}
-
 /// When an occurrence is due: its nominal time and its jitter.
-pub(crate) fn due_at(schedule: &ScheduleName, trigger: &CronTrigger, nominal: Timestamp) -> Timestamp {
+pub fn due_at(schedule: &ScheduleName, trigger: &CronTrigger, nominal: Timestamp) -> Timestamp {
     let delay = jitter(schedule, nominal, trigger.jitter);
     SignedDuration::try_from(delay).ok().and_then(|delay| nominal.checked_add(delay).ok()).unwrap_or(nominal)
 }
@@ -181,11 +187,9 @@ impl DuePlan {
         self.more
     }
 
-    fn run(&mut self, nominal: Option<NominalTime>) {
-        if let Some(nominal) = nominal {
-            self.cursor = Some(nominal.at);
-            self.runs.push(nominal);
-        }
+    fn run(&mut self, nominal: NominalTime) {
+        self.cursor = Some(nominal.at);
+        self.runs.push(nominal);
     }
 
     fn close(&mut self, ask: &CatchUp<'_>, after: Timestamp, until: Timestamp, refusal: Refusal) {

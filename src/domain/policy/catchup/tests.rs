@@ -200,6 +200,7 @@ fn the_policy_decides_over_what_was_not_seen() {
         let last = runs.iter().copied().chain(plan.closed.iter().map(|closed| closed.span.last)).max();
         assert_eq!(plan.cursor, last, "{}", case.about);
         assert!(!plan.more, "{}", case.about);
+        assert_eq!(plan.next, trigger.next_after(last.unwrap_or(at(case.cursor))), "{}", case.about);
     }
 }
 
@@ -263,7 +264,9 @@ fn jitter_delays_an_occurrence_and_keeps_the_order() {
         })
     };
     let cursor = at("22T09:00:00");
-    assert_eq!(plan(&trigger, cursor, due - SignedDuration::from_millis(1)), DuePlan::default());
+    let early = plan(&trigger, cursor, due - SignedDuration::from_millis(1));
+    assert_eq!((early.runs.len(), early.closed.len(), early.cursor), (0, 0, None));
+    assert_eq!(early.next.map(|next| next.at), Some(nominal));
     assert_eq!(plan(&trigger, cursor, due).runs.len(), 1);
     // Late only once the grace is over as well, wherever in its 30 s the delay ends.
     assert_eq!(plan(&trigger, cursor, at("22T10:00:39")).runs.len(), 1);

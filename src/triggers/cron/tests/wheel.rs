@@ -1,0 +1,240 @@
+use jiff::SignedDuration;
+
+use super::*;
+use crate::domain::policy::Blindness;
+use crate::domain::run::RunState;
+use crate::triggers::cron::{CronWheel, Due};
+use crate::triggers::gate::Gate;
+
+const NOON: &str = "2026-11-22T12:00:00Z";
+
+fn noon() -> Timestamp {
+    at(NOON)
+}
+
+fn minutes(minutes: i64) -> SignedDuration {
+    SignedDuration::from_mins(minutes)
+}
+
+fn seconds(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds)
+}
+
+fn paused() -> Gate {
+    Gate::Paused { reason: "by ann".into() }
+}
+
+fn wheel_with(schedules: &[Arc<Schedule>], cursor: Timestamp) -> CronWheel {
+    let mut wheel = CronWheel::new();
+    for schedule in schedules {
+        assert_eq!(wheel.insert(Arc::clone(schedule), cursor, Gate::Open, Blindness::Down, cursor), None);
+    }
+    wheel
+}
+
+/// Name and nominal times of the runs, and how many end without one.
+fn shown(due: &[Due]) -> Vec<(String, Vec<Timestamp>, u64)> {
+    due.iter()
+        .map(|due| {
+            let closed = due.plan.closed.iter().map(|closed| closed.span.count).sum();
+            (due.schedule.name.to_string(), due.plan.runs.iter().map(|run| run.at).collect(), closed)
+        })
+        .collect()
+}
+
+#[test]
+fn each_schedule_is_due_at_its_time_and_once() {
+    let mut wheel =
+        wheel_with(&[shared("a", "*/10 * * * *", Catchup::None), shared("b", "15 * * * *", Catchup::None)], noon());
+    assert_eq!(wheel.next_wake(), Some(noon() + minutes(10)));
+    assert!(wheel.due(noon() + minutes(10) - SignedDuration::from_nanos(1), 100).is_empty());
+    let ten = noon() + minutes(10);
+    assert_eq!(shown(&wheel.due(ten, 100)), [("a".to_owned(), vec![ten], 0)]);
+    assert!(wheel.due(ten, 100).is_empty());
+    assert_eq!(wheel.next_wake(), Some(noon() + minutes(15)));
+    let fifteen = noon() + minutes(15);
+    assert_eq!(shown(&wheel.due(fifteen, 100)), [("b".to_owned(), vec![fifteen], 0)]);
+    assert_eq!(wheel.next_wake(), Some(noon() + minutes(20)));
+}
+
+#[test]
+fn all_that_is_due_in_one_second_comes_at_once() {
+    let schedules: Vec<_> = (0..1_000).map(|n| shared(&format!("job-{n}"), "5 12 * * *", Catchup::None)).collect();
+    let mut wheel = wheel_with(&schedules, noon());
+    let due = wheel.due(noon() + minutes(5), 4_096);
+    assert_eq!(due.len(), 1_000);
+    assert!(due.iter().all(|due| due.plan.runs.len() == 1));
+    assert_eq!(wheel.next_wake(), Some(noon() + minutes(5) + SignedDuration::from_hours(24)));
+}
+
+#[test]
+fn a_start_catches_up_from_the_cursor() {
+    let mut wheel = CronWheel::new();
+    let start = noon() + seconds(30);
+    let cursor = noon() - SignedDuration::from_hours(3);
+    for (name, catchup) in [("all", Catchup::All), ("latest", Catchup::Latest), ("none", Catchup::None)] {
+        wheel.insert(shared(name, "0 * * * *", catchup), cursor, Gate::Open, Blindness::Down, start);
+    }
+    let mut due = wheel.due(start, 100);
+    due.sort_by(|a, b| a.schedule.name.cmp(&b.schedule.name));
+    let hours = [2, 1, 0].map(|hours| noon() - SignedDuration::from_hours(hours));
+    assert_eq!(
+        shown(&due),
+        [("all".to_owned(), hours.to_vec(), 0), ("latest".to_owned(), vec![noon()], 2), ("none".to_owned(), vec![], 3)]
+    );
+    let reasons: Vec<_> = due.iter().flat_map(|due| &due.plan.closed).map(|closed| closed.reason.as_str()).collect();
+    assert!(reasons.iter().all(|reason| reason.contains("while flowkeeper was not running")), "{reasons:?}");
+    assert!(wheel.due(start, 100).is_empty());
+}
+
+#[test]
+fn a_long_catch_up_leaves_room_for_others() {
+    let mut wheel = CronWheel::new();
+    let cursor = noon() - SignedDuration::from_hours(1);
+    wheel.insert(shared("backlog", "* * * * * *", Catchup::All), cursor, Gate::Open, Blindness::Down, noon());
+    wheel.insert(shared("other", "59 11 * * *", Catchup::All), cursor, Gate::Open, Blindness::Down, noon());
+    let first = wheel.due(noon(), 100);
+    let first = shown(&first);
+    assert_eq!(first.first().map(|(name, runs, _)| (name.as_str(), runs.len())), Some(("backlog", 100)));
+    // Its next part waits behind the other.
+    let second = shown(&wheel.due(noon(), 1));
+    assert_eq!(second, [("other".to_owned(), vec![noon() - minutes(1)], 0)]);
+
+    let mut total = 100;
+    let mut now = noon();
+    while total < 3_600 {
+        now += SignedDuration::from_millis(200);
+        let due = wheel.due(now, 4_096);
+        let runs: usize = due.iter().map(|due| due.plan.runs.len()).sum();
+        assert!(runs <= 100 && due.iter().all(|due| due.plan.closed.is_empty()));
+        total += runs;
+    }
+}
+
+#[test]
+fn a_paused_schedule_stands_still_and_catches_up_afterwards() {
+    let mut wheel = wheel_with(&[shared("job", "* * * * *", Catchup::Latest)], noon());
+    wheel.set_gate(&name("job"), paused(), noon());
+    assert_eq!(wheel.next_wake(), None);
+    assert!(!wheel.is_armed(&name("job")));
+    assert!(wheel.due(noon() + minutes(10), 100).is_empty());
+
+    // Ten seconds after a nominal time: behind a closed gate nothing is on time.
+    let resumed = noon() + minutes(10) + seconds(5);
+    wheel.set_gate(&name("job"), Gate::Open, resumed);
+    assert!(wheel.is_armed(&name("job")));
+    let due = wheel.due(resumed, 100);
+    assert_eq!(shown(&due), [("job".to_owned(), vec![noon() + minutes(10)], 9)]);
+    let closed = due.first().and_then(|due| due.plan.closed.first()).expect("a row");
+    assert_eq!(closed.state, RunState::Skipped);
+    assert!(closed.reason.contains("paused: by ann"), "{}", closed.reason);
+    // From then on all is as before.
+    assert_eq!(wheel.next_wake(), Some(noon() + minutes(11)));
+}
+
+#[test]
+fn a_start_behind_a_closed_gate_waits_too() {
+    let mut wheel = CronWheel::new();
+    wheel.insert(shared("job", "0 * * * *", Catchup::All), noon() - minutes(90), paused(), Blindness::Down, noon());
+    assert!(wheel.due(noon(), 100).is_empty());
+    wheel.set_gate(&name("job"), Gate::Open, noon());
+    assert_eq!(shown(&wheel.due(noon(), 100)), [("job".to_owned(), vec![noon() - minutes(60), noon()], 0)]);
+}
+
+#[test]
+fn a_skipping_schedule_moves_on() {
+    let mut wheel = wheel_with(&[shared("job", "* * * * *", Catchup::Latest)], noon());
+    wheel.set_gate(&name("job"), Gate::Skipping { reason: "the DAG is paused".into() }, noon());
+    let due = wheel.due(noon() + minutes(1), 100);
+    assert_eq!(shown(&due), [("job".to_owned(), vec![noon() + minutes(1)], 0)]);
+    assert!(due.iter().all(|due| matches!(due.gate, Gate::Skipping { .. })));
+}
+
+#[test]
+fn an_interruption_is_the_reason_for_what_it_covered_only() {
+    let mut wheel = wheel_with(&[shared("job", "0 * * * *", Catchup::None)], noon());
+    let awake = noon() + minutes(70);
+    wheel.interrupted(&Blindness::Suspended, awake);
+    let due = wheel.due(awake, 100);
+    let closed = due.first().and_then(|due| due.plan.closed.first()).expect("a row");
+    assert_eq!((closed.span.count, closed.state), (1, RunState::Missed));
+    assert!(closed.reason.contains("suspended"), "{}", closed.reason);
+
+    // An hour later it is held up for another cause, and nobody noticed which.
+    let due = wheel.due(noon() + minutes(125), 100);
+    let closed = due.first().and_then(|due| due.plan.closed.first()).expect("a row");
+    assert!(closed.reason.contains("held up"), "{}", closed.reason);
+}
+
+#[test]
+fn a_start_long_ago_is_no_excuse() {
+    let mut wheel = wheel_with(&[shared("job", "0 * * * *", Catchup::None)], noon() + minutes(1));
+    let due = wheel.due(noon() + minutes(65), 100);
+    let closed = due.first().and_then(|due| due.plan.closed.first()).expect("a row");
+    assert!(closed.reason.contains("held up"), "{}", closed.reason);
+}
+
+#[test]
+fn a_cursor_in_the_future_is_reported_and_reckoned_from_now() {
+    let mut wheel = CronWheel::new();
+    let schedule = shared("job", "0 * * * *", Catchup::All);
+    let insert = |wheel: &mut CronWheel, cursor| {
+        wheel.insert(Arc::clone(&schedule), cursor, Gate::Open, Blindness::Down, noon())
+    };
+    assert_eq!(insert(&mut wheel, noon() + SignedDuration::from_hours(5)), Some(SignedDuration::from_hours(5)));
+    assert_eq!(wheel.next_wake(), Some(noon() + minutes(60)));
+    assert_eq!(insert(&mut wheel, noon() + SignedDuration::from_millis(300)), None);
+    assert_eq!(wheel.len(), 1);
+
+    let hour = noon() + minutes(60);
+    assert_eq!(wheel.due(hour, 100).len(), 1);
+    // The clock is set back: the same occurrence comes again, under the same id.
+    assert_eq!(wheel.rewind(hour - minutes(30)), 1);
+    assert_eq!(wheel.next_wake(), Some(hour));
+    assert_eq!(wheel.rewind(hour), 0);
+}
+
+#[test]
+fn an_edit_settles_the_old_trigger_first() {
+    let mut wheel = wheel_with(&[shared("job", "*/10 * * * *", Catchup::None)], noon());
+    // The same times: the cursor stays.
+    let edited = Arc::new(Schedule { dag_id: "other".into(), ..schedule("job", "0-50/10 * * * *", Catchup::All) });
+    assert!(wheel.replace(edited, noon() + minutes(5)).is_empty());
+    assert_eq!(wheel.next_wake(), Some(noon() + minutes(10)));
+
+    let now = noon() + minutes(10);
+    let settled = wheel.replace(shared("job", "*/4 * * * *", Catchup::All), now);
+    assert_eq!(shown(&settled), [("job".to_owned(), vec![now], 0)]);
+    assert_eq!(settled.first().map(|due| &*due.schedule.dag_id), Some("other"));
+    // What the new one would have had until then does not count.
+    assert_eq!(wheel.next_wake(), Some(noon() + minutes(12)));
+    assert!(wheel.due(now, 100).is_empty());
+
+    // A schedule that was not there begins now.
+    assert!(wheel.replace(shared("new", "* * * * *", Catchup::All), now).is_empty());
+    assert_eq!(wheel.next_wake(), Some(noon() + minutes(11)));
+    wheel.remove(&name("new"));
+    wheel.remove(&name("job"));
+    assert_eq!((wheel.next_wake(), wheel.is_empty()), (None, true));
+}
+
+#[test]
+fn one_that_is_never_due_costs_nothing() {
+    let wheel = wheel_with(&[shared("never", "0 0 30 2 *", Catchup::All)], noon());
+    assert_eq!(wheel.next_wake(), None);
+    assert!(!wheel.is_armed(&name("never")));
+}
+
+#[test]
+fn jitter_moves_the_wake_and_not_the_nominal_time() {
+    let mut jittered = schedule("job", "0 * * * *", Catchup::None);
+    if let Trigger::Cron(trigger) = &mut jittered.trigger {
+        trigger.jitter = Duration::from_mins(5);
+    }
+    let mut wheel = wheel_with(&[Arc::new(jittered)], noon());
+    let nominal = noon() + minutes(60);
+    let wake = wheel.next_wake().expect("a time");
+    assert!(wake > nominal && wake < nominal + minutes(5));
+    assert!(wheel.due(wake - SignedDuration::from_micros(1), 100).is_empty());
+    assert_eq!(shown(&wheel.due(wake, 100)), [("job".to_owned(), vec![nominal], 0)]);
+}

@@ -1,0 +1,274 @@
+//! The nominal times that come next, of all cron schedules together.
+//!
+//! A plain value: it is told the time and answers what is due and when to wake. An idle schedule is
+//! one entry in an ordered set, so ten thousand of them cost as much as one timer. The cursor in
+//! here runs ahead of the ledger's: it moves when an occurrence is handed out, not when it is
+//! recorded.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::policy::{Blindness, CatchUp, DuePlan, due_at, plan_due};
+use crate::domain::schedule::{CronTrigger, Schedule, ScheduleName, Trigger};
+use crate::triggers::gate::Gate;
+
+/// The most runs of one schedule that one look plans, so that a long catch-up does not hold the
+/// others up.
+const RUNS_PER_LOOK: usize = 100;
+
+/// A cursor this little ahead of the clock is the clock's own unrest, not a fault.
+const CURSOR_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
+
+/// The cron schedules, and when each is due next.
+#[derive(Debug, Default)]
+pub struct CronWheel {
+    entries: HashMap<ScheduleName, Entry>,
+    queue: BTreeSet<(Timestamp, ScheduleName)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    schedule: Arc<Schedule>,
+    /// All nominal times up to here have been handed out.
+    cursor: Timestamp,
+    gate: Gate,
+    /// The first nominal time after the cursor.
+    next: Option<Timestamp>,
+    /// Why nominal times up to a moment may have gone by unseen.
+    blind: Option<(Blindness, Timestamp)>,
+    /// Its place in the queue.
+    wake: Option<Timestamp>,
+}
+
+/// What one schedule has due.
+#[derive(Debug)]
+pub struct Due {
+    /// The schedule.
+    pub schedule: Arc<Schedule>,
+    /// Whether its runs are to be skipped.
+    pub gate: Gate,
+    /// What becomes of its nominal times.
+    pub plan: DuePlan,
+}
+
+impl CronWheel {
+    /// No schedules.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a schedule, or puts it in the place of one with the same name. What came due since
+    /// `cursor` is caught up with as its policy says; `why` is the reason that it was not seen.
+    ///
+    /// A schedule without a cron trigger is left out. Returns how far the cursor was ahead of `now`
+    /// when that is worth a report; it is then taken to be `now`, as the ids make repeats harmless.
+    pub fn insert(
+        &mut self,
+        schedule: Arc<Schedule>,
+        cursor: Timestamp,
+        gate: Gate,
+        why: Blindness,
+        now: Timestamp,
+    ) -> Option<SignedDuration> {
+        let name = schedule.name.clone();
+        self.remove(&name);
+        cron(&schedule)?;
+        let ahead = cursor.duration_since(now);
+        let entry = Entry { schedule, cursor: cursor.min(now), gate, next: None, blind: Some((why, now)), wake: None };
+        self.entries.insert(name.clone(), entry);
+        self.queue(&name, None);
+        (ahead > CURSOR_TOLERANCE).then_some(ahead)
+    }
+
+    /// Takes a schedule out.
+    pub fn remove(&mut self, name: &ScheduleName) {
+        if let Some(Entry { wake: Some(wake), .. }) = self.entries.remove(name) {
+            self.queue.remove(&(wake, name.clone()));
+        }
+    }
+
+    /// Puts an edited schedule in the place of the one with its name.
+    ///
+    /// When the nominal times stay the same, so does the cursor. Otherwise the new trigger begins at
+    /// `now`, and what the old one had due until then is returned, to be settled first.
+    pub fn replace(&mut self, schedule: Arc<Schedule>, now: Timestamp) -> Vec<Due> {
+        let name = schedule.name.clone();
+        let mut settled = Vec::new();
+        let Some(entry) = self.entries.get_mut(&name) else {
+            self.insert(schedule, now, Gate::Open, Blindness::HeldUp, now);
+            return settled;
+        };
+        if cron(&entry.schedule).zip(cron(&schedule)).is_some_and(|(old, new)| old.same_times(new)) {
+            entry.schedule = schedule;
+            self.queue(&name, None);
+            return settled;
+        }
+        if entry.gate.is_open() {
+            while let Some(due) = entry.look(now) {
+                let more = due.plan.more;
+                settled.push(due);
+                if !more {
+                    break;
+                }
+            }
+        }
+        let gate = entry.gate.clone();
+        self.insert(schedule, now, gate, Blindness::HeldUp, now);
+        settled
+    }
+
+    /// Opens or closes the gate of a schedule. What came due behind a closed gate is caught up with
+    /// when it opens.
+    pub fn set_gate(&mut self, name: &ScheduleName, gate: Gate, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if let (Gate::Paused { reason }, true) = (&entry.gate, gate.is_open()) {
+            entry.blind = Some((Blindness::Paused(reason.to_string()), now));
+        }
+        entry.gate = gate;
+        self.queue(name, None);
+    }
+
+    /// Notes that the time up to `now` went by unseen, for those who have something due in it.
+    pub fn interrupted(&mut self, why: &Blindness, now: Timestamp) {
+        for (_, name) in self.queue.iter().take_while(|(wake, _)| *wake <= now) {
+            if let Some(entry) = self.entries.get_mut(name) {
+                entry.blind = entry.blindness().or_else(|| Some((why.clone(), now)));
+            }
+        }
+    }
+
+    /// Takes cursors that are ahead of `now` back to it, after the clock was set back. Returns how
+    /// many there were.
+    pub fn rewind(&mut self, now: Timestamp) -> usize {
+        let ahead: Vec<ScheduleName> =
+            self.entries.iter().filter(|(_, entry)| entry.cursor > now).map(|(name, _)| name.clone()).collect();
+        for name in &ahead {
+            if let Some(entry) = self.entries.get_mut(name) {
+                entry.cursor = now;
+            }
+            self.queue(name, None);
+        }
+        ahead.len()
+    }
+
+    /// What is due now, at most about `limit` rows of it; what is left is due at the next call.
+    pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<Due> {
+        let mut due = Vec::new();
+        let mut rows = 0;
+        // A schedule with more to come waits behind those that have not had their turn.
+        let mut unfinished = Vec::new();
+        while rows < limit
+            && let Some((wake, _)) = self.queue.first()
+            && *wake <= now
+            && let Some((_, name)) = self.queue.pop_first()
+        {
+            let Some(entry) = self.entries.get_mut(&name) else { continue };
+            entry.wake = None;
+            let Some(found) = entry.look(now) else {
+                self.queue(&name, None);
+                continue;
+            };
+            rows += found.plan.runs.len() + found.plan.closed.len();
+            let next = found.plan.next.map(|next| next.at);
+            if found.plan.more {
+                unfinished.push((name, next));
+            } else {
+                self.queue(&name, next);
+            }
+            due.push(found);
+        }
+        for (name, next) in unfinished {
+            self.queue(&name, next);
+            self.enqueue_at(&name, now);
+        }
+        due
+    }
+
+    /// When [`Self::due`] has something next; `None` when no schedule is waiting.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.queue.first().map(|(wake, _)| *wake)
+    }
+
+    /// Whether a schedule is waiting for its next time.
+    pub fn is_armed(&self, name: &ScheduleName) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.wake.is_some())
+    }
+
+    /// The names and gates of all schedules.
+    pub fn gates(&self) -> impl Iterator<Item = (&ScheduleName, &Gate)> {
+        self.entries.iter().map(|(name, entry)| (name, &entry.gate))
+    }
+
+    /// How many schedules there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Gives a schedule its place in the queue, or none: paused, or never due again. `next` saves
+    /// the search for its next time where the caller knows it.
+    fn queue(&mut self, name: &ScheduleName, next: Option<Timestamp>) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if let Some(wake) = entry.wake.take() {
+            self.queue.remove(&(wake, name.clone()));
+        }
+        let Some(trigger) = cron(&entry.schedule) else { return };
+        entry.next = next.or_else(|| trigger.next_after(entry.cursor).map(|next| next.at));
+        if !entry.gate.is_open() {
+            return;
+        }
+        if let Some(next) = entry.next {
+            let wake = due_at(&entry.schedule.name, trigger, next);
+            entry.wake = Some(wake);
+            self.queue.insert((wake, name.clone()));
+        }
+    }
+
+    fn enqueue_at(&mut self, name: &ScheduleName, wake: Timestamp) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if let Some(old) = entry.wake.replace(wake) {
+            self.queue.remove(&(old, name.clone()));
+        }
+        self.queue.insert((wake, name.clone()));
+    }
+}
+
+impl Entry {
+    /// Why its next nominal time may not have been seen; nothing that ended before that time counts.
+    fn blindness(&mut self) -> Option<(Blindness, Timestamp)> {
+        let next = self.next?;
+        self.blind.take().filter(|(_, until)| next <= *until)
+    }
+
+    /// What is due, and the cursor moved past it; `None` when nothing is.
+    fn look(&mut self, now: Timestamp) -> Option<Due> {
+        let (blindness, seeing_since) = self.blindness().unwrap_or((Blindness::HeldUp, now));
+        let plan = plan_due(&CatchUp {
+            schedule: &self.schedule.name,
+            trigger: cron(&self.schedule)?,
+            catchup: self.schedule.catchup,
+            window: self.schedule.catchup_window,
+            cursor: self.cursor,
+            now,
+            blindness: &blindness,
+            seeing_since,
+            limit: RUNS_PER_LOOK,
+        });
+        self.blind = plan.more.then_some((blindness, seeing_since));
+        self.cursor = plan.cursor?;
+        Some(Due { schedule: Arc::clone(&self.schedule), gate: self.gate.clone(), plan })
+    }
+}
+
+fn cron(schedule: &Schedule) -> Option<&CronTrigger> {
+    match &schedule.trigger {
+        Trigger::Cron(trigger) => Some(trigger),
+        Trigger::Znode(_) => None,
+    }
+}
