@@ -97,13 +97,13 @@ impl Party {
             .stdout(log.try_clone()?)
             .stderr(log);
         let mut party = Self::spawn(name, &mut command)?;
-        let url = format!("http://{address}/api/v1/schedules?limit=20000");
+        let url = format!("http://{address}/api/v1/schedules");
         while !armed(&url).await {
             if party.started.elapsed() > READY || party.child.try_wait()?.is_some() {
                 let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
                 return Err(format!("flowkeeper did not become ready; its log:\n{log}").into());
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         party.ready_after = party.started.elapsed();
         Ok(party)
@@ -145,11 +145,19 @@ fn free_address() -> Outcome<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-/// Whether flowkeeper answers and every timer and watch of it is set.
+/// Whether flowkeeper answers and every timer and watch of it is set, page by page.
 async fn armed(url: &str) -> bool {
-    let Ok(answer) = reqwest::get(url).await else { return false };
-    let Ok(page) = answer.json::<serde_json::Value>().await else { return false };
-    page["items"].as_array().is_some_and(|schedules| {
-        !schedules.is_empty() && schedules.iter().all(|schedule| schedule["armed"].as_bool() == Some(true))
-    })
+    let mut page_url = url.to_owned();
+    loop {
+        let Ok(answer) = reqwest::get(&page_url).await else { return false };
+        let Ok(page) = answer.json::<serde_json::Value>().await else { return false };
+        let all_armed = page["items"].as_array().is_some_and(|schedules| {
+            !schedules.is_empty() && schedules.iter().all(|schedule| schedule["armed"].as_bool() == Some(true))
+        });
+        match (all_armed, page["next_cursor"].as_str()) {
+            (false, _) => return false,
+            (true, None) => return true,
+            (true, Some(cursor)) => page_url = format!("{url}?cursor={cursor}"),
+        }
+    }
 }
