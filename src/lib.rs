@@ -19,4 +19,5 @@ pub mod secret;
 pub mod status;
 pub mod store;
 pub mod triggers;
+pub mod why;
 pub mod zookeeper;

@@ -270,7 +270,7 @@ impl Operations {
         airflow.fail_run(&run.dag_id, &run.dag_run_id).await.map_err(|source| OperationError::Airflow {
             action: "cancel",
             run: run.id,
-            source,
+            source: Box::new(source),
         })?;
         self.run(id).await
     }
@@ -296,7 +296,7 @@ impl Operations {
         airflow.clear_run(&run.dag_id, &run.dag_run_id).await.map_err(|source| OperationError::Airflow {
             action: "retry",
             run: run.id,
-            source,
+            source: Box::new(source),
         })
     }
 
@@ -458,12 +458,11 @@ fn same_run(
     conf: Option<&serde_json::Map<String, serde_json::Value>>,
     run: Run,
 ) -> Result<Run, OperationError> {
-    let same = match conf {
-        Some(conf) => run.conf.as_object() == Some(conf),
-        None => {
-            let rendered = render_conf(schedule, &run.dag_run_id, run.due_at, true)?;
-            serde_json::from_str::<serde_json::Value>(rendered.get()).is_ok_and(|rendered| rendered == run.conf)
-        }
+    let same = if let Some(conf) = conf {
+        run.conf.as_object() == Some(conf)
+    } else {
+        let rendered = render_conf(schedule, &run.dag_run_id, run.due_at, true)?;
+        serde_json::from_str::<serde_json::Value>(rendered.get()).is_ok_and(|rendered| rendered == run.conf)
     };
     if same {
         Ok(run)

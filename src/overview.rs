@@ -65,7 +65,8 @@ pub enum TriggerOverview {
 }
 
 impl TriggerOverview {
-    fn of(trigger: &Trigger) -> Self {
+    /// Describes a trigger.
+    pub fn of(trigger: &Trigger) -> Self {
         match trigger {
             Trigger::Cron(cron) => Self::Cron {
                 cron: cron.expression.as_str().to_owned(),

@@ -53,6 +53,11 @@ impl CommandError {
         Self { silent: true, ..Self::new(Exit::Done, "the reader of the output went away") }
     }
 
+    /// The configuration is wrong, and its faults have been printed.
+    pub fn shown() -> Self {
+        Self { silent: true, ..Self::new(Exit::Usage, "the configuration has faults") }
+    }
+
     /// Whether nothing is printed about it.
     pub fn is_silent(&self) -> bool {
         self.silent

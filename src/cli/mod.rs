@@ -6,9 +6,58 @@
 //! errors go to standard error.
 
 mod arguments;
+mod backfill;
+mod check;
+mod client;
+mod context;
 mod error;
+mod history;
+mod next;
 mod output;
+mod runs;
+mod schedules;
+mod serve;
+mod setup;
+mod show;
 mod time;
+mod trigger;
+mod why;
 
 pub use arguments::{Cli, Command, GlobalOptions, OutputFormat};
 pub use error::{CommandError, Exit};
+
+use context::Context;
+
+/// Carries out a command; what went wrong is printed to standard error.
+pub async fn run(cli: Cli) -> Exit {
+    let context = Context::new(cli.global);
+    match dispatch(&context, &cli.command).await {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            if !error.is_silent() {
+                eprintln!("{error}");
+            }
+            error.exit()
+        }
+    }
+}
+
+async fn dispatch(context: &Context, command: &Command) -> Result<(), CommandError> {
+    match command {
+        Command::Init(arguments) => setup::init(context, arguments),
+        Command::Check(arguments) => check::run(context, arguments).await,
+        Command::Serve(arguments) => serve::run(context, arguments).await,
+        Command::Next(arguments) => next::run(context, arguments),
+        Command::Schedules(arguments) => schedules::list(context, arguments).await,
+        Command::Pause(arguments) => schedules::pause(context, arguments).await,
+        Command::Resume(arguments) => schedules::resume(context, arguments).await,
+        Command::Trigger(arguments) => trigger::run(context, arguments).await,
+        Command::Backfill(arguments) => backfill::run(context, arguments).await,
+        Command::Runs(arguments) => runs::run(context, arguments).await,
+        Command::Stats(arguments) => history::stats(context, arguments).await,
+        Command::Why(arguments) => why::run(context, arguments).await,
+        Command::Audit(arguments) => history::audit(context, arguments).await,
+        Command::Schema => setup::schema(),
+        Command::Completions(arguments) => setup::completions(arguments),
+    }
+}

@@ -15,8 +15,11 @@ use super::error::CommandError;
 /// The narrowest table that is still worth arranging, in characters.
 const MIN_WIDTH: u16 = 40;
 
+/// Characters between two columns.
+const GAP: u16 = 2;
+
 /// How answers are printed: the format, and what the terminal can show.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Output {
     format: OutputFormat,
     color: bool,
@@ -83,6 +86,8 @@ pub(super) enum Fit {
     Number,
     /// Broken into lines where it must.
     Wrap,
+    /// Whole where there is room for all columns, left out where there is not.
+    Optional,
 }
 
 /// The rows of a table below their headings.
@@ -100,21 +105,40 @@ impl Rows {
     pub(super) fn push(&mut self, cells: impl Into<Vec<Cell>>) {
         self.rows.push(cells.into());
     }
+
+    /// The columns that are shown in `width`: optional ones go, from the right, until the rest fits.
+    fn fitting(&self, width: Option<u16>) -> Vec<usize> {
+        let natural = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
+            cells.chain([self.headings[column].0.len()]).max().unwrap_or(0) + usize::from(GAP)
+        };
+        let mut kept: Vec<usize> = (0..self.headings.len()).collect();
+        let Some(width) = width.map(usize::from) else { return kept };
+        while kept.iter().map(|&column| natural(column)).sum::<usize>() > width {
+            let Some(last) = kept.iter().rposition(|&column| self.headings[column].1 == Fit::Optional) else { break };
+            kept.remove(last);
+        }
+        kept
+    }
 }
 
 impl Output {
     /// Reads what the terminal and the environment say; `NO_COLOR` is honoured (<https://no-color.org>).
     pub(super) fn new(format: OutputFormat, color: ColorChoice) -> Self {
         let terminal = io::stdout().is_terminal();
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let color = match color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => terminal && !no_color,
-        };
+        let color = Self::colors(color, terminal);
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         let width = columns.or_else(|| if terminal { Table::new().width() } else { None });
         Self { format, color, width: width.map(|width: u16| width.max(MIN_WIDTH)) }
+    }
+
+    /// Whether a stream is coloured.
+    pub(super) fn colors(choice: ColorChoice, terminal: bool) -> bool {
+        match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
     }
 
     /// The format that was asked for.
@@ -122,29 +146,9 @@ impl Output {
         self.format
     }
 
-    /// Characters in a line of the terminal; `None` where there is no limit.
-    pub(super) fn width(&self) -> Option<u16> {
-        self.width
-    }
-
-    /// Prints text as it is, and a line feed.
-    pub(super) fn line(&self, text: &str) -> Result<(), CommandError> {
-        write_out(text)?;
-        write_out("\n")
-    }
-
-    /// Prints one JSON document.
-    pub(super) fn json(&self, value: &impl Serialize) -> Result<(), CommandError> {
-        let text = serde_json::to_string_pretty(value)
-            .map_err(|error| CommandError::failed(format!("failed to write the answer as JSON: {error}")))?;
-        self.line(&text)
-    }
-
-    /// Prints one JSON document in a line, for output that never ends.
-    pub(super) fn json_line(&self, value: &impl Serialize) -> Result<(), CommandError> {
-        let text = serde_json::to_string(value)
-            .map_err(|error| CommandError::failed(format!("failed to write the answer as JSON: {error}")))?;
-        self.line(&text)
+    /// Whether colours are used.
+    pub(super) fn uses_color(&self) -> bool {
+        self.color
     }
 
     /// Prints items in the format asked for: `rows` as the table, `fields` (dotted paths into the
@@ -157,8 +161,8 @@ impl Output {
         nothing: &str,
     ) -> Result<(), CommandError> {
         match self.format {
-            OutputFormat::Json => self.json(&items),
-            OutputFormat::Csv => self.csv(items, fields),
+            OutputFormat::Json => json(&items),
+            OutputFormat::Csv => csv(items, fields),
             OutputFormat::Table if items.is_empty() => {
                 // Not part of the answer: an empty answer stays empty in a pipe.
                 eprintln!("{nothing}");
@@ -177,32 +181,34 @@ impl Output {
         lines: impl FnOnce() -> Vec<(&'static str, Cell)>,
     ) -> Result<(), CommandError> {
         match self.format {
-            OutputFormat::Json => self.json(item),
-            OutputFormat::Csv => self.csv(std::slice::from_ref(item), fields),
+            OutputFormat::Json => json(item),
+            OutputFormat::Csv => csv(std::slice::from_ref(item), fields),
             OutputFormat::Table => self.properties(lines()),
             OutputFormat::Github => Err(github_is_for_check()),
         }
     }
 
-    /// Prints a table.
+    /// Prints a table; on a narrow terminal without its optional columns.
     pub(super) fn table(&self, rows: &Rows) -> Result<(), CommandError> {
+        let kept = rows.fitting(self.width);
         let mut table = self.new_table();
-        table.set_header(rows.headings.iter().map(|(heading, _)| self.heading(heading)));
+        table.set_header(kept.iter().map(|&column| heading(rows.headings[column].0)));
         for row in &rows.rows {
-            table.add_row(row.iter().map(|cell| self.cell(cell)));
+            table.add_row(kept.iter().filter_map(|&column| row.get(column)).map(shown_cell));
         }
-        for (index, (_, fit)) in rows.headings.iter().enumerate() {
+        for (index, &kept) in kept.iter().enumerate() {
             if let Some(column) = table.column_mut(index) {
-                column.set_padding((0, 2));
-                if *fit != Fit::Wrap {
+                let fit = rows.headings[kept].1;
+                column.set_padding((0, GAP));
+                if fit != Fit::Wrap {
                     column.set_constraint(ColumnConstraint::ContentWidth);
                 }
-                if *fit == Fit::Number {
+                if fit == Fit::Number {
                     column.set_cell_alignment(CellAlignment::Right);
                 }
             }
         }
-        self.print_table(&table)
+        print_table(&table)
     }
 
     /// Prints names and values, one pair a line; pairs with an empty value are left out.
@@ -210,16 +216,39 @@ impl Output {
         let mut table = self.new_table();
         for (name, value) in lines {
             if !value.text.is_empty() {
-                table.add_row([self.heading(name), self.cell(&value)]);
+                table.add_row([heading(name), shown_cell(&value)]);
             }
         }
         if let Some(names) = table.column_mut(0) {
-            names.set_padding((0, 2)).set_constraint(ColumnConstraint::ContentWidth);
+            names.set_padding((0, GAP)).set_constraint(ColumnConstraint::ContentWidth);
         }
         if let Some(values) = table.column_mut(1) {
             values.set_padding((0, 0));
         }
-        self.print_table(&table)
+        print_table(&table)
+    }
+
+    /// Prints a paragraph, broken into lines where the terminal asks for it.
+    pub(super) fn paragraph(&self, text: &str) -> Result<(), CommandError> {
+        let mut table = self.new_table();
+        table.add_row([text]);
+        if let Some(column) = table.column_mut(0) {
+            column.set_padding((0, 0));
+        }
+        print_table(&table)
+    }
+
+    /// Colours text, where colours are used.
+    pub(super) fn paint(&self, text: &str, tone: Tone) -> String {
+        let code = match tone {
+            Tone::Plain => return text.to_owned(),
+            Tone::Good => 32,
+            Tone::Active => 36,
+            Tone::Warning => 33,
+            Tone::Bad => 31,
+            Tone::Muted => 90,
+        };
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn new_table(&self) -> Table {
@@ -234,45 +263,87 @@ impl Output {
         }
         table
     }
+}
 
-    fn print_table(&self, table: &Table) -> Result<(), CommandError> {
-        for line in table.lines() {
-            self.line(line.trim_end())?;
-        }
-        Ok(())
-    }
+fn heading(text: &str) -> comfy_table::Cell {
+    comfy_table::Cell::new(text).add_attribute(Attribute::Bold)
+}
 
-    fn heading(&self, text: &str) -> comfy_table::Cell {
-        comfy_table::Cell::new(text).add_attribute(Attribute::Bold)
+fn shown_cell(cell: &Cell) -> comfy_table::Cell {
+    let shown = comfy_table::Cell::new(printable(&cell.text));
+    match cell.tone.color() {
+        Some(color) => shown.fg(color),
+        None => shown,
     }
+}
 
-    fn cell(&self, cell: &Cell) -> comfy_table::Cell {
-        let shown = comfy_table::Cell::new(printable(&cell.text));
-        match cell.tone.color() {
-            Some(color) => shown.fg(color),
-            None => shown,
-        }
+fn print_table(table: &Table) -> Result<(), CommandError> {
+    for text in table.lines() {
+        line(text.trim_end())?;
     }
+    Ok(())
+}
 
-    /// Prints CSV: objects and arrays inside an item as JSON text.
-    fn csv<T: Serialize>(&self, items: &[T], fields: &[&str]) -> Result<(), CommandError> {
-        let failed =
-            |error: &dyn std::fmt::Display| CommandError::failed(format!("failed to write the answer as CSV: {error}"));
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(fields).map_err(|error| failed(&error))?;
-        for item in items {
-            let item = serde_json::to_value(item).map_err(|error| failed(&error))?;
-            let record =
-                fields.iter().map(|field| match field.split('.').try_fold(&item, |value, key| value.get(key)) {
-                    None | Some(Value::Null) => String::new(),
-                    Some(Value::String(text)) => text.clone(),
-                    Some(value) => value.to_string(),
-                });
-            writer.write_record(record).map_err(|error| failed(&error))?;
-        }
-        let bytes = writer.into_inner().map_err(|error| failed(&error))?;
-        write_out(&String::from_utf8_lossy(&bytes))
+/// Prints text as it is, and a line feed.
+pub(super) fn line(text: &str) -> Result<(), CommandError> {
+    text_as_is(text)?;
+    text_as_is("\n")
+}
+
+/// Prints one JSON document.
+pub(super) fn json(value: &impl Serialize) -> Result<(), CommandError> {
+    line(&serde_json::to_string_pretty(value).map_err(|error| json_error(&error))?)
+}
+
+/// Prints one JSON document in a line, for output that never ends.
+pub(super) fn json_line(value: &impl Serialize) -> Result<(), CommandError> {
+    line(&serde_json::to_string(value).map_err(|error| json_error(&error))?)
+}
+
+fn json_error(error: &serde_json::Error) -> CommandError {
+    CommandError::failed(format!("failed to write the answer as JSON: {error}"))
+}
+
+/// Prints CSV with a header; objects and arrays inside an item as JSON text.
+fn csv<T: Serialize>(items: &[T], fields: &[&str]) -> Result<(), CommandError> {
+    let mut text = csv_record(fields)?;
+    for item in items {
+        text.push_str(&csv_record(&csv_fields(item, fields)?)?);
     }
+    text_as_is(&text)
+}
+
+/// Prints the header of CSV, for output that never ends.
+pub(super) fn csv_header(fields: &[&str]) -> Result<(), CommandError> {
+    text_as_is(&csv_record(fields)?)
+}
+
+/// Prints one row of CSV, for output that never ends.
+pub(super) fn csv_line(item: &impl Serialize, fields: &[&str]) -> Result<(), CommandError> {
+    text_as_is(&csv_record(&csv_fields(item, fields)?)?)
+}
+
+fn csv_fields(item: &impl Serialize, fields: &[&str]) -> Result<Vec<String>, CommandError> {
+    let item = serde_json::to_value(item).map_err(|error| csv_error(&error))?;
+    Ok(fields
+        .iter()
+        .map(|field| match field.split('.').try_fold(&item, |value, key| value.get(key)) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+        })
+        .collect())
+}
+
+fn csv_record(fields: &[impl AsRef<[u8]>]) -> Result<String, CommandError> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(fields).map_err(|error| csv_error(&error))?;
+    let bytes = writer.into_inner().map_err(|error| csv_error(&error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn csv_error(error: &dyn std::fmt::Display) -> CommandError {
+    CommandError::failed(format!("failed to write the answer as CSV: {error}"))
 }
 
 /// `-o github` where it makes no sense.
@@ -281,7 +352,8 @@ pub(super) fn github_is_for_check() -> CommandError {
         .hint("use `-o table`, `-o json` or `-o csv`")
 }
 
-fn write_out(text: &str) -> Result<(), CommandError> {
+/// Prints text that brings its own line feeds.
+pub(super) fn text_as_is(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
@@ -291,13 +363,25 @@ fn write_out(text: &str) -> Result<(), CommandError> {
 }
 
 /// Text from outside (a znode's path, an answer of Airflow's) without what would steer the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn optional_columns_go_before_anything_wraps() {
+        let mut rows =
+            Rows::new([("ID", Fit::Number), ("DAG", Fit::Optional), ("OWNER", Fit::Optional), ("REASON", Fit::Wrap)]);
+        rows.push(["1", "nightly_load", "platform", "an earlier run is open"].map(Cell::from));
+        let cases =
+            [(None, vec![0, 1, 2, 3]), (Some(80), vec![0, 1, 2, 3]), (Some(50), vec![0, 1, 3]), (Some(20), vec![0, 3])];
+        for (width, kept) in cases {
+            assert_eq!(rows.fitting(width), kept, "{width:?}");
+        }
+    }
 
     #[test]
     fn text_from_outside_does_not_steer_the_terminal() {

@@ -80,7 +80,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
 impl Access {
     /// Reads the tokens of `[[server.token]]`.
-    pub fn new(server: &Server, environment: &Environment) -> Result<Self, SecretError> {
+    pub fn from_config(server: &Server, environment: &Environment) -> Result<Self, SecretError> {
         let tokens = server
             .tokens
             .iter()
@@ -91,7 +91,7 @@ impl Access {
             .collect::<Result<_, SecretError>>()?;
         let mut hosts = vec![server.listen.ip().to_string()];
         let advertised = server.advertise.as_deref().and_then(|url| url.parse::<Uri>().ok());
-        hosts.extend(advertised.as_ref().and_then(Uri::host).map(|host| host.to_ascii_lowercase()));
+        hosts.extend(advertised.as_ref().and_then(Uri::host).map(str::to_ascii_lowercase));
         Ok(Self(Arc::new(Rules { tokens, hosts })))
     }
 

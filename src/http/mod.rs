@@ -44,7 +44,7 @@ use crate::store::Ledger;
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// How long a request may take before it is answered with a problem.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Paths that need no token and tell nothing of what is scheduled.
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];

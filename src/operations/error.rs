@@ -133,7 +133,7 @@ pub enum OperationError {
         /// The run.
         run: RunId,
         /// What went wrong.
-        source: airflow::Error,
+        source: Box<airflow::Error>,
     },
     /// The ledger refused.
     #[error(transparent)]

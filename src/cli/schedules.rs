@@ -1,0 +1,157 @@
+//! `schedules`, `pause`, `resume`: how schedules stand, and stopping and starting them.
+
+use serde_json::json;
+
+use super::arguments::{PauseArguments, ResumeArguments, SchedulesArguments};
+use super::context::{Context, Zones, schedule_of};
+use super::error::CommandError;
+use super::output::{Cell, Fit, Rows, Tone};
+use super::show::tone;
+use super::time::{Direction, show_time};
+use crate::overview::{ScheduleOverview, overview};
+use crate::store::model::RunFilter;
+
+/// The fields of a schedule in CSV.
+const FIELDS: [&str; 12] = [
+    "name",
+    "owner",
+    "airflow",
+    "dag_id",
+    "trigger",
+    "paused",
+    "pause.by",
+    "pause.reason",
+    "pause.until",
+    "armed",
+    "next_time",
+    "last_run.state",
+];
+
+pub(super) async fn list(context: &Context, arguments: &SchedulesArguments) -> Result<(), CommandError> {
+    let config = context.config()?;
+    let zones = context.zones(&config);
+    let now = context.now();
+    let ledger = context.ledger_if_any(&config).await?;
+    let states = match &ledger {
+        Some(ledger) => ledger.schedule_states().await?,
+        None => std::collections::HashMap::new(),
+    };
+    if let Some(name) = &arguments.name {
+        let schedule = schedule_of(&config, name.as_str())?;
+        let own = RunFilter { schedule: Some(name.to_string()), ..RunFilter::default() };
+        let last_run = match &ledger {
+            Some(ledger) => ledger.runs(&own, 1, None).await?.items.into_iter().next(),
+            None => None,
+        };
+        let shown = overview(&schedule, states.get(name), last_run.as_ref(), None, now);
+        return show(context, &zones, &shown);
+    }
+    let last_runs = match &ledger {
+        Some(ledger) => ledger.last_runs().await?,
+        None => std::collections::HashMap::new(),
+    };
+    let mut shown: Vec<_> = config
+        .schedules
+        .iter()
+        .map(|schedule| {
+            let last_run = last_runs.get(schedule.name.as_str());
+            overview(schedule, states.get(&schedule.name), last_run, None, now)
+        })
+        .collect();
+    shown.sort_by(|a, b| a.name.cmp(&b.name));
+    context.output.list(&shown, &FIELDS, || table(&shown, &zones), "the configuration has no schedules")
+}
+
+pub(super) async fn pause(context: &Context, arguments: &PauseArguments) -> Result<(), CommandError> {
+    let config = context.config()?;
+    let zones = context.zones(&config);
+    let name = arguments.name.as_str();
+    let until = arguments
+        .until
+        .as_ref()
+        .map(|until| context.time("until", until, zones.of(name), Direction::Future))
+        .transpose()?;
+    let body = json!({ "reason": arguments.reason, "until": until });
+    let shown = context
+        .api(&config)?
+        .post(&["schedules", name, "pause"], &body)
+        .await
+        .map_err(|error| error.into_error(&format!("pause `{name}`")))?;
+    show(context, &zones, &shown)
+}
+
+pub(super) async fn resume(context: &Context, arguments: &ResumeArguments) -> Result<(), CommandError> {
+    let config = context.config()?;
+    let name = arguments.name.as_str();
+    let body = json!({ "reason": arguments.reason });
+    let shown = context
+        .api(&config)?
+        .post(&["schedules", name, "resume"], &body)
+        .await
+        .map_err(|error| error.into_error(&format!("resume `{name}`")))?;
+    show(context, &context.zones(&config), &shown)
+}
+
+fn table(schedules: &[ScheduleOverview], zones: &Zones) -> Rows {
+    let mut rows = Rows::new([
+        ("NAME", Fit::Wrap),
+        ("TRIGGER", Fit::Wrap),
+        ("DAG", Fit::Optional),
+        ("OWNER", Fit::Optional),
+        ("NEXT", Fit::Whole),
+        ("LAST", Fit::Wrap),
+    ]);
+    for schedule in schedules {
+        let zone = zones.of(&schedule.name);
+        let next = match (schedule.paused, schedule.next_time) {
+            (true, None) => Cell::toned("paused", Tone::Warning),
+            (true, Some(next)) => Cell::toned(format!("paused until {}", show_time(next, zone)), Tone::Warning),
+            (false, Some(next)) => show_time(next, zone).into(),
+            (false, None) => Cell::toned("on change", Tone::Muted),
+        };
+        let last = schedule.last_run.as_ref().map_or_else(Cell::default, |last| {
+            Cell::toned(format!("{} {}", last.state, show_time(last.due_at, zone)), tone(last.state))
+        });
+        rows.push([
+            schedule.name.clone().into(),
+            schedule.trigger.summary().into(),
+            schedule.dag_id.clone().into(),
+            schedule.owner.clone().unwrap_or_default().into(),
+            next,
+            last,
+        ]);
+    }
+    rows
+}
+
+fn show(context: &Context, zones: &Zones, schedule: &ScheduleOverview) -> Result<(), CommandError> {
+    let zone = zones.of(&schedule.name);
+    context.output.one(schedule, &FIELDS, || {
+        let pause = schedule.pause.as_ref().map_or_else(Cell::default, |pause| {
+            let reason = pause.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let until = pause.until.map(|until| format!(", until {}", show_time(until, zone))).unwrap_or_default();
+            Cell::toned(format!("by {}{until}{reason}", pause.by), Tone::Warning)
+        });
+        let last = schedule.last_run.as_ref().map_or_else(Cell::default, |last| {
+            let reason = last.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let text = format!("run {}, due {}, {}{reason}", last.id, show_time(last.due_at, zone), last.state);
+            Cell::toned(text, tone(last.state))
+        });
+        let armed = match schedule.armed {
+            None => Cell::default(),
+            Some(true) => Cell::toned("yes", Tone::Good),
+            Some(false) => Cell::toned("no", Tone::Warning),
+        };
+        vec![
+            ("schedule", schedule.name.clone().into()),
+            ("owner", schedule.owner.clone().unwrap_or_default().into()),
+            ("trigger", schedule.trigger.summary().into()),
+            ("airflow", schedule.airflow.clone().into()),
+            ("dag", schedule.dag_id.clone().into()),
+            ("armed", armed),
+            ("paused", pause),
+            ("next", schedule.next_time.map(|next| show_time(next, zone)).unwrap_or_default().into()),
+            ("last", last),
+        ]
+    })
+}
