@@ -136,6 +136,8 @@ pub(super) struct Watcher {
     writes: FuturesOrdered<Write>,
     settling: Option<Settling>,
     batch: Batch<Fired, CursorMove>,
+    /// Changes that get a row and no DAG run, gathered into few rows.
+    withheld: Vec<(Fired, Withheld, CursorMove)>,
     /// Data handled but not yet in the ledger, for `previous`.
     unwritten: HashMap<Arc<str>, (Option<ZnodeVersion>, Option<Vec<u8>>)>,
 }
@@ -179,6 +181,7 @@ impl Watcher {
             writes: FuturesOrdered::new(),
             settling,
             batch: Batch::default(),
+            withheld: Vec::new(),
             unwritten: HashMap::new(),
         })
     }
@@ -188,6 +191,9 @@ impl Watcher {
         self.on_gate().await;
         self.adopt_session();
         loop {
+            if self.pass.is_none() {
+                self.flush_withheld().await;
+            }
             self.pump();
             let event = self.next_event(shutdown).await;
             match event {
@@ -404,7 +410,6 @@ impl Watcher {
     /// Judges an answer, and those that have come behind it, into one write.
     async fn on_read(&mut self, first: Read) -> Result<(), ZnodeTriggerError> {
         let mut recording = Recording::default();
-        let mut withheld = Vec::new();
         let mut arms = false;
         let mut next = Some(first);
         while let Some(read) = next.take() {
@@ -427,15 +432,21 @@ impl Watcher {
                 Read::Znode { path, sight, planned, answer: Ok(now) } => {
                     let size = now.as_ref().map_or(0, |(data, _)| data.len());
                     self.largest_read_bytes = size.max(self.largest_read_bytes - self.largest_read_bytes / 16);
-                    self.on_znode(path, sight, planned, now, &mut recording, &mut withheld).await?;
+                    if !planned {
+                        // What happens from now on must not overtake what is held back.
+                        self.add_withheld(&mut recording);
+                    }
+                    self.on_znode(path, sight, planned, now, &mut recording).await?;
                 }
             }
-            if recording.runs.len() + withheld.len() >= RECORDING_MAX {
+            if self.withheld.len() >= RECORDING_MAX {
+                self.add_withheld(&mut recording);
+            }
+            if recording.runs.len() >= RECORDING_MAX {
                 break;
             }
             next = self.reads.next().now_or_never().flatten();
         }
-        self.add_withheld(withheld, &mut recording);
         self.record(recording, arms).await;
         Ok(())
     }
@@ -447,7 +458,6 @@ impl Watcher {
         planned: bool,
         now: Option<(Vec<u8>, ZnodeStat)>,
         recording: &mut Recording,
-        withheld: &mut Vec<(Fired, Withheld, CursorMove)>,
     ) -> Result<(), ZnodeTriggerError> {
         let handled = self.cursors.get(&path).copied();
         let stat = now.as_ref().map(|(_, stat)| *stat);
@@ -494,7 +504,7 @@ impl Watcher {
                     _ => catch_up.and_then(|cause| self.rules.withholds(&fired, cause, at)),
                 };
                 match cause {
-                    Some(cause) => withheld.push((fired, cause, moved)),
+                    Some(cause) => self.withheld.push((fired, cause, moved)),
                     None => self.fire(fired, previous.as_ref(), moved, recording),
                 }
             }
@@ -517,9 +527,9 @@ impl Watcher {
     }
 
     /// One row for all changes that are held back for the same reason.
-    fn add_withheld(&mut self, withheld: Vec<(Fired, Withheld, CursorMove)>, recording: &mut Recording) {
+    fn add_withheld(&mut self, recording: &mut Recording) {
         let mut groups: Vec<(Withheld, Vec<Fired>)> = Vec::new();
-        for (fired, cause, moved) in withheld {
+        for (fired, cause, moved) in self.withheld.drain(..) {
             recording.cursors.push(moved);
             match groups.iter_mut().find(|(known, _)| *known == cause) {
                 Some((_, changes)) => changes.push(fired),
@@ -529,9 +539,16 @@ impl Watcher {
         recording.runs.extend(groups.iter().map(|(cause, changes)| self.rules.withheld_row(changes, cause)));
     }
 
+    async fn flush_withheld(&mut self) {
+        let mut recording = Recording::default();
+        self.add_withheld(&mut recording);
+        self.record(recording, false).await;
+    }
+
     /// Ends a pass; whether the trigger is armed once this is written.
     fn end_pass(&mut self, recording: &mut Recording) -> bool {
         let Some(pass) = self.pass.take() else { return false };
+        self.add_withheld(recording);
         let path = Arc::clone(&self.rules.trigger.path);
         if let Some(root) = pass.root {
             let moved = self.cursor_to(&path, root, None);
@@ -582,7 +599,8 @@ impl Watcher {
         }
     }
 
-    async fn previous_data(&self, path: &Arc<str>) -> Result<Option<Vec<u8>>, StoreError> {
+    /// The data that was last handled; from memory as long as the ledger may not have it.
+    async fn previous_data(&mut self, path: &Arc<str>) -> Result<Option<Vec<u8>>, StoreError> {
         match self.unwritten.get(path) {
             Some((_, data)) => Ok(data.clone()),
             None => self.parts.ledger.previous_data(&self.rules.schedule.name, path).await,

@@ -1,0 +1,7 @@
+//! Stories that flowkeeper promises, against the real things: one binary, a module a theme.
+
+mod support;
+mod znode;
+mod znode_consume;
+mod znode_faults;
+mod znode_scale;

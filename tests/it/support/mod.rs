@@ -1,0 +1,5 @@
+//! What stories share: real servers, a faulty network, and a world to tell them in.
+
+pub(crate) mod proxy;
+pub(crate) mod world;
+pub(crate) mod zookeeper;
