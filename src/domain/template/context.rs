@@ -1,5 +1,6 @@
 //! What templates can read: the variables, and a znode as they see it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -39,7 +40,8 @@ pub struct RenderContext<'a> {
 impl RenderContext<'_> {
     /// The variables that `used` asks for, as the engine takes them.
     pub(super) fn variables(&self, used: &dyn Fn(&str) -> bool) -> Value {
-        VARIABLES.into_iter().filter(|name| used(name)).map(|name| (name, self.variable(name))).collect()
+        let used = VARIABLES.into_iter().filter(|name| used(name));
+        Value::from(used.map(|name| (name, self.variable(name))).collect::<BTreeMap<_, _>>())
     }
 
     fn variable(&self, name: &str) -> Value {
@@ -60,16 +62,14 @@ impl RenderContext<'_> {
 
     fn schedule_value(&self) -> Value {
         let schedule = self.schedule;
-        [
+        Value::from(BTreeMap::from([
             ("name", Value::from(schedule.name.as_str())),
             ("owner", schedule.owner.as_deref().map_or(none(), Value::from)),
             ("airflow", Value::from(&*schedule.airflow)),
             ("dag", Value::from(&*schedule.dag_id)),
             ("trigger", Value::from(schedule.trigger.kind().as_str())),
             ("timezone", schedule.timezone.iana_name().map_or(none(), Value::from)),
-        ]
-        .into_iter()
-        .collect()
+        ]))
     }
 }
 
