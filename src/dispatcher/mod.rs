@@ -1,0 +1,554 @@
+//! The only submitter: takes recorded runs to Airflow, a few at a time, fairly, until each is proven.
+//!
+//! It reads pending rows, asks `queue` who goes next, lets the client submit, and records what came
+//! of it. It never closes a run that Airflow has (the monitor does) and never decides that something
+//! is due (the triggers do). After a crash it starts from the open rows: the same ids are submitted
+//! again, and Airflow's unique key makes that harmless.
+
+mod queue;
+mod retry;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::airflow::note::{self, NoteFacts};
+use crate::airflow::pace::{Load, Pace};
+use crate::airflow::{self, Airflow, Submission};
+use crate::clock::Clock;
+use crate::domain::run::{RunId, RunState};
+use crate::domain::schedule::{Overlap, RetryPolicy, Schedule, ScheduleName, TriggerKind};
+use crate::store::model::{AttemptOutcome, AttemptRecord, LedgerEvent, Ticket};
+use crate::store::{ActiveRun, Leadership, Ledger, StoreError};
+use crate::triggers::gate::{Gate, Gates};
+use queue::{LANE_LENGTH, Queue, Turn};
+use retry::conclude;
+
+/// How many messages are handled before the queues are asked again.
+const BATCH: usize = 256;
+
+/// How often lanes that hold nothing are forgotten.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How many pending rows are read at once when the dispatcher starts.
+const PAGE: u32 = 1000;
+
+/// One Airflow and how fast it takes runs.
+pub struct Target {
+    /// The client.
+    pub airflow: Airflow,
+    /// Its limit of requests in flight.
+    pub pace: Pace,
+}
+
+/// What the dispatcher needs.
+pub struct Parts {
+    /// Where runs come from and outcomes go.
+    pub ledger: Ledger,
+    /// Proof of leading.
+    pub leadership: Leadership,
+    /// By name.
+    pub targets: HashMap<Arc<str>, Target>,
+    /// The schedules in force.
+    pub schedules: HashMap<ScheduleName, Arc<Schedule>>,
+    /// Which schedules are held back.
+    pub gates: watch::Receiver<Gates>,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Address of this member for the notes of DAG runs.
+    pub link: Option<String>,
+}
+
+/// What the loop is told.
+enum Message {
+    /// A request has its answer: its place is free.
+    Answered { airflow: Arc<str>, load: Load },
+    /// The outcome of an attempt is in the ledger.
+    Recorded { ticket: Ticket, outcome: Result<AttemptOutcome, StoreError> },
+    /// Runs read from the ledger for a lane that had overflowed.
+    Refilled { airflow: Arc<str>, schedule: ScheduleName, tickets: Result<Vec<Ticket>, StoreError> },
+}
+
+struct Lanes {
+    target: Target,
+    queue: Queue,
+    in_flight: usize,
+    /// Active runs, for ending them under `cancel_running`.
+    active: HashMap<RunId, ActiveRun>,
+    cancelling: HashSet<RunId>,
+}
+
+/// Submits runs until `leadership` is lost or given up, then waits for requests in flight.
+pub async fn run(parts: Parts) -> Result<(), StoreError> {
+    let (to_loop, messages) = mpsc::unbounded_channel();
+    let (sender, tickets) = mpsc::unbounded_channel();
+    // Subscribed before the first read, so that nothing falls between the two.
+    let events = parts.ledger.subscribe();
+    parts.ledger.deliver_to(sender);
+    let mut dispatcher = Dispatcher::new(parts, to_loop);
+    dispatcher.load().await?;
+    dispatcher.run(messages, tickets, events).await
+}
+
+struct Dispatcher {
+    ledger: Ledger,
+    leadership: Leadership,
+    schedules: HashMap<ScheduleName, Arc<Schedule>>,
+    gates: watch::Receiver<Gates>,
+    clock: Clock,
+    link: Option<Arc<str>>,
+    airflows: HashMap<Arc<str>, Lanes>,
+    held: HashSet<ScheduleName>,
+    /// Schedules whose runs are skipped, and why.
+    skipping: HashMap<ScheduleName, Arc<str>>,
+    to_loop: mpsc::UnboundedSender<Message>,
+    requests: TaskTracker,
+}
+
+impl Dispatcher {
+    fn new(parts: Parts, to_loop: mpsc::UnboundedSender<Message>) -> Self {
+        let airflows = parts
+            .targets
+            .into_iter()
+            .map(|(name, target)| {
+                let lanes = Lanes {
+                    target,
+                    queue: Queue::default(),
+                    in_flight: 0,
+                    active: HashMap::new(),
+                    cancelling: HashSet::new(),
+                };
+                (name, lanes)
+            })
+            .collect();
+        Self {
+            ledger: parts.ledger,
+            leadership: parts.leadership,
+            schedules: parts.schedules,
+            gates: parts.gates,
+            clock: parts.clock,
+            link: parts.link.map(Into::into),
+            airflows,
+            held: HashSet::new(),
+            skipping: HashMap::new(),
+            to_loop,
+            requests: TaskTracker::new(),
+        }
+    }
+
+    /// Reads the open rows, of this life or an earlier one.
+    async fn load(&mut self) -> Result<(), StoreError> {
+        for active in self.ledger.active().await? {
+            self.opened(active);
+        }
+        let mut after = RunId(0);
+        loop {
+            let page = self.ledger.pending(None, after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            self.offer(page);
+        }
+        self.apply_gates();
+        Ok(())
+    }
+
+    async fn run(
+        mut self,
+        mut messages: mpsc::UnboundedReceiver<Message>,
+        mut tickets: mpsc::UnboundedReceiver<Ticket>,
+        mut events: broadcast::Receiver<LedgerEvent>,
+    ) -> Result<(), StoreError> {
+        let mut tidy = tokio::time::interval(TIDY_INTERVAL);
+        let mut arrived = Vec::with_capacity(BATCH);
+        let mut told = Vec::with_capacity(BATCH);
+        let lost = self.leadership.lost().clone();
+        loop {
+            self.pump();
+            let next_try = self.next_try();
+            tokio::select! {
+                biased;
+                () = lost.cancelled() => break,
+                _ = messages.recv_many(&mut told, BATCH) => told.drain(..).for_each(|message| self.handle(message)),
+                _ = tickets.recv_many(&mut arrived, BATCH) => self.offer(std::mem::take(&mut arrived)),
+                event = events.recv() => self.follow(event, &mut events).await?,
+                changed = self.gates.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.apply_gates();
+                }
+                () = sleep_until(next_try, &self.clock) => {}
+                _ = tidy.tick() => self.tidy(),
+            }
+        }
+        // Requests in flight are finished and recorded; what waits is found again in the ledger.
+        self.requests.close();
+        self.requests.wait().await;
+        Ok(())
+    }
+
+    fn turn(&self, schedule: &ScheduleName) -> Turn {
+        self.schedules.get(schedule).map_or(Overlap::Allow, |schedule| schedule.overlap).into()
+    }
+
+    fn offer(&mut self, tickets: Vec<Ticket>) {
+        let now = self.clock.now();
+        for ticket in tickets {
+            let turn = self.turn(&ticket.schedule);
+            let held = self.held.contains(&ticket.schedule);
+            match self.airflows.get_mut(ticket.airflow.as_str()) {
+                Some(lanes) => {
+                    let schedule = ticket.schedule.clone();
+                    lanes.queue.offer(ticket, turn, now);
+                    if held {
+                        lanes.queue.hold(&schedule, true);
+                    }
+                }
+                None => tracing::warn!(
+                    run.id = ticket.id.0,
+                    schedule = %ticket.schedule,
+                    airflow = %ticket.airflow,
+                    "a run waits for an Airflow that is not configured any more; it stays pending"
+                ),
+            }
+        }
+    }
+
+    fn opened(&mut self, active: ActiveRun) {
+        let turn = self.turn(&active.schedule);
+        if let Some(lanes) = self.airflows.get_mut(active.airflow.as_str()) {
+            lanes.queue.opened(&active.schedule, active.id, turn);
+            lanes.active.insert(active.id, active);
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Answered { airflow, load } => {
+                if let Some(lanes) = self.airflows.get_mut(&airflow) {
+                    lanes.target.pace.on_answer(load, lanes.in_flight, Instant::now());
+                    lanes.in_flight -= 1;
+                }
+            }
+            Message::Recorded { ticket, outcome } => {
+                let Some(lanes) = self.airflows.get_mut(ticket.airflow.as_str()) else { return };
+                match outcome {
+                    Ok(AttemptOutcome::Accepted(state)) => {
+                        let open = state.as_run_state().is_open();
+                        lanes.queue.settled(&ticket.schedule, ticket.id, open);
+                        if open {
+                            let active = ActiveRun {
+                                id: ticket.id,
+                                schedule: ticket.schedule,
+                                airflow: ticket.airflow,
+                                dag_id: ticket.dag_id,
+                                dag_run_id: ticket.dag_run_id,
+                            };
+                            lanes.active.insert(active.id, active);
+                        }
+                    }
+                    Ok(AttemptOutcome::Retry { at } | AttemptOutcome::Unknown { at }) => {
+                        lanes.queue.try_again(ticket, at);
+                    }
+                    Ok(AttemptOutcome::Rejected) => lanes.queue.settled(&ticket.schedule, ticket.id, false),
+                    // Fenced or closing: whoever leads next finds the row as it was.
+                    Err(error) => tracing::warn!(
+                        run.id = ticket.id.0,
+                        schedule = %ticket.schedule,
+                        error = %error,
+                        "the outcome of a request could not be recorded; the next leader asks Airflow again"
+                    ),
+                }
+            }
+            Message::Refilled { airflow, schedule, tickets } => {
+                match tickets {
+                    Ok(tickets) => {
+                        let full = tickets.len() >= LANE_LENGTH;
+                        self.offer(tickets);
+                        if full && let Some(lanes) = self.airflows.get_mut(&airflow) {
+                            lanes.queue.refill_later(&schedule);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(schedule = %schedule, error = %error, "waiting runs could not be read; tried again");
+                        if let Some(lanes) = self.airflows.get_mut(&airflow) {
+                            lanes.queue.refill_later(&schedule);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Follows what others did to runs: the monitor closed one, an operator gave one up.
+    async fn follow(
+        &mut self,
+        event: Result<LedgerEvent, broadcast::error::RecvError>,
+        events: &mut broadcast::Receiver<LedgerEvent>,
+    ) -> Result<(), StoreError> {
+        let mut next = event;
+        loop {
+            match next {
+                Ok(event) => self.follow_one(&event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "too many changes at once; the open rows are read again");
+                    self.reload().await?;
+                }
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            }
+            match events.try_recv() {
+                Ok(event) => next = Ok(event),
+                Err(broadcast::error::TryRecvError::Lagged(missed)) => {
+                    next = Err(broadcast::error::RecvError::Lagged(missed));
+                }
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    fn follow_one(&mut self, event: &LedgerEvent) {
+        let Some(schedule) = ScheduleName::new(&event.schedule) else { return };
+        if matches!(event.state, RunState::Queued | RunState::Running) {
+            let active = ActiveRun {
+                id: event.run,
+                schedule,
+                airflow: event.airflow.clone(),
+                dag_id: event.dag_id.clone(),
+                dag_run_id: event.dag_run_id.clone(),
+            };
+            self.opened(active);
+        } else if !event.state.is_open()
+            && let Some(lanes) = self.airflows.get_mut(event.airflow.as_str())
+        {
+            lanes.active.remove(&event.run);
+            lanes.cancelling.remove(&event.run);
+            lanes.queue.closed(&schedule, event.run);
+        }
+    }
+
+    /// Events were missed: compares what is held active with the ledger.
+    async fn reload(&mut self) -> Result<(), StoreError> {
+        let open = self.ledger.active().await?;
+        let ids: HashSet<RunId> = open.iter().map(|active| active.id).collect();
+        for lanes in self.airflows.values_mut() {
+            let gone: Vec<_> = lanes.active.values().filter(|active| !ids.contains(&active.id)).cloned().collect();
+            for active in gone {
+                lanes.active.remove(&active.id);
+                lanes.cancelling.remove(&active.id);
+                lanes.queue.closed(&active.schedule, active.id);
+            }
+        }
+        for active in open {
+            self.opened(active);
+        }
+        Ok(())
+    }
+
+    fn apply_gates(&mut self) {
+        let gates = Arc::clone(&self.gates.borrow_and_update());
+        let held: HashSet<ScheduleName> =
+            gates.iter().filter(|(_, gate)| !gate.is_open()).map(|(schedule, _)| schedule.clone()).collect();
+        self.skipping = gates
+            .iter()
+            .filter_map(|(schedule, gate)| match gate {
+                Gate::Skipping { reason } => Some((schedule.clone(), Arc::clone(reason))),
+                Gate::Open | Gate::Paused { .. } => None,
+            })
+            .collect();
+        for lanes in self.airflows.values_mut() {
+            for schedule in self.held.difference(&held) {
+                lanes.queue.hold(schedule, false);
+            }
+            for schedule in held.difference(&self.held) {
+                lanes.queue.hold(schedule, true);
+            }
+        }
+        self.held = held;
+    }
+
+    fn next_try(&self) -> Option<Timestamp> {
+        let free = |lanes: &&Lanes| lanes.in_flight < lanes.target.pace.limit();
+        self.airflows.values().filter(free).filter_map(|lanes| lanes.queue.next_try()).min()
+    }
+
+    fn tidy(&mut self) {
+        for lanes in self.airflows.values_mut() {
+            lanes.queue.tidy();
+        }
+    }
+
+    /// Starts as many requests as may be in flight.
+    fn pump(&mut self) {
+        let now = self.clock.now();
+        let names: Vec<Arc<str>> = self.airflows.keys().cloned().collect();
+        for name in names {
+            while let Some(ticket) = self.airflows.get_mut(&name).and_then(|lanes| {
+                (lanes.in_flight < lanes.target.pace.limit()).then(|| lanes.queue.take(now)).flatten()
+            }) {
+                self.submit(&name, ticket);
+            }
+            self.replace_running(&name);
+            self.refill(&name);
+            if let Some(lanes) = self.airflows.get(&name) {
+                crate::metrics::airflow_pace(&name, lanes.in_flight, lanes.target.pace.limit());
+                crate::metrics::pending_runs(&name, lanes.queue.len());
+            }
+        }
+    }
+
+    fn submit(&mut self, name: &Arc<str>, ticket: Ticket) {
+        // A run by hand goes all the same, and one that was tried before may be in Airflow already.
+        if let Some(reason) = self.skipping.get(&ticket.schedule)
+            && ticket.trigger != TriggerKind::Manual
+            && ticket.attempts == 0
+        {
+            self.skip(ticket, Arc::clone(reason));
+            return;
+        }
+        let Some(lanes) = self.airflows.get_mut(name) else { return };
+        lanes.in_flight += 1;
+        let schedule = self.schedules.get(&ticket.schedule);
+        let request = Request {
+            airflow: lanes.target.airflow.clone(),
+            name: Arc::clone(name),
+            ledger: self.ledger.clone(),
+            leadership: self.leadership.clone(),
+            clock: self.clock.clone(),
+            policy: schedule.map_or_else(RetryPolicy::default, |schedule| schedule.retry),
+            link: self.link.clone(),
+            to_loop: self.to_loop.clone(),
+        };
+        self.requests.spawn(request.make(ticket));
+    }
+
+    /// Lets a policy close a run instead of submitting it.
+    fn skip(&self, ticket: Ticket, reason: Arc<str>) {
+        let (ledger, leadership) = (self.ledger.clone(), self.leadership.clone());
+        let to_loop = self.to_loop.clone();
+        self.requests.spawn(async move {
+            let outcome = ledger.skip(&leadership, ticket.id, &reason).await.map(|_| AttemptOutcome::Rejected);
+            // The loop outlives what it spawns.
+            let _ = to_loop.send(Message::Recorded { ticket, outcome });
+        });
+    }
+
+    /// Ends the runs that a newer one is waiting to replace, each once.
+    fn replace_running(&mut self, name: &Arc<str>) {
+        let Some(lanes) = self.airflows.get_mut(name) else { return };
+        for (schedule, runs) in lanes.queue.to_cancel() {
+            for run in runs {
+                let Some(active) = lanes.active.get(&run).cloned().filter(|_| lanes.cancelling.insert(run)) else {
+                    continue;
+                };
+                let airflow = lanes.target.airflow.clone();
+                let schedule = schedule.clone();
+                self.requests.spawn(async move {
+                    match airflow.fail_run(&active.dag_id, &active.dag_run_id).await {
+                        Ok(()) => tracing::info!(
+                            run.id = run.0,
+                            schedule = %schedule,
+                            "ended a DAG run for a newer occurrence (overlap = \"cancel_running\")"
+                        ),
+                        Err(error) => tracing::warn!(
+                            run.id = run.0,
+                            schedule = %schedule,
+                            error = %error,
+                            "a DAG run could not be ended for a newer occurrence, which now waits for its end"
+                        ),
+                    }
+                });
+            }
+        }
+    }
+
+    fn refill(&mut self, name: &Arc<str>) {
+        let Some(lanes) = self.airflows.get_mut(name) else { return };
+        for schedule in lanes.queue.to_refill() {
+            let (ledger, to_loop, airflow) = (self.ledger.clone(), self.to_loop.clone(), Arc::clone(name));
+            self.requests.spawn(async move {
+                let limit = u32::try_from(LANE_LENGTH).unwrap_or(PAGE);
+                let tickets = ledger.pending(Some(schedule.as_str()), RunId(0), limit).await;
+                // The loop has ended: the rows are read again by whoever leads next.
+                let _ = to_loop.send(Message::Refilled { airflow, schedule, tickets });
+            });
+        }
+    }
+}
+
+/// One request with its recording; runs beside the loop.
+struct Request {
+    airflow: Airflow,
+    name: Arc<str>,
+    ledger: Ledger,
+    leadership: Leadership,
+    clock: Clock,
+    policy: RetryPolicy,
+    link: Option<Arc<str>>,
+    to_loop: mpsc::UnboundedSender<Message>,
+}
+
+impl Request {
+    async fn make(self, mut ticket: Ticket) {
+        let started_at = self.clock.now();
+        let link = self.link.as_deref().map(|base| format!("{base}/api/v1/runs/{}", ticket.id));
+        let note = note::compose(&NoteFacts {
+            store_id: self.ledger.store_id(),
+            schedule: ticket.schedule.as_str(),
+            trigger: ticket.trigger,
+            due_at: ticket.due_at,
+            cause: None,
+            link: link.as_deref(),
+        });
+        let submission = Submission {
+            dag_id: &ticket.dag_id,
+            dag_run_id: &ticket.dag_run_id,
+            conf: &ticket.conf,
+            logical_date: ticket.logical_date,
+            data_interval: ticket.data_interval,
+            note: &note,
+            store_id: self.ledger.store_id(),
+            lookup_only: ticket.lookup_only,
+        };
+        let submitted = airflow::submit(&self.airflow, &submission).await;
+        let ended_at = self.clock.now();
+        // The loop outlives its requests, so nobody is missing at the other end.
+        let answered = Message::Answered { airflow: self.name, load: submitted.load };
+        let _ = self.to_loop.send(answered);
+
+        let number = ticket.attempts + 1;
+        let conclusion = conclude(submitted.outcome, &ticket, self.policy, number, started_at, ended_at);
+        let record = AttemptRecord {
+            run: ticket.id,
+            number,
+            started_at,
+            ended_at,
+            http_status: conclusion.http_status,
+            detail: conclusion.detail,
+            outcome: conclusion.outcome.clone(),
+        };
+        if let Some(detail) = record.detail.as_deref() {
+            tracing::debug!(run.id = ticket.id.0, schedule = %ticket.schedule, attempt = number, detail, "Airflow answered");
+        }
+        let outcome = self.ledger.record_attempt(&self.leadership, record).await.map(|()| conclusion.outcome);
+        ticket.attempts = number;
+        ticket.first_attempt_at.get_or_insert(started_at);
+        ticket.lookup_only |= matches!(outcome, Ok(AttemptOutcome::Unknown { .. }));
+        let _ = self.to_loop.send(Message::Recorded { ticket, outcome });
+    }
+}
+
+/// Sleeps until the wall clock says `at`; for ever without one.
+async fn sleep_until(at: Option<Timestamp>, clock: &Clock) {
+    match at {
+        Some(at) => {
+            let pause = at.duration_since(clock.now());
+            tokio::time::sleep(Duration::try_from(pause).unwrap_or_default()).await;
+        }
+        None => std::future::pending().await,
+    }
+}
