@@ -1,1 +1,62 @@
-//! What Airflow says about the DAGs that schedules use.
+//! What one Airflow says of the DAGs that schedules use: paused, broken, or not there.
+//!
+//! One batched list every few seconds, shared by everyone who wants to know. A list that fails leaves
+//! the facts as they were: an Airflow that does not answer has not unpaused anything.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Airflow, DagFacts};
+
+/// Between two lists.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The facts about DAGs at one moment. Cheap to clone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DagDirectory(Arc<HashMap<String, DagFacts>>);
+
+impl DagDirectory {
+    /// What is known of a DAG; `None` if it is not there, or nothing is known yet.
+    pub fn facts(&self, dag_id: &str) -> Option<&DagFacts> {
+        self.0.get(dag_id)
+    }
+
+    /// Whether the DAG is known to be paused.
+    pub fn is_paused(&self, dag_id: &str) -> bool {
+        self.facts(dag_id).is_some_and(|facts| facts.is_paused)
+    }
+}
+
+impl FromIterator<DagFacts> for DagDirectory {
+    fn from_iter<I: IntoIterator<Item = DagFacts>>(facts: I) -> Self {
+        Self(Arc::new(facts.into_iter().map(|facts| (facts.dag_id.clone(), facts)).collect()))
+    }
+}
+
+/// Keeps `directory` up to date about `dag_ids` until nobody reads it any more.
+pub async fn refresh(airflow: Airflow, dag_ids: Vec<String>, directory: watch::Sender<DagDirectory>) {
+    if dag_ids.is_empty() {
+        return;
+    }
+    while !directory.is_closed() {
+        match airflow.list_dags(&dag_ids).await {
+            Ok(dags) => {
+                let wanted = dags.into_iter().filter(|facts| dag_ids.binary_search(&facts.dag_id).is_ok());
+                let news: DagDirectory = wanted.collect();
+                directory.send_if_modified(|known| {
+                    let modified = *known != news;
+                    if modified {
+                        *known = news;
+                    }
+                    modified
+                });
+            }
+            // The monitor reports an Airflow that is away.
+            Err(error) => tracing::debug!(airflow = airflow.name(), error = %error, "the list of DAGs could not be read"),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}

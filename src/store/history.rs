@@ -286,16 +286,17 @@ impl Ledger {
         Ok(Page { items: page.items.into_iter().map(|(_, dag_run)| dag_run).collect(), next_cursor: page.next_cursor })
     }
 
-    /// How many rows wait to be accepted, and how many Airflow has that are not over.
-    pub async fn open_counts(&self) -> Result<(i64, i64), StoreError> {
-        let row = sqlx::query(
-            "SELECT COALESCE(SUM(CASE WHEN state = 'pending' THEN 1 ELSE 0 END), 0), COUNT(*) FROM runs WHERE is_open = 1",
-        )
-        .fetch_one(&self.0.read_pool)
-        .await?;
-        let mut columns = Columns::of(&row);
-        let (pending, open) = (columns.integer()?, columns.integer()?);
-        Ok((pending, open - pending))
+    /// How many rows each Airflow has that are not over.
+    pub async fn open_counts(&self) -> Result<Vec<(String, usize)>, StoreError> {
+        let rows = sqlx::query("SELECT airflow, COUNT(*) FROM runs WHERE is_open = 1 AND state <> 'pending' GROUP BY airflow")
+            .fetch_all(&self.0.read_pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok((columns.text()?, usize::try_from(columns.integer()?).unwrap_or_default()))
+            })
+            .collect()
     }
 }
 

@@ -281,8 +281,6 @@ pub struct Sighting {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// When Airflow last changed the row, where the API says so.
-    pub updated_at: Option<Timestamp>,
     /// Its note, where the API says so.
     pub note: Option<String>,
     /// Its conf, where the API says so; a JSON object.

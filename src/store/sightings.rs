@@ -287,6 +287,15 @@ impl Ledger {
             .collect()
     }
 
+    /// Whether Airflow has a row that is not over.
+    pub async fn has_open_runs(&self, airflow: &str) -> Result<bool, StoreError> {
+        let rows =
+            bind("SELECT id FROM runs WHERE is_open = 1 AND airflow = $1 LIMIT 1".to_owned(), [airflow.into()])
+                .fetch_all(&self.0.read_pool)
+                .await?;
+        Ok(!rows.is_empty())
+    }
+
     /// How far the list of this Airflow's DAG runs has been read.
     pub async fn watermark(&self, airflow: &str) -> Result<Option<Timestamp>, StoreError> {
         let rows = bind("SELECT watermark FROM airflows WHERE name = $1".to_owned(), [airflow.into()])

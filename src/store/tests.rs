@@ -110,7 +110,6 @@ fn sighting(id: &str, state: AirflowState) -> Sighting {
         queued_at: None,
         started_at: (state != AirflowState::Queued).then_some(start()),
         ended_at: (!state.as_run_state().is_open()).then(|| start() + SignedDuration::from_secs(9)),
-        updated_at: None,
         note: None,
         conf: None,
         keep: true,
