@@ -7,12 +7,17 @@
 //! `docs/architecture.md` has the map and the invariants.
 
 pub mod airflow;
+pub mod app;
+pub mod chores;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dispatcher;
 pub mod domain;
 pub mod http;
+pub mod lifecycle;
 pub mod metrics;
+pub mod monitor;
 pub mod operations;
 pub mod overview;
 pub mod secret;

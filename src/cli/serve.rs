@@ -1,14 +1,28 @@
 //! `serve`: runs a member.
 
+use std::io::IsTerminal as _;
+
 use super::arguments::ServeArguments;
 use super::context::Context;
 use super::error::CommandError;
+use super::output::Output;
+use crate::app::{self, ServeError, ServeOptions, logging};
 
 pub(super) async fn run(context: &Context, arguments: &ServeArguments) -> Result<(), CommandError> {
     let config = context.config()?;
-    let mode = if arguments.shadow { "in the shadow " } else { "" };
-    Err(CommandError::failed(format!(
-        "failed to serve {mode}at {}: this build has no member yet",
-        config.server.listen
-    )))
+    let colours = Output::colors(context.global.color, std::io::stderr().is_terminal());
+    logging::start(config.log, colours)
+        .map_err(|error| CommandError::failed(format!("failed to begin the log: {error}")))?;
+    let options = ServeOptions { shadow: arguments.shadow };
+    app::serve(config, context.environment.clone(), options).await.map_err(|error| {
+        let message = format!("failed to {error}");
+        let told = match &error {
+            ServeError::Connect(_) | ServeError::Token(_) => CommandError::usage(message),
+            _ => CommandError::failed(message),
+        };
+        match error.hint() {
+            Some(hint) => told.hint(hint),
+            None => told,
+        }
+    })
 }

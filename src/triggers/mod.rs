@@ -3,4 +3,5 @@
 pub mod consume;
 pub mod cron;
 pub mod gate;
+pub mod gatekeeper;
 pub mod znode;
