@@ -41,7 +41,8 @@ impl Chores {
     pub async fn run(self) -> Result<(), JobSchedulerError> {
         let mut scheduler = JobScheduler::new().await?;
         let lost = self.leadership.lost().clone();
-        for (times, chore) in [(RETENTION, Chore::Retain), (TRIM, Chore::Trim), (RECONCILE, Chore::Reconcile), (COUNT, Chore::Count)]
+        for (times, chore) in
+            [(RETENTION, Chore::Retain), (TRIM, Chore::Trim), (RECONCILE, Chore::Reconcile), (COUNT, Chore::Count)]
         {
             let chores = self.clone();
             scheduler

@@ -36,7 +36,11 @@ impl Lifecycle {
     }
 
     /// Runs a task of the process; its error is the process's.
-    pub fn spawn<E: Display + 'static>(&self, name: &'static str, task: impl Future<Output = Result<(), E>> + Send + 'static) {
+    pub fn spawn<E: Display + 'static>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         let lifecycle = self.clone();
         self.tasks.spawn(async move {
             let failed = match tokio::spawn(task_error(task)).await {

@@ -55,7 +55,9 @@ pub async fn refresh(airflow: Airflow, dag_ids: Vec<String>, directory: watch::S
                 });
             }
             // The monitor reports an Airflow that is away.
-            Err(error) => tracing::debug!(airflow = airflow.name(), error = %error, "the list of DAGs could not be read"),
+            Err(error) => {
+                tracing::debug!(airflow = airflow.name(), error = %error, "the list of DAGs could not be read")
+            }
         }
         tokio::time::sleep(INTERVAL).await;
     }

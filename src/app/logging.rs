@@ -19,10 +19,10 @@ pub fn start(log: Log, colours: bool) -> Result<(), TryInitError> {
     };
     let others = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
     // The ZooKeeper client warns of each lost connection, which flowkeeper reports itself.
-    let filter = Targets::new().with_default(others).with_target("flowkeeper", level).with_target(
-        "zookeeper_client",
-        if level == LevelFilter::TRACE { level } else { LevelFilter::OFF },
-    );
+    let filter = Targets::new()
+        .with_default(others)
+        .with_target("flowkeeper", level)
+        .with_target("zookeeper_client", if level == LevelFilter::TRACE { level } else { LevelFilter::OFF });
     let writer = std::io::stderr;
     let layer = match log.format {
         LogFormat::Text => tracing_subscriber::fmt::layer()

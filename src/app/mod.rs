@@ -32,9 +32,9 @@ use crate::monitor;
 use crate::operations::{Operations, OperationsParts};
 use crate::status::Status;
 use crate::store::{Leadership, Ledger, StoreError, TriggerIdentity};
+use crate::triggers::cron::Cron;
 use crate::triggers::gate::Gates;
 use crate::triggers::znode::ZnodeTriggerParts;
-use crate::triggers::cron::Cron;
 use crate::triggers::{consume, gatekeeper, znode};
 use crate::zookeeper::Ensemble;
 use connect::ConnectError;
@@ -100,7 +100,8 @@ pub async fn serve(config: Config, environment: Environment, options: ServeOptio
     let address = config.server.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let prometheus = metrics::install()?;
-    let access = Access::from_config(&config.server, &environment).map_err(|error| ServeError::Token(error.to_string()))?;
+    let access =
+        Access::from_config(&config.server, &environment).map_err(|error| ServeError::Token(error.to_string()))?;
     let airflows = airflows(&config, &environment, &clock)?;
 
     let url = &config.store.url;
@@ -255,7 +256,11 @@ impl Member {
                 ledger: self.ledger.clone(),
                 leadership: self.leadership.clone(),
                 targets,
-                schedules: self.schedules.iter().map(|schedule| (schedule.name.clone(), Arc::clone(schedule))).collect(),
+                schedules: self
+                    .schedules
+                    .iter()
+                    .map(|schedule| (schedule.name.clone(), Arc::clone(schedule)))
+                    .collect(),
                 gates,
                 clock: self.clock.clone(),
                 link: self.config.server.advertise.clone(),

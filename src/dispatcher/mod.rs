@@ -265,23 +265,21 @@ impl Dispatcher {
                     ),
                 }
             }
-            Message::Refilled { airflow, schedule, tickets } => {
-                match tickets {
-                    Ok(tickets) => {
-                        let full = tickets.len() >= LANE_LENGTH;
-                        self.offer(tickets);
-                        if full && let Some(lanes) = self.airflows.get_mut(&airflow) {
-                            lanes.queue.refill_later(&schedule);
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(schedule = %schedule, error = %error, "waiting runs could not be read; tried again");
-                        if let Some(lanes) = self.airflows.get_mut(&airflow) {
-                            lanes.queue.refill_later(&schedule);
-                        }
+            Message::Refilled { airflow, schedule, tickets } => match tickets {
+                Ok(tickets) => {
+                    let full = tickets.len() >= LANE_LENGTH;
+                    self.offer(tickets);
+                    if full && let Some(lanes) = self.airflows.get_mut(&airflow) {
+                        lanes.queue.refill_later(&schedule);
                     }
                 }
-            }
+                Err(error) => {
+                    tracing::warn!(schedule = %schedule, error = %error, "waiting runs could not be read; tried again");
+                    if let Some(lanes) = self.airflows.get_mut(&airflow) {
+                        lanes.queue.refill_later(&schedule);
+                    }
+                }
+            },
         }
     }
 

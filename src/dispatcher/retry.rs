@@ -40,7 +40,11 @@ pub(super) fn conclude(
             return Conclusion { outcome: AttemptOutcome::Accepted(state), http_status: Some(http_status), detail };
         }
         SubmitOutcome::Rejected { http_status, reason } => {
-            return Conclusion { outcome: AttemptOutcome::Rejected, http_status: Some(http_status), detail: Some(reason) };
+            return Conclusion {
+                outcome: AttemptOutcome::Rejected,
+                http_status: Some(http_status),
+                detail: Some(reason),
+            };
         }
         SubmitOutcome::Retry { after, proven_absent, http_status, detail } => {
             (proven_absent, after, http_status, detail)
@@ -105,7 +109,12 @@ mod tests {
     }
 
     fn unknown(proven_absent: bool) -> SubmitOutcome {
-        SubmitOutcome::Retry { after: None, proven_absent, http_status: Some(500), detail: "Airflow answered 500".into() }
+        SubmitOutcome::Retry {
+            after: None,
+            proven_absent,
+            http_status: Some(500),
+            detail: "Airflow answered 500".into(),
+        }
     }
 
     fn word(outcome: &AttemptOutcome) -> &'static str {

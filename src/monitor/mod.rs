@@ -173,7 +173,8 @@ impl Monitor {
     /// Compares every open row with the list of open DAG runs.
     async fn compare_open(&mut self) -> Result<(), LookError> {
         let open = self.parts.ledger.open_runs(&self.name).await?;
-        let dags: Vec<String> = open.iter().map(|run| run.dag_id.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+        let dags: Vec<String> =
+            open.iter().map(|run| run.dag_id.clone()).collect::<BTreeSet<_>>().into_iter().collect();
         let mut listed = HashSet::new();
         for dags in dags.chunks(DAGS_PER_LIST) {
             let query = RunQuery {

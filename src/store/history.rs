@@ -288,9 +288,10 @@ impl Ledger {
 
     /// How many rows each Airflow has that are not over.
     pub async fn open_counts(&self) -> Result<Vec<(String, usize)>, StoreError> {
-        let rows = sqlx::query("SELECT airflow, COUNT(*) FROM runs WHERE is_open = 1 AND state <> 'pending' GROUP BY airflow")
-            .fetch_all(&self.0.read_pool)
-            .await?;
+        let rows =
+            sqlx::query("SELECT airflow, COUNT(*) FROM runs WHERE is_open = 1 AND state <> 'pending' GROUP BY airflow")
+                .fetch_all(&self.0.read_pool)
+                .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

@@ -289,10 +289,9 @@ impl Ledger {
 
     /// Whether Airflow has a row that is not over.
     pub async fn has_open_runs(&self, airflow: &str) -> Result<bool, StoreError> {
-        let rows =
-            bind("SELECT id FROM runs WHERE is_open = 1 AND airflow = $1 LIMIT 1".to_owned(), [airflow.into()])
-                .fetch_all(&self.0.read_pool)
-                .await?;
+        let rows = bind("SELECT id FROM runs WHERE is_open = 1 AND airflow = $1 LIMIT 1".to_owned(), [airflow.into()])
+            .fetch_all(&self.0.read_pool)
+            .await?;
         Ok(!rows.is_empty())
     }
 
