@@ -170,7 +170,10 @@ impl<W: TimeWitness + 'static> Driver<W> {
     async fn run(mut self) -> Result<(), StoreError> {
         loop {
             self.observe();
-            self.record_due().await?;
+            if self.record_due().await? {
+                // Building it took its time: look at the clocks again, more may have come due.
+                continue;
+            }
             self.ask_witness();
             match self.next_event().await {
                 Event::Tick => {}
@@ -230,16 +233,16 @@ impl<W: TimeWitness + 'static> Driver<W> {
         }
     }
 
-    /// Sends what is due to the ledger, as long as it keeps up.
-    async fn record_due(&mut self) -> Result<(), StoreError> {
-        while self.in_flight.len() < RECORDINGS_IN_FLIGHT {
-            let due = self.wheel.due(self.keeper.now(), ROWS_PER_RECORDING);
-            if due.is_empty() {
-                return Ok(());
-            }
+    /// Sends what is due to the ledger, if that keeps up; whether there was something to send.
+    async fn record_due(&mut self) -> Result<bool, StoreError> {
+        if self.in_flight.len() >= RECORDINGS_IN_FLIGHT {
+            return Ok(false);
+        }
+        let due = self.wheel.due(self.keeper.now(), ROWS_PER_RECORDING);
+        if !due.is_empty() {
             self.record(&due).await?;
         }
-        Ok(())
+        Ok(!due.is_empty())
     }
 
     async fn record(&mut self, due: &[Due]) -> Result<(), StoreError> {

@@ -98,6 +98,8 @@ pub struct DuePlan {
 ///
 /// An occurrence with jitter is due when its delay is over, and never before the one ahead of it.
 pub fn plan_due(ask: &CatchUp<'_>) -> DuePlan {
+    // The clock may have been set back since: what lies ahead of it is not due.
+    let ask = &CatchUp { seeing_since: ask.seeing_since.min(ask.now), ..*ask };
     let mut plan = DuePlan::default();
     let late_until = late_until(ask);
     let mut times = ask.trigger.times_after(ask.cursor);

@@ -1,4 +1,5 @@
 use jiff::SignedDuration;
+use proptest::prelude::*;
 
 use super::*;
 use crate::domain::policy::Blindness;
@@ -237,4 +238,109 @@ fn jitter_moves_the_wake_and_not_the_nominal_time() {
     assert!(wake > nominal && wake < nominal + minutes(5));
     assert!(wheel.due(wake - SignedDuration::from_micros(1), 100).is_empty());
     assert_eq!(shown(&wheel.due(wake, 100)), [("job".to_owned(), vec![nominal], 0)]);
+}
+
+/// What may happen to a member between two looks.
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(u32),
+    Look(usize),
+    Pause,
+    Resume,
+    /// The process ends and starts again from the cursor in the ledger, after some time.
+    Restart(u32),
+    Sleep(u32),
+    SetBack(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let passed = || prop_oneof![0..30_000_u32, 0..40_000_000_u32];
+    prop_oneof![
+        4 => passed().prop_map(Step::Pass),
+        6 => (1..200_usize).prop_map(Step::Look),
+        1 => Just(Step::Pause),
+        2 => Just(Step::Resume),
+        1 => passed().prop_map(Step::Restart),
+        1 => passed().prop_map(Step::Sleep),
+        1 => (0..5_000_u32).prop_map(Step::SetBack),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever happens, each nominal time is in exactly one row; what comes again after the clock
+    /// was set back comes under the same id.
+    #[test]
+    fn each_nominal_time_is_covered_by_one_row(
+        expression in prop::sample::select(vec!["* * * * * *", "*/7 * * * *", "0 */3 * * *", "30 2 * * *"]),
+        catchup in prop::sample::select(vec![Catchup::None, Catchup::Latest, Catchup::All]),
+        window in prop::option::of(0..50_000_u64),
+        jitter in prop_oneof![Just(0_u64), 0..100_u64],
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
+        let mut job = schedule("job", expression, catchup);
+        job.catchup_window = window.map(Duration::from_secs);
+        if let Trigger::Cron(trigger) = &mut job.trigger {
+            trigger.timezone = TimeZone::get("Europe/Berlin").expect("a zone");
+            trigger.jitter = Duration::from_secs(jitter);
+        }
+        let job = Arc::new(job);
+        let Trigger::Cron(trigger) = &job.trigger else { unreachable!("a cron trigger") };
+        let milliseconds = |by: u32| SignedDuration::from_millis(i64::from(by));
+
+        let start = at("2026-10-24T12:00:00.25Z");
+        let (mut now, mut cursor, mut gate) = (start, start, Gate::Open);
+        let mut wheel = wheel_with(&[Arc::clone(&job)], start);
+        // First and last of each row, and how many it covers.
+        let mut rows: Vec<(Timestamp, Timestamp, u64)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Pass(by) => now += milliseconds(by),
+                Step::Look(limit) => {
+                    for due in wheel.due(now, limit) {
+                        let closed = due.plan.closed.iter().map(|row| (row.span.first, row.span.last, row.span.count));
+                        let runs = due.plan.runs.iter().map(|run| (run.at, run.at, 1));
+                        rows.extend(closed.chain(runs));
+                        let moved = due.plan.cursor.expect("something was due");
+                        prop_assert!(moved > cursor && moved <= now);
+                        cursor = moved;
+                    }
+                }
+                Step::Pause => gate = paused(),
+                Step::Resume => gate = Gate::Open,
+                Step::Restart(by) => {
+                    now += milliseconds(by);
+                    wheel = CronWheel::new();
+                    wheel.insert(Arc::clone(&job), cursor, gate.clone(), Blindness::Down, now);
+                }
+                Step::Sleep(by) => {
+                    now += milliseconds(by);
+                    wheel.interrupted(&Blindness::Suspended, now);
+                }
+                Step::SetBack(by) => {
+                    now = (now - milliseconds(by)).max(start);
+                    if wheel.rewind(now) > 0 {
+                        // The ids of single rows repeat; the ledger takes them once.
+                        rows.retain(|(first, _, _)| *first <= now);
+                        if let Some((_, last, _)) = rows.iter().max_by_key(|(_, last, _)| *last) {
+                            prop_assume!(*last <= now);
+                        }
+                        cursor = now;
+                    }
+                }
+            }
+            wheel.set_gate(&job.name, gate.clone(), now);
+        }
+        rows.sort_unstable();
+        for pair in rows.windows(2) {
+            prop_assert!(matches!(pair, [(_, last, _), (first, _, _)] if last < first), "rows overlap: {pair:?}");
+        }
+        let covered: u64 = rows.iter().map(|(_, _, count)| count).sum();
+        prop_assert_eq!(covered, trigger.span(start, cursor).map_or(0, |span| span.count));
+        for (first, last, count) in rows {
+            let within = trigger.span(first - SignedDuration::from_secs(1), last).map(|span| span.count);
+            prop_assert_eq!(within, Some(count));
+        }
+    }
 }
