@@ -144,12 +144,18 @@ impl Authenticator {
     /// A session newer than `stale`, which Airflow did not accept; `None` when there is nothing newer
     /// to be had, because Airflow knows us and refuses all the same.
     pub(super) async fn renew(&self, stale: &Session, api: Api) -> Result<Option<Arc<Session>>, AuthError> {
-        if matches!(self.auth, Auth::None) || stale.proven.load(Ordering::Relaxed) && stale.obtained.elapsed() < FRESH {
+        let costly = match self.auth {
+            Auth::None => return Ok(None),
+            // The same words again, unless their file has changed.
+            Auth::Token(_) => false,
+            Auth::Password { .. } => api == Api::V2,
+            Auth::Command { .. } | Auth::OAuth2 { .. } => true,
+        };
+        if costly && stale.proven.load(Ordering::Relaxed) && stale.obtained.elapsed() < FRESH {
             return Ok(None);
         }
         let fresh = self.log_in(api, Some(stale.generation)).await?;
-        // A password or token that has not changed is not worth another request.
-        Ok((fresh.headers != stale.headers).then_some(fresh))
+        Ok((fresh.generation != stale.generation).then_some(fresh))
     }
 
     /// Airflow did not accept `session`. If it never has, nothing is sent for a while.
@@ -189,7 +195,11 @@ impl Authenticator {
         }
         match self.grant(api).await {
             Ok(grant) => {
-                // An unproven session may be refused yet: the pause goes on growing from where it was.
+                // A password or token that has not changed is no new session. Nor is the last refusal
+                // forgotten before this session is proven: the pauses go on growing.
+                if let Some(same) = self.usable(api).filter(|session| session.headers == grant.headers) {
+                    return Ok(same);
+                }
                 let obtained = Instant::now();
                 let session = Arc::new(Session {
                     headers: grant.headers,
@@ -299,7 +309,9 @@ impl Authenticator {
 }
 
 fn back_off(refusal: &mut Option<Refusal>, error: AuthError) {
-    let pause = refusal.as_ref().map_or(BACK_OFF.0, |last| (last.pause * 2).min(BACK_OFF.1));
+    // A refusal of long ago says nothing of this one.
+    let last = refusal.as_ref().filter(|last| last.until.elapsed() < BACK_OFF.1);
+    let pause = last.map_or(BACK_OFF.0, |last| (last.pause * 2).min(BACK_OFF.1));
     *refusal = Some(Refusal { error, pause, until: Instant::now() + pause });
 }
 
@@ -462,14 +474,14 @@ mod tests {
 
     #[test]
     fn a_command_prints_a_token_or_headers() {
-        let ttl = Duration::from_secs(60);
+        let ttl = Duration::from_mins(1);
         let grant = parse_output(" abc.def\n", ttl, now()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(grant.headers[AUTHORIZATION], "Bearer abc.def");
         assert_eq!(grant.lifetime, Some(ttl));
         let json = r#"{"headers":{"Cookie":"s=1"},"expires_at":"2026-11-22T15:59:25Z"}"#;
         let grant = parse_output(json, ttl, now()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(grant.headers["cookie"], "s=1");
-        assert_eq!(grant.lifetime, Some(Duration::from_secs(3600)));
+        assert_eq!(grant.lifetime, Some(Duration::from_hours(1)));
         for bad in ["", "two words", "{", r#"{"token":"hunter2"}"#, r#"{"headers":{"a b":"hunter2"}}"#, "hunter2\u{7f}"]
         {
             let error = parse_output(bad, ttl, now()).err().unwrap_or_else(|| panic!("{bad:?} was taken"));

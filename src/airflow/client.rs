@@ -50,11 +50,13 @@ pub(super) struct Call {
     path: Vec<String>,
     query: Vec<(&'static str, String)>,
     body: Option<Vec<u8>>,
+    /// Airflow answers it whoever asks, so a good answer says nothing about the login.
+    anonymous: bool,
 }
 
 impl Call {
     pub(super) fn new<const N: usize>(method: Method, path: [&str; N]) -> Self {
-        Self { method, path: path.map(str::to_owned).to_vec(), query: Vec::new(), body: None }
+        Self { method, path: path.map(str::to_owned).to_vec(), query: Vec::new(), body: None, anonymous: false }
     }
 
     pub(super) fn query(mut self, name: &'static str, value: impl fmt::Display) -> Self {
@@ -64,6 +66,11 @@ impl Call {
 
     pub(super) fn page(self, limit: u32, offset: u64) -> Self {
         self.query("limit", limit).query("offset", offset)
+    }
+
+    pub(super) fn anonymous(mut self) -> Self {
+        self.anonymous = true;
+        self
     }
 
     pub(super) fn json(self, body: &serde_json::Value) -> Self {
@@ -244,7 +251,9 @@ impl Airflow {
         let session = self.0.auth.session(api).await.map_err(Failure::Login)?;
         let reply = self.send_once(root, call, Some(&session)).await?;
         if !matches!(reply.answer.status, 401 | 403) {
-            session.prove();
+            if !call.anonymous {
+                session.prove();
+            }
             return Ok(reply);
         }
         let Some(fresh) = self.0.auth.renew(&session, api).await.map_err(Failure::Login)? else {

@@ -101,7 +101,7 @@ pub(super) fn set_note(dag_id: &str, dag_run_id: &str) -> Call {
 
 /// Airflow's health.
 pub(super) fn health() -> Call {
-    Call::new(Method::GET, ["health"])
+    Call::new(Method::GET, ["health"]).anonymous()
 }
 
 /// Airflow's word for a state.

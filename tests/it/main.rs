@@ -1,5 +1,6 @@
 //! Stories that flowkeeper promises, against the real things: one binary, a module a theme.
 
+mod airflow_client;
 mod support;
 mod znode;
 mod znode_consume;

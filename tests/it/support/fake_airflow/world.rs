@@ -1,0 +1,304 @@
+//! What the fake knows, as plain values that tests edit.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use flowkeeper::clock::Clock;
+use jiff::Timestamp;
+
+/// Which Airflow it plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Airflow 2.11.2, API v1.
+    Two,
+    /// Airflow 3.3.2, API v2.
+    Three,
+}
+
+/// State of a DAG run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Queued,
+    Running,
+    Success,
+    Failed,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A DAG.
+#[derive(Debug, Clone, Default)]
+pub struct Dag {
+    pub is_paused: bool,
+    pub has_import_errors: bool,
+    pub schedule: Option<String>,
+    /// Params as the API shows them: `{"value": …, "schema": {…}}` by name.
+    pub params: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A DAG run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub dag_id: String,
+    pub dag_run_id: String,
+    pub state: State,
+    /// The conf, byte for byte.
+    pub conf: String,
+    pub note: Option<String>,
+    pub logical_date: Option<Timestamp>,
+    pub data_interval: Option<(Timestamp, Timestamp)>,
+    pub kind: &'static str,
+    pub queued_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub updated_at: Timestamp,
+    /// When its request was read, by the monotonic clock.
+    pub arrived: Instant,
+}
+
+/// Something that goes wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// 500, and nothing was done.
+    ErrorBefore,
+    /// 500, and it was done.
+    ErrorAfter,
+    /// The connection is reset, and nothing was done.
+    ResetBefore,
+    /// The connection is reset, and it was done.
+    ResetAfter,
+    /// No answer ever, and nothing was done.
+    HangBefore,
+    /// No answer ever, and it was done.
+    HangAfter,
+    /// 429 with `Retry-After` in seconds.
+    TooMany(u32),
+    /// 403, and every token is invalid from now on.
+    TokensExpire,
+    /// 200 with a web page; nothing was done.
+    Html,
+    /// The answer ends in its middle; it was done.
+    Truncated,
+}
+
+/// Everything that the fake knows.
+pub struct World {
+    pub version: Version,
+    /// A path before every path, as behind a proxy.
+    pub base_path: String,
+    pub clock: Clock,
+    pub dags: BTreeMap<String, Dag>,
+    /// File names of import errors.
+    pub import_errors: Vec<String>,
+    pub username: String,
+    pub password: String,
+    /// Tokens that are accepted, those that `/auth/token` gave out among them.
+    pub tokens: HashSet<String>,
+    /// What `exp` in a new token says.
+    pub token_lifetime: Duration,
+    /// How long every answer takes.
+    pub latency: Duration,
+    /// The next requests for DAG runs go wrong like this, in order.
+    pub faults: VecDeque<Fault>,
+    /// One request in so many goes wrong, in one of these ways.
+    pub chaos: Option<(u32, Vec<Fault>)>,
+    /// Whether faults hit every request, not only those for DAG runs.
+    pub faults_everywhere: bool,
+    /// Requests so far, by route.
+    pub counts: BTreeMap<&'static str, u64>,
+    runs: Vec<Run>,
+    by_id: HashMap<(String, String), usize>,
+    by_date: HashMap<(String, Timestamp), usize>,
+    random: u64,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new(Version::Three)
+    }
+}
+
+impl World {
+    /// An Airflow without DAGs; its user is `admin` with password `admin`.
+    pub fn new(version: Version) -> Self {
+        Self {
+            version,
+            base_path: String::new(),
+            clock: Clock::system(),
+            dags: BTreeMap::new(),
+            import_errors: Vec::new(),
+            username: "admin".into(),
+            password: "admin".into(),
+            tokens: HashSet::new(),
+            token_lifetime: Duration::from_hours(24),
+            latency: Duration::ZERO,
+            faults: VecDeque::new(),
+            chaos: None,
+            faults_everywhere: false,
+            counts: BTreeMap::new(),
+            runs: Vec::new(),
+            by_id: HashMap::new(),
+            by_date: HashMap::new(),
+            random: 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+
+    /// The same with these DAGs.
+    #[must_use]
+    pub fn with_dags<const N: usize>(mut self, dags: [&str; N]) -> Self {
+        self.dags.extend(dags.map(|dag_id| (dag_id.to_owned(), Dag::default())));
+        self
+    }
+
+    /// Every DAG run, in the order of creation.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// One DAG run.
+    pub fn run(&self, dag_id: &str, dag_run_id: &str) -> Option<&Run> {
+        self.by_id.get(&(dag_id.to_owned(), dag_run_id.to_owned())).map(|index| &self.runs[*index])
+    }
+
+    /// How many requests this route has had.
+    pub fn count(&self, route: &str) -> u64 {
+        self.counts.get(route).copied().unwrap_or(0)
+    }
+
+    /// Makes a DAG run, as somebody else would; the reason when a unique key is taken.
+    pub fn create(
+        &mut self,
+        dag_id: &str,
+        dag_run_id: &str,
+        logical_date: Option<Timestamp>,
+    ) -> Result<&mut Run, &'static str> {
+        let now = self.clock.now();
+        self.insert(Run {
+            dag_id: dag_id.to_owned(),
+            dag_run_id: dag_run_id.to_owned(),
+            state: State::Queued,
+            conf: "{}".into(),
+            note: None,
+            logical_date,
+            data_interval: logical_date.map(|date| (date, date)),
+            kind: "manual",
+            queued_at: now,
+            started_at: None,
+            ended_at: None,
+            updated_at: now,
+            arrived: Instant::now(),
+        })
+    }
+
+    /// Enters a DAG run; the reason when a unique key is taken.
+    pub fn insert(&mut self, run: Run) -> Result<&mut Run, &'static str> {
+        let id = (run.dag_id.clone(), run.dag_run_id.clone());
+        let date = run.logical_date.map(|date| (run.dag_id.clone(), date));
+        if date.as_ref().is_some_and(|date| self.by_date.contains_key(date)) {
+            return Err("logical date");
+        }
+        if self.by_id.contains_key(&id) {
+            return Err("id");
+        }
+        let index = self.runs.len();
+        self.by_id.insert(id, index);
+        if let Some(date) = date {
+            self.by_date.insert(date, index);
+        }
+        self.runs.push(run);
+        Ok(&mut self.runs[index])
+    }
+
+    /// Changes a DAG run and notes when. Panics when there is none.
+    pub fn change(&mut self, dag_id: &str, dag_run_id: &str, change: impl FnOnce(&mut Run)) {
+        let now = self.clock.now();
+        let index = self.by_id[&(dag_id.to_owned(), dag_run_id.to_owned())];
+        let run = &mut self.runs[index];
+        change(run);
+        run.updated_at = now;
+    }
+
+    /// Moves a DAG run to `state`, with the times that go with it.
+    pub fn set_state(&mut self, dag_id: &str, dag_run_id: &str, state: State) {
+        let now = self.clock.now();
+        self.change(dag_id, dag_run_id, |run| enter(run, state, now));
+    }
+
+    /// Deletes a DAG run.
+    pub fn delete_run(&mut self, dag_id: &str, dag_run_id: &str) {
+        self.runs.retain(|run| run.dag_id != dag_id || run.dag_run_id != dag_run_id);
+        self.reindex();
+    }
+
+    /// Deletes a DAG with its runs.
+    pub fn delete_dag(&mut self, dag_id: &str) {
+        self.dags.remove(dag_id);
+        self.runs.retain(|run| run.dag_id != dag_id);
+        self.reindex();
+    }
+
+    /// One step of the scheduler: what is queued runs, what runs succeeds, unless its DAG is paused.
+    pub fn advance(&mut self) {
+        let now = self.clock.now();
+        for run in &mut self.runs {
+            if self.dags.get(&run.dag_id).is_some_and(|dag| dag.is_paused) {
+                continue;
+            }
+            let next = match run.state {
+                State::Queued => State::Running,
+                State::Running => State::Success,
+                State::Success | State::Failed => continue,
+            };
+            enter(run, next, now);
+            run.updated_at = now;
+        }
+    }
+
+    /// The fault that the next request meets.
+    pub(super) fn next_fault(&mut self, is_trigger: bool) -> Option<Fault> {
+        if !is_trigger && !self.faults_everywhere {
+            return None;
+        }
+        if let Some(fault) = self.faults.pop_front() {
+            return Some(fault);
+        }
+        let draw = self.draw();
+        let (one_in, kinds) = self.chaos.as_ref()?;
+        let hit = draw.is_multiple_of(u64::from(*one_in)) && !kinds.is_empty();
+        hit.then(|| kinds[usize::try_from(draw >> 32).unwrap_or(0) % kinds.len()])
+    }
+
+    /// xorshift: the same faults in every test run.
+    fn draw(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    fn reindex(&mut self) {
+        let ids = self.runs.iter().enumerate();
+        self.by_id = ids.map(|(index, run)| ((run.dag_id.clone(), run.dag_run_id.clone()), index)).collect();
+        let dates = self.runs.iter().enumerate();
+        self.by_date =
+            dates.filter_map(|(index, run)| Some(((run.dag_id.clone(), run.logical_date?), index))).collect();
+    }
+}
+
+fn enter(run: &mut Run, state: State, now: Timestamp) {
+    run.state = state;
+    match state {
+        State::Queued => (run.started_at, run.ended_at) = (None, None),
+        State::Running => (run.started_at, run.ended_at) = (Some(now), None),
+        State::Success | State::Failed => run.ended_at = Some(now),
+    }
+}
