@@ -19,6 +19,7 @@ use super::fault::{Fault, Severity};
 use super::files::{self, ReadProblem};
 use super::model::{Airflow, Ensemble, Log, Server, Store, ZooKeeper};
 use super::overrides;
+use super::reference;
 use super::section::Section;
 use super::source::{Sink, Source};
 use super::text;
@@ -96,6 +97,11 @@ impl<'a> Loader<'a> {
 
     /// Reads a file; `named_at` is where another one includes it.
     fn file(&mut self, path: &Path, named_at: Option<&Origin>) {
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        // Several files, or several globs, may name it.
+        if self.seen.contains(&real) {
+            return;
+        }
         let (text, problem) = files::read(path);
         let index = self.sources.len();
         let mut source = Source::new(path.display().to_string(), text);
@@ -105,8 +111,8 @@ impl<'a> Loader<'a> {
             self.sources.push(Rc::new(source));
             return;
         }
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         self.seen.insert(real.clone());
+        self.including.push(real);
         let overrides = if index == 0 { overrides::collect(self.environment, &mut source) } else { Vec::new() };
         let source = Rc::new(source);
         self.sources.push(Rc::clone(&source));
@@ -120,7 +126,6 @@ impl<'a> Loader<'a> {
             self.ensembles.retain(|_, (_, (file, _))| *file != index);
             self.whole(index, &source, &overrides)
         });
-        self.including.push(real);
         for (path, named_at) in includes {
             self.file(&path, Some(&named_at));
         }
@@ -136,13 +141,13 @@ impl<'a> Loader<'a> {
                 "the file is not UTF-8 from here on".to_owned(),
                 hint,
             )),
-            (ReadProblem::Unreadable { message, hint }, Some((including, span))) => {
+            (ReadProblem::Unreadable { message, .. }, Some((including, span))) => {
                 self.sink.push(self.sources[*including].fault(
                     span.clone(),
                     "include".to_owned(),
                     Severity::Error,
                     format!("{} {message}", source.name),
-                    hint,
+                    "paths are relative to the file that names them".to_owned(),
                 ));
             }
             (ReadProblem::Unreadable { message, hint }, None) => {
@@ -174,10 +179,17 @@ impl<'a> Loader<'a> {
         told.sort_by_key(|(span, _)| span.start);
         told.dedup_by_key(|(span, _)| source.position(span.start).0);
         for (span, message) in told.into_iter().take(SYNTAX_FAULTS_TOLD) {
-            let hint = match message {
-                message if message.starts_with("duplicate key") => "a key stands once in a table: take one of them out",
-                message if message.contains("must be quoted") => "put the text in quotes",
-                _ => "correct the TOML here; https://toml.io has the rules",
+            let (message, hint) = match message {
+                message if message.starts_with("duplicate key") => {
+                    (message, "a key stands once in a table: take one of them out")
+                }
+                message if message.starts_with("string values must be quoted") && span.is_empty() => {
+                    ("the value is missing", "write it after the `=`")
+                }
+                message if message.starts_with("string values must be quoted") => {
+                    ("a text must be quoted", "put it in quotes")
+                }
+                message => (message, "correct the TOML here; https://toml.io has the rules"),
             };
             self.sink.push(source.fault(span, String::new(), Severity::Error, message.to_owned(), hint.to_owned()));
         }
@@ -265,13 +277,19 @@ impl<'a> Loader<'a> {
     fn unknown_sections(&self, source: &Source, document: &Document<'_>, is_main: bool) {
         let section =
             Section { source, sink: &self.sink, base: document.base, key: "", table: &document.table, header: 0..0 };
-        for (key, _) in &document.table {
+        for (key, value) in &document.table {
             let name = key.get_ref().as_ref();
             let (message, hint) = if let Some((_, what)) = SECTIONS_TO_COME.iter().find(|(known, _)| *known == name) {
                 (
                     format!("`{name}` ({what}) is not supported yet by this version of flowkeeper"),
                     "take it out".to_owned(),
                 )
+            } else if !SECTIONS.contains(&name) && value.get_ref().as_table().is_none() {
+                let hint = match reference::sections_with(name).as_slice() {
+                    [] => text::did_you_mean(name, &SECTIONS, "known sections"),
+                    sections => format!("put it below {}", sections.join(" or ")),
+                };
+                (format!("unknown key `{name}` outside of a section"), hint)
             } else if !SECTIONS.contains(&name) {
                 (format!("unknown section `{name}`"), text::did_you_mean(name, &SECTIONS, "known sections"))
             } else if !is_main && MAIN_FILE_SECTIONS.contains(&name) {
@@ -348,10 +366,6 @@ impl<'a> Loader<'a> {
 
     fn is_being_read(&self, real: &Path) -> bool {
         self.including.iter().any(|file| file == real)
-            || self
-                .sources
-                .last()
-                .is_some_and(|source| std::fs::canonicalize(&source.name).is_ok_and(|current| current == real))
     }
 
     /// Checks the schedules of a part.

@@ -87,10 +87,10 @@ pub(super) fn apply<'i>(table: &mut DeTable<'i>, overrides: &[Override<'i>], sou
 fn insert<'i>(table: &mut DeTable<'i>, path: &[String], value: &DeValue<'i>, span: &Range<usize>) -> bool {
     let Some((last, tables)) = path.split_last() else { return false };
     let mut table = table;
+    let around = span.end..span.end;
     for step in tables {
-        let step = existing(table, step);
-        let key = Spanned::new(span.clone(), step.into());
-        let below = table.entry(key).or_insert_with(|| Spanned::new(span.clone(), DeValue::Table(DeTable::new())));
+        let key = Spanned::new(around.clone(), existing(table, step).into());
+        let below = table.entry(key).or_insert_with(|| Spanned::new(around.clone(), DeValue::Table(DeTable::new())));
         match below.get_mut() {
             DeValue::Table(below) => table = below,
             _ => return false,

@@ -18,6 +18,21 @@ pub fn schema() -> Value {
     settings.into_generator().into_root_schema_for::<File>().to_value()
 }
 
+/// The headers of the sections that have this key, for keys that stand outside of one.
+pub(super) fn sections_with(key: &str) -> Vec<String> {
+    let schema = schema();
+    let page = Page { definitions: schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default() };
+    let has = |table: &Value| properties(table).any(|(name, _)| name == key);
+    properties(&schema)
+        .filter_map(|(section, property)| match page.kind(property) {
+            Kind::Table(table) if has(table) => Some(format!("[{section}]")),
+            Kind::Named(table) if has(table) => Some(format!("[{section}.NAME]")),
+            Kind::List(table) if has(table) => Some(format!("[[{section}]]")),
+            _ => None,
+        })
+        .collect()
+}
+
 /// TOML has no null: what may be left out is not required, and that is all.
 #[derive(Clone)]
 struct WithoutNull;

@@ -114,3 +114,50 @@ pub fn github(faults: &[Fault]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::fault::Excerpt;
+
+    fn fault() -> Fault {
+        Fault {
+            file: "a,b:c.toml".into(),
+            line: 12,
+            column: 5,
+            key: "server.listen".into(),
+            message: "100% wrong\nreally".into(),
+            hint: Some("do: this, and that".into()),
+            severity: Severity::Error,
+            excerpt: Some(Excerpt { text: "\tab\u{1b}cd".into(), width: 40 }),
+        }
+    }
+
+    #[test]
+    fn annotations_are_escaped() {
+        assert_eq!(
+            github(&[fault()]),
+            "::error file=a%2Cb%3Ac.toml,line=12,col=5,title=server.listen::100%25 wrong%0Areally%0Ahint: do: this, and that\n"
+        );
+        let without_place =
+            Fault { line: 0, column: 0, key: String::new(), hint: None, severity: Severity::Warning, ..fault() };
+        assert_eq!(github(&[without_place]), "::warning file=a%2Cb%3Ac.toml::100%25 wrong%0Areally\n");
+    }
+
+    #[test]
+    fn carets_stay_within_the_line_and_control_characters_off_the_terminal() {
+        let text = human(&[fault()], Color::Off);
+        assert!(text.contains("12 |  ab\u{fffd}cd\n   |     ^^\n"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(human(&[fault()], Color::On).contains("\u{1b}[1;31merror\u{1b}[0m: "));
+    }
+
+    #[test]
+    fn json_has_the_fields_of_the_contract() {
+        let json = json(&[fault()]);
+        assert_eq!(json["ok"], false);
+        let keys: Vec<&String> = json["faults"][0].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["file", "line", "column", "key", "message", "hint", "severity"]);
+        assert_eq!(super::json(&[])["ok"], true);
+    }
+}

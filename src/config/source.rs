@@ -30,15 +30,16 @@ impl Source {
 
     /// The place that the value of a variable has in the document.
     pub(super) fn add_override(&mut self, variable: &str) -> Range<usize> {
+        // Two offsets for each: one for its value, one for the tables that are added around it.
+        let start = self.text.len() + 1 + 2 * self.overrides.len();
         self.overrides.push(variable.to_owned());
-        let start = self.text.len() + self.overrides.len();
         start..start + 1
     }
 
     /// The variable whose value stands at this place.
     pub(super) fn override_at(&self, span: &Range<usize>) -> Option<&str> {
-        let index = span.start.checked_sub(self.text.len() + 1)?;
-        self.overrides.get(index).map(String::as_str)
+        let offset = span.start.checked_sub(self.text.len() + 1)?;
+        self.overrides.get(offset / 2).map(String::as_str)
     }
 
     /// Line and column in characters, both from 1, and the offset at which the line begins.
@@ -127,49 +128,65 @@ fn without_secrets(line: &str) -> String {
     let lower = line.to_lowercase();
     let sensitive = SENSITIVE.iter().any(|word| lower.contains(word));
     let mut shown: Vec<char> = line.chars().collect();
-    if sensitive {
+    let is_header = lower.trim_start().starts_with('[') && !lower.contains(['=', '"', '\'']);
+    if sensitive && !is_header {
         hide_values(&mut shown);
     }
     hide_url_credentials(&mut shown);
     shown.into_iter().collect()
 }
 
-/// Hides every value on the line but tables' braces and what stands after `env =`, `file =`.
+/// Keys on a line that speaks of secrets whose values are none.
+const HARMLESS: [&str; 15] = [
+    "env",
+    "file",
+    "username",
+    "url",
+    "token_url",
+    "client_id",
+    "name",
+    "role",
+    "scheme",
+    "mechanism",
+    "ttl",
+    "ca",
+    "cert",
+    "key",
+    "connect",
+];
+
+/// Hides every value on the line but those of harmless keys. Braces, brackets and commas stay.
 fn hide_values(line: &mut [char]) {
-    let mut index = 0;
     let mut word = String::new();
-    // Whether the position is after a `=`, and so in a value.
-    let mut value = !line.contains(&'=');
+    // A line without `=` continues a value that began above it.
+    let mut in_value = !line.contains(&'=');
     let mut harmless = false;
+    let mut index = 0;
     while index < line.len() {
-        let c = line[index];
-        match c {
-            '=' if !value => {
-                value = true;
-                harmless = ["env", "file", "username", "url", "token_url", "client_id", "name", "role", "scheme"]
-                    .contains(&word.as_str());
+        match line[index] {
+            '=' if !in_value => {
+                in_value = true;
+                harmless = HARMLESS.contains(&word.as_str());
             }
-            '{' if value => {
-                value = false;
+            '{' | '}' => {
+                in_value = false;
                 word.clear();
             }
-            ',' | '}' if !value || harmless => {
-                value = false;
-                word.clear();
-            }
-            '"' | '\'' if value => {
-                let end = (index + 1..line.len()).find(|at| line[*at] == c).unwrap_or(line.len());
-                if !harmless {
+            quote @ ('"' | '\'') => {
+                let end = (index + 1..line.len()).find(|at| line[*at] == quote).unwrap_or(line.len());
+                if in_value && !harmless {
                     line[index + 1..end].fill('*');
                 }
                 index = end;
-                // After its text, the next key of an inline table begins.
-                value = line[end.min(line.len())..].iter().any(|c| *c == '[' || *c == ']');
+            }
+            ',' => {
+                // After a comma comes the next key of a table, or the next item of an array.
+                in_value = line[index..].iter().find(|c| matches!(c, '=' | ']' | '}')).is_some_and(|c| *c == ']');
                 word.clear();
             }
-            c if value && !c.is_whitespace() && !"[],".contains(c) && !harmless => line[index] = '*',
-            c if !value && (c.is_alphanumeric() || c == '_' || c == '-') => word.push(c),
-            c if !value && !c.is_whitespace() => word.clear(),
+            c if c.is_whitespace() || matches!(c, '[' | ']') => {}
+            _ if in_value && !harmless => line[index] = '*',
+            c if !in_value => word.push(c),
             _ => {}
         }
         index += 1;
@@ -204,6 +221,9 @@ mod tests {
             (r#"headers = { "X-Key" = "abc", B = "def" }"#, r#"headers = { "X-Key" = "***", B = "***" }"#),
             (r#"url = "http://me:pw@host/x""#, r#"url = "http://*****@host/x""#),
             (r#"token = "unclosed"#, r#"token = "********"#),
+            ("[[server.token]]", "[[server.token]]"),
+            (r#"auth = { command = ["a", "hunter2"] }"#, r#"auth = { command = ["*", "*******"] }"#),
+            ("auth = { username = \"u\", password = hunter2 }", "auth = { username = \"u\", password = ******* }"),
         ];
         for (line, shown) in cases {
             assert_eq!(without_secrets(line), shown);

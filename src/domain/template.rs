@@ -9,6 +9,7 @@ mod compile;
 mod context;
 mod default_conf;
 mod filters;
+mod methods;
 mod names;
 
 use std::fmt;
@@ -165,3 +166,6 @@ impl RenderError {
         Self::new(format!("`{}`: {what}", source.trim()))
     }
 }
+
+#[cfg(test)]
+mod tests;

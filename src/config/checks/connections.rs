@@ -261,7 +261,7 @@ fn airflow_auth(section: &Section<'_, '_>, written: written::AirflowAuth) -> Air
         }
         [_] => {}
         several => {
-            section.error(&["auth"], format!("`auth` has {}", several.join(" and ")), "keep one of them");
+            section.error(&["auth"], format!("`auth` names several ways: {}", several.join("; ")), "keep one of them");
             return AirflowAuth::None;
         }
     }

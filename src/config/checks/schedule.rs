@@ -389,7 +389,9 @@ fn check_variables_fit(
         if conf.is_some_and(|conf| conf.uses(variable)) {
             section.error(&["conf"], format!("`{variable}` is never there: {why}"), hint);
         }
-        if when.is_some_and(|when| when.uses(variable)) && !(batches && matches!(*variable, "znode" | "previous")) {
+        // `when` judges each change, also of a batch; a cron schedule has none, which is told already.
+        let fits = kind == TriggerKind::Cron || (batches && matches!(*variable, "znode" | "previous"));
+        if !fits && when.is_some_and(|when| when.uses(variable)) {
             section.error(&["when"], format!("`{variable}` is never there: {why}"), hint);
         }
     }

@@ -55,7 +55,7 @@ fn tokens(section: &Section<'_, '_>, written: Vec<written::Token>) -> Vec<Token>
         let name = section.required(&["token", &at, "name"], token.name, "name who calls with it, for the audit log");
         let value =
             section.required(&["token", &at, "value"], token.value, "write value = { env = \"NAME\" }, for example");
-        let (Some(name), Some(value)) = (name, value) else { continue };
+        let Some(name) = name else { continue };
         if name.is_empty()
             || name.len() > 64
             || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b))
@@ -74,6 +74,7 @@ fn tokens(section: &Section<'_, '_>, written: Vec<written::Token>) -> Vec<Token>
                 format!("the other one is at {}; rename one of them", section.source.place(first.start)),
             );
         }
+        let Some(value) = value else { continue };
         tokens.push(Token { name, value: section.secret(value), role: token.role.map_or(Role::Read, |role| role.0) });
     }
     tokens

@@ -12,7 +12,7 @@ use minijinja::{Environment, UndefinedBehavior, Value};
 use serde_json::Value as Json;
 
 use super::context::{RenderContext, VARIABLES};
-use super::{ConfTemplate, Expression, Node, RenderError, filters, names};
+use super::{ConfTemplate, Expression, Node, RenderError, filters, methods, names};
 
 /// The steps that one evaluation may take; a few hundred are usual. It also bounds the memory, to
 /// about 64 bytes a step.
@@ -29,6 +29,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
         environment.set_syntax(syntax);
     }
+    environment.set_unknown_method_callback(methods::call);
     filters::add_to(&mut environment);
     environment
 });

@@ -1,6 +1,5 @@
 //! What templates can read: the variables, and a znode as they see it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -40,8 +39,7 @@ pub struct RenderContext<'a> {
 impl RenderContext<'_> {
     /// The variables that `used` asks for, as the engine takes them.
     pub(super) fn variables(&self, used: &dyn Fn(&str) -> bool) -> Value {
-        let used = VARIABLES.into_iter().filter(|name| used(name));
-        Value::from(used.map(|name| (name, self.variable(name))).collect::<BTreeMap<_, _>>())
+        Value::from_pairs(VARIABLES.into_iter().filter(|name| used(name)).map(|name| (name, self.variable(name))))
     }
 
     fn variable(&self, name: &str) -> Value {
@@ -62,14 +60,14 @@ impl RenderContext<'_> {
 
     fn schedule_value(&self) -> Value {
         let schedule = self.schedule;
-        Value::from(BTreeMap::from([
+        Value::from_pairs([
             ("name", Value::from(schedule.name.as_str())),
             ("owner", schedule.owner.as_deref().map_or(none(), Value::from)),
             ("airflow", Value::from(&*schedule.airflow)),
             ("dag", Value::from(&*schedule.dag_id)),
             ("trigger", Value::from(schedule.trigger.kind().as_str())),
             ("timezone", schedule.timezone.iana_name().map_or(none(), Value::from)),
-        ]))
+        ])
     }
 }
 

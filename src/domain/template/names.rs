@@ -1,12 +1,13 @@
-//! Filters and tests that do not exist, found when a template is compiled.
+//! Filters, tests and methods that do not exist, found when a template is compiled.
 //!
 //! The engine looks their names up only when it meets them in an evaluation, which may be at three
-//! in the morning. This reads just enough of the text to find `| name` and `is name`; where it is in
+//! in the morning. This reads just enough of the text to find `| name`, `is name` and `.name(`; where it is in
 //! doubt it says nothing and leaves the judgement to the evaluation.
 
 use minijinja::{Environment, ErrorKind};
 
 use super::compile::{TemplateError, suggest};
+use super::methods::METHODS;
 
 /// Names that people reach for, for the suggestions; the engine does not list its own.
 const FILTERS: [&str; 34] = [
@@ -89,7 +90,9 @@ pub(super) fn check(source: &str, expression: bool, environment: &Environment<'_
         }
         let (token, length) = Token::first(rest);
         if let Token::Word(name) = token {
+            let called = rest[length..].trim_start().starts_with('(');
             match previous {
+                Token::Dot if called && !METHODS.contains(&name) => return Err(unknown("method", name, &METHODS)),
                 Token::Pipe if !exists(environment, name, true) => return Err(unknown("filter", name, &FILTERS)),
                 Token::Word("is") if name != "not" && !exists(environment, name, false) => {
                     return Err(unknown("test", name, &TESTS));
@@ -124,6 +127,7 @@ fn exists(environment: &Environment<'_>, name: &str, filter: bool) -> bool {
 enum Token<'a> {
     Word(&'a str),
     Pipe,
+    Dot,
     Space,
     Other,
 }
@@ -134,6 +138,7 @@ impl<'a> Token<'a> {
         let length_while = |test: fn(char) -> bool| text.find(|c| !test(c)).unwrap_or(text.len());
         match text.chars().next() {
             Some('|') => (Self::Pipe, 1),
+            Some('.') => (Self::Dot, 1),
             Some(quote @ ('"' | '\'')) => (Self::Other, string_length(text, quote)),
             Some(c) if c.is_whitespace() => (Self::Space, length_while(char::is_whitespace)),
             Some(c) if c.is_alphanumeric() || c == '_' => {
