@@ -45,7 +45,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
             Err(rejection) => Err(Problem::new(
                 ProblemKind::InvalidRequest,
                 format!("failed to read the path {}: {}", parts.uri.path(), rejection.body_text()),
-            )),
+            )
+            .hint("names in paths are UTF-8, with `%` escapes")),
         }
     }
 }

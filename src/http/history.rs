@@ -16,6 +16,7 @@ use crate::store::model::{AuditEntry, Page, Stats, StatsBy};
 #[into_params(parameter_in = Query)]
 pub(super) struct StatsQuery {
     /// What to group by (default `schedule`).
+    #[param(inline)]
     by: Option<StatsBy>,
     /// Runs due at this time or later (RFC 3339).
     since: Option<String>,

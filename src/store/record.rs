@@ -215,9 +215,11 @@ async fn extend_latest(connection: &mut AnyConnection, run: &NewRun) -> Result<O
     let Some(row) = rows.first() else { return Ok(None) };
     let mut columns = Columns::of(row);
     let number = columns.integer()?;
-    let alike = columns.state()? == run.state && columns.optional_text()? == run.reason;
-    let earlier = columns.optional_time()?.is_some_and(|nominal| Some(nominal) < covered(run).map(|c| c.from))
-        && columns.time()? < run.due_at;
+    // Every column is read before any is compared: a comparison that ends early would leave its columns unread.
+    let (state, reason) = (columns.state()?, columns.optional_text()?);
+    let (nominal, due_at) = (columns.optional_time()?, columns.time()?);
+    let alike = state == run.state && reason == run.reason;
+    let earlier = nominal.is_some_and(|nominal| Some(nominal) < covered(run).map(|c| c.from)) && due_at < run.due_at;
     let Some(covered) = covered(run).filter(|_| alike && earlier) else { return Ok(None) };
     bind(
         "UPDATE runs SET covers_from = COALESCE(covers_from, nominal_time), covers_to = $1, nominal_time = $1, \

@@ -1,6 +1,11 @@
 //! Stories that flowkeeper promises, against the real things: one binary, a module a theme.
 
 mod airflow_client;
+mod http_access;
+mod http_actions;
+mod http_airflow;
+mod http_events;
+mod http_reading;
 mod support;
 mod znode;
 mod znode_consume;
