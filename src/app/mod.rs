@@ -5,6 +5,7 @@
 
 pub mod connect;
 pub mod logging;
+pub mod preflight;
 mod witness;
 
 use std::collections::HashMap;

@@ -1,34 +1,47 @@
 //! `check`: every fault of the configuration at once.
 
+use std::sync::Arc;
+
 use super::arguments::{CheckArguments, OutputFormat};
 use super::context::Context;
-use super::error::CommandError;
+use super::error::{CommandError, Exit};
 use super::output::{self, Rows};
+use crate::app::preflight::check_online;
 use crate::config::render::{self, Color};
-use crate::config::{self, Fault, Faults};
+use crate::config::{self, Fault, Faults, Severity};
 
 /// The fields of a fault in CSV.
 const FIELDS: [&str; 7] = ["severity", "file", "line", "column", "key", "message", "hint"];
 
 pub(super) async fn run(context: &Context, arguments: &CheckArguments) -> Result<(), CommandError> {
     let file = &context.global.config;
-    let (config, faults) = match config::check(file, &context.environment) {
+    let (config, mut faults) = match config::check(file, &context.environment) {
         Ok((config, warnings)) => (Some(config), warnings),
         Err(Faults { faults, .. }) => (None, faults),
     };
-    if arguments.online && config.is_none() {
-        eprintln!("Airflow and ZooKeeper were not asked: the file comes first");
+    let in_order = config.is_some();
+    match &config {
+        Some(config) if arguments.online => {
+            let environment = Arc::new(context.environment.clone());
+            faults.extend(check_online(config, &environment, &context.clock).await);
+        }
+        None if arguments.online => eprintln!("Airflow and ZooKeeper were not asked: the file comes first"),
+        _ => {}
     }
     print(context, &faults)?;
+    let faulty = faults.iter().any(|fault| fault.severity == Severity::Error);
     match config {
-        Some(config) if context.output.format() == OutputFormat::Table => output::line(&format!(
-            "{} is in order: {} schedule{}",
+        Some(config) if !faulty && context.output.format() == OutputFormat::Table => output::line(&format!(
+            "{} is in order: {} schedule{}{}",
             file.display(),
             config.schedules.len(),
-            if config.schedules.len() == 1 { "" } else { "s" }
+            if config.schedules.len() == 1 { "" } else { "s" },
+            if arguments.online { "; Airflow and ZooKeeper answer, and the DAGs are there" } else { "" }
         )),
-        Some(_) => Ok(()),
-        None => Err(CommandError::shown()),
+        _ if !faulty => Ok(()),
+        // The file is in order, and what it names is not.
+        _ if in_order => Err(CommandError::shown(Exit::Failed)),
+        _ => Err(CommandError::shown(Exit::Usage)),
     }
 }
 

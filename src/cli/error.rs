@@ -53,9 +53,9 @@ impl CommandError {
         Self { silent: true, ..Self::new(Exit::Done, "the reader of the output went away") }
     }
 
-    /// The configuration is wrong, and its faults have been printed.
-    pub fn shown() -> Self {
-        Self { silent: true, ..Self::new(Exit::Usage, "the configuration has faults") }
+    /// Faults were found, and have been printed already.
+    pub fn shown(exit: Exit) -> Self {
+        Self { silent: true, ..Self::new(exit, "there are faults") }
     }
 
     /// Whether nothing is printed about it.

@@ -41,4 +41,3 @@ async fn what_airflow_holds_is_ended_and_cleared_in_airflow() {
     assert_eq!(airflow.world().run("load", &identity).map(|run| run.state), Some(State::Queued));
     member.stop().await;
 }
-
