@@ -112,6 +112,13 @@ impl Ledger {
         rows.iter().map(|row| state(row).map(|(_, state)| (state.name.clone(), state))).collect()
     }
 
+    /// What the ledger knows of one schedule.
+    pub async fn schedule_state(&self, schedule: &ScheduleName) -> Result<Option<ScheduleState>, StoreError> {
+        let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1");
+        let rows = bind(sql, [schedule.as_str().into()]).fetch_all(&self.0.read_pool).await?;
+        Ok(rows.first().map(state).transpose()?.map(|(_, state)| state))
+    }
+
     /// The znodes that a trigger has handled.
     pub async fn znode_cursors(&self, schedule: &ScheduleName) -> Result<Vec<ZnodeCursor>, StoreError> {
         let rows = bind(

@@ -91,7 +91,7 @@ pub async fn run(parts: ZnodeTriggerParts, shutdown: CancellationToken) {
     };
     status.set_armed(&name, false);
     match result {
-        // A newer leader, or the end of the process, is no fault of this trigger.
+        // A newer leader, or the end of the process, are no faults of this trigger.
         Ok(()) | Err(ZnodeTriggerError::Store(StoreError::Fenced { .. } | StoreError::Closed)) => {}
         Err(failure) => {
             let hint = failure.hint().unwrap_or_default();

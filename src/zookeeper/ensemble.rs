@@ -30,12 +30,13 @@ use super::mailbox::{Arming, Interest, Mailbox, Touched};
 use super::session::Session;
 use super::settings::SettingsSource;
 use crate::clock::Clock;
+use crate::metrics;
 
 /// The shortest and the longest pause between two attempts to connect.
 const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A session that lasted this long was a good one: the next attempt follows without a pause.
-const STABLE_AFTER: Duration = Duration::from_secs(10);
+const STABLE_AFTER: Duration = Duration::from_secs(2);
 
 /// How often an idle session is asked whether it still answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
@@ -347,6 +348,8 @@ impl Keeper {
             self.watch(session, path, &watching);
         }
         self.ensemble.0.status.send_replace(SessionStatus::Connected { session: session.number() });
+        metrics::zookeeper_session(self.ensemble.label());
+        metrics::zookeeper_connected(self.ensemble.label(), true);
         info!(
             ensemble = self.ensemble.label(),
             session = session.number(),
@@ -432,6 +435,7 @@ impl Keeper {
         *self.ensemble.0.session.write().unwrap_or_else(PoisonError::into_inner) = None;
         session.close();
         self.ensemble.disarm_all();
+        metrics::zookeeper_connected(self.ensemble.label(), false);
     }
 
     /// Tells the status, and the log when it is news.

@@ -145,8 +145,21 @@ pub(super) struct Watcher {
 impl Watcher {
     pub(super) async fn open(parts: ZnodeTriggerParts, trigger: ZnodeTrigger) -> Result<Self, ZnodeTriggerError> {
         let name = parts.schedule.name.clone();
-        let cursors = parts.ledger.znode_cursors(&name).await?;
-        let initialized = parts.ledger.schedule_states().await?.get(&name).and_then(|state| state.znode_initialized);
+        let (state, cursors) = loop {
+            let known = async {
+                let state = parts.ledger.schedule_state(&name).await?;
+                Ok((state, parts.ledger.znode_cursors(&name).await?))
+            };
+            match known.await {
+                Ok(known) => break known,
+                // Many triggers begin at once, and the readers are few.
+                Err(error) if StoreError::is_transient(&error) => {
+                    warn!(schedule = %name, "failed to {error}, trying again");
+                    tokio::time::sleep(RETRY_LOOK_AFTER).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         let interest = match trigger.watch {
             WatchScope::Node => Interest::Node,
             WatchScope::Children => Interest::Children,
@@ -162,9 +175,9 @@ impl Watcher {
             gate: Gate::Open,
             subscription: parts.ensemble.subscribe(Arc::clone(&trigger.path), interest),
             rules: Rules::new(Arc::clone(&parts.schedule), trigger, parts.generation),
-            parts,
             cursors: cursors.into_iter().map(|cursor| (cursor.path.into(), cursor.seen)).collect(),
-            initialized,
+            initialized: state.and_then(|state| state.znode_initialized),
+            parts,
             session: None,
             lost_session: 0,
             watched: false,
