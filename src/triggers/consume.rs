@@ -23,7 +23,7 @@ const PIPELINE: usize = 256;
 const GATHER: Duration = Duration::from_millis(20);
 
 /// When to look again at what could not be deleted, and at what news may have been missed about.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// How often a child that is set just when it is deleted is tried before it waits for the next look.
 const VERSION_TRIES: u32 = 5;

@@ -1,14 +1,15 @@
 //! Znode triggers: what changes in ZooKeeper becomes runs, each change once.
 //!
 //! One task a schedule. `watcher` is its loop, `scan` compares everything with what was handled,
-//! `decide` turns one read into what the ledger is told, `settle` gathers batches; the last three
-//! are pure where they decide. The tasks share the sessions and watches of
+//! `decide` turns one read into what the ledger is told, `settle` gathers batches, `writes` hands
+//! over; what decides is pure. The tasks share the sessions and watches of
 //! [`crate::zookeeper::Ensemble`], and nothing else.
 
 mod decide;
 mod scan;
 mod settle;
 mod watcher;
+mod writes;
 
 use std::sync::Arc;
 

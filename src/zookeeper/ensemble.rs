@@ -471,11 +471,11 @@ async fn forward(
     ensemble: Ensemble,
     session: Session,
     watched: Arc<str>,
-    mut watcher: PersistentWatcher,
+    mut events: PersistentWatcher,
     lost: mpsc::UnboundedSender<String>,
 ) {
     loop {
-        let event = watcher.changed().await;
+        let event = events.changed().await;
         if event.event_type != EventType::Session {
             if let Some(path) = session.relative(&event.path) {
                 ensemble.pass_on(&watched, &path.into());

@@ -174,9 +174,15 @@ pub(super) struct Plan {
     pub(super) reads: Vec<(Arc<str>, Sight)>,
     /// These are handled by having been seen.
     pub(super) moves: Vec<(Arc<str>, ZnodeVersion)>,
-    /// What to remember of the watched znode as a parent, once all else is recorded; `Some(None)`
-    /// is that it does not exist.
-    pub(super) root: Option<Option<ZnodeVersion>>,
+    /// What to remember of the watched znode as a parent, once all else is recorded.
+    pub(super) parent: Option<ParentMove>,
+}
+
+/// The watched znode is another one, or had children created or deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ParentMove {
+    /// How it was seen; `None` when it does not exist.
+    pub(super) seen: Option<ZnodeVersion>,
 }
 
 /// What a look is compared with.
@@ -257,7 +263,7 @@ pub(super) fn plan(
         match compare(handled, now) {
             Err(error) => other_history(&root, error)?,
             Ok(None) => {}
-            Ok(Some(_)) => plan.root = Some(now),
+            Ok(Some(_)) => plan.parent = Some(ParentMove { seen: now }),
         }
     }
     Ok(plan)
@@ -332,7 +338,7 @@ mod tests {
         );
         let plan = plan(&seen, &known(&handled), |_| true).expect("one history");
         assert_eq!(reads(&plan), ["/r/new", "/r/set", "/r/gone"]);
-        assert_eq!((plan.moves.len(), plan.root), (0, None));
+        assert_eq!((plan.moves.len(), plan.parent), (0, None));
     }
 
     #[test]
@@ -342,7 +348,7 @@ mod tests {
         let first = Known { initialized: false, ..known(&none) };
         let ignored = plan(&seen, &first, |_| true).expect("one history");
         assert_eq!(ignored.moves.len(), 2);
-        assert_eq!(ignored.root, Some(Some(stat(5, 5, 30).seen_as_parent())));
+        assert_eq!(ignored.parent, Some(ParentMove { seen: Some(stat(5, 5, 30).seen_as_parent()) }));
         assert!(ignored.reads.is_empty(), "stats are enough to ignore");
         for changed in [Known { initial: Initial::Fire, ..first }, Known { needs_data: true, ..first }] {
             let plan = plan(&seen, &changed, |_| true).expect("one history");

@@ -13,10 +13,8 @@
 //! every few minutes. Hints wait until the first look of a session has shown that the ensemble has
 //! the history that the cursors belong to; nothing fires before.
 
-use std::collections::{HashMap, VecDeque};
-use std::future::poll_fn;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -27,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::decide::{CatchUp, Condition, Fired, Judgement, Rules, Sight, Withheld, fired, judge, previous_facts};
-use super::scan::{Cursors, Known, Snapshot, look, plan};
+use super::scan::{Cursors, Known, ParentMove, Snapshot, look, plan};
 use super::settle::{Batch, DEFAULT_LIMIT, Settling};
+use super::writes::{Writes, Written};
 use super::{ZnodeTriggerError, ZnodeTriggerParts};
 use crate::domain::schedule::{WatchScope, ZnodeTrigger};
 use crate::domain::template::ZnodeFacts;
@@ -53,7 +52,7 @@ const RECORDING_MAX: usize = 256;
 
 /// How often everything is compared although nothing hinted at it, and by how much more at most, so
 /// that triggers do not look all at once.
-const LOOK_INTERVAL: Duration = Duration::from_secs(300);
+const LOOK_INTERVAL: Duration = Duration::from_mins(5);
 const LOOK_JITTER_MS: u64 = 60_000;
 
 /// How often everything is compared where no watch can be set.
@@ -76,25 +75,15 @@ enum Read {
     PassDone,
 }
 
-/// What is to be done once a write is durable.
-#[derive(Default)]
-struct AfterWrite {
-    /// The first diff is done.
-    arms: bool,
-    /// Data that the ledger has from now on.
-    written: Vec<(Arc<str>, Option<ZnodeVersion>)>,
-}
-
 /// One look and the reads that it planned.
 struct Pass {
-    root: Option<Option<ZnodeVersion>>,
+    parent: Option<ParentMove>,
     clean: Option<ZnodeVersion>,
     highest_zxid: i64,
     problem: Option<String>,
     marked: bool,
 }
 
-type Write = BoxFuture<'static, Result<AfterWrite, StoreError>>;
 type Look = BoxFuture<'static, Result<Option<Snapshot>, ZooKeeperError>>;
 
 enum Event {
@@ -103,7 +92,7 @@ enum Event {
     Hinted,
     Looked(Result<Option<Snapshot>, ZooKeeperError>),
     Read(Read),
-    Written(Result<AfterWrite, StoreError>),
+    Written(Result<Written, StoreError>),
     BatchDue,
     LookDue,
 }
@@ -133,13 +122,11 @@ pub(super) struct Watcher {
     catch_up: Option<CatchUp>,
     reads: FuturesOrdered<BoxFuture<'static, Read>>,
     largest_read_bytes: usize,
-    writes: FuturesOrdered<Write>,
+    writes: Writes,
     settling: Option<Settling>,
     batch: Batch<Fired, CursorMove>,
     /// Changes that get a row and no DAG run, gathered into few rows.
     withheld: Vec<(Fired, Withheld, CursorMove)>,
-    /// Data handled but not yet in the ledger, for `previous`.
-    unwritten: HashMap<Arc<str>, (Option<ZnodeVersion>, Option<Vec<u8>>)>,
 }
 
 impl Watcher {
@@ -170,11 +157,13 @@ impl Watcher {
             max: trigger.settle_max,
             limit: trigger.batch.unwrap_or(DEFAULT_LIMIT).max(1),
         });
+        let rules = Rules::new(Arc::clone(&parts.schedule), trigger, parts.generation);
         Ok(Self {
+            writes: Writes::new(parts.ledger.clone(), parts.leadership.clone(), name, rules.uses_previous),
             label: parts.ensemble.label().to_owned(),
             gate: Gate::Open,
-            subscription: parts.ensemble.subscribe(Arc::clone(&trigger.path), interest),
-            rules: Rules::new(Arc::clone(&parts.schedule), trigger, parts.generation),
+            subscription: parts.ensemble.subscribe(Arc::clone(&rules.trigger.path), interest),
+            rules,
             cursors: cursors.into_iter().map(|cursor| (cursor.path.into(), cursor.seen)).collect(),
             initialized: state.and_then(|state| state.znode_initialized),
             parts,
@@ -191,11 +180,9 @@ impl Watcher {
             catch_up: Some(CatchUp::Down),
             reads: FuturesOrdered::new(),
             largest_read_bytes: 0,
-            writes: FuturesOrdered::new(),
             settling,
             batch: Batch::default(),
             withheld: Vec::new(),
-            unwritten: HashMap::new(),
         })
     }
 
@@ -215,7 +202,7 @@ impl Watcher {
                 Event::Hinted => self.adopt_session(),
                 Event::Looked(result) => self.on_look(result).await?,
                 Event::Read(read) => self.on_read(read).await?,
-                Event::Written(result) => self.on_written(result?),
+                Event::Written(result) => self.on_written(&result?),
                 Event::BatchDue => self.flush_batch().await,
                 Event::LookDue => self.start_look(false, "interval"),
             }
@@ -232,7 +219,7 @@ impl Watcher {
             () = shutdown.cancelled() => Event::Stop,
             () = parts.leadership.lost().cancelled() => Event::Stop,
             () = gates_changed(&mut parts.gates) => Event::Gate,
-            Some(result) = writes.next(), if !writes.is_empty() => Event::Written(result),
+            result = writes.next() => Event::Written(result),
             Some(read) = reads.next(), if !reads.is_empty() => Event::Read(read),
             result = poll_look(look) => Event::Looked(result),
             () = sleep_until(batch_due) => Event::BatchDue,
@@ -332,7 +319,7 @@ impl Watcher {
                 return Ok(());
             }
         };
-        let mut pass = Pass { root: None, clean: self.clean, highest_zxid: 0, problem: None, marked: false };
+        let mut pass = Pass { parent: None, clean: self.clean, highest_zxid: 0, problem: None, marked: false };
         if let Some(snapshot) = snapshot {
             let trigger = &self.rules.trigger;
             let known = Known {
@@ -351,7 +338,7 @@ impl Watcher {
                     source: other.error,
                 }
             })?;
-            pass.root = plan.root;
+            pass.parent = plan.parent;
             pass.clean = snapshot.root.as_ref().map(ZnodeStat::seen_as_parent);
             pass.highest_zxid = snapshot.highest_zxid();
             if let Some(path) = snapshot.unreadable.first() {
@@ -368,7 +355,7 @@ impl Watcher {
                     let moved = self.cursor_to(path, Some(*seen), None);
                     recording.cursors.push(moved);
                 }
-                self.record(recording, false).await;
+                self.writes.record(recording, false).await;
             }
         }
         self.pass = Some(pass);
@@ -460,7 +447,7 @@ impl Watcher {
             }
             next = self.reads.next().now_or_never().flatten();
         }
-        self.record(recording, arms).await;
+        self.writes.record(recording, arms).await;
         Ok(())
     }
 
@@ -488,11 +475,11 @@ impl Watcher {
         };
         let previous = match handled {
             Some(handled) if change.is_some() && self.rules.uses_previous => {
-                Some(previous_facts(&path, handled, self.previous_data(&path).await?))
+                Some(previous_facts(&path, handled, self.writes.previous_data(&path).await?))
             }
             _ => None,
         };
-        let data = self.rules.uses_previous.then(|| now.as_ref().map(|(data, _)| data.clone())).flatten();
+        let data = now.as_ref().filter(|_| self.rules.uses_previous).map(|(data, _)| data.clone());
         let moved = self.cursor_to(&path, stat.as_ref().map(ZnodeStat::seen), data);
         let Some(change) = change else {
             self.add_move(moved, recording);
@@ -555,7 +542,7 @@ impl Watcher {
     async fn flush_withheld(&mut self) {
         let mut recording = Recording::default();
         self.add_withheld(&mut recording);
-        self.record(recording, false).await;
+        self.writes.record(recording, false).await;
     }
 
     /// Ends a pass; whether the trigger is armed once this is written.
@@ -563,8 +550,8 @@ impl Watcher {
         let Some(pass) = self.pass.take() else { return false };
         self.add_withheld(recording);
         let path = Arc::clone(&self.rules.trigger.path);
-        if let Some(root) = pass.root {
-            let moved = self.cursor_to(&path, root, None);
+        if let Some(ParentMove { seen }) = pass.parent {
+            let moved = self.cursor_to(&path, seen, None);
             recording.cursors.push(moved);
         }
         // A single znode that could not be read was not looked at; it is still to be seen first.
@@ -597,10 +584,7 @@ impl Watcher {
             Some(seen) => self.cursors.insert(Arc::clone(path), seen),
             None => self.cursors.remove(path),
         };
-        if self.rules.uses_previous {
-            self.unwritten.insert(Arc::clone(path), (seen, data.clone()));
-        }
-        CursorMove::Znode { schedule: self.rules.schedule.name.clone(), path: path.to_string(), seen, data }
+        self.writes.cursor(path, seen, data)
     }
 
     /// Adds a move without a change: behind the changes that wait, if any do.
@@ -609,14 +593,6 @@ impl Watcher {
             recording.cursors.push(moved);
         } else {
             self.batch.add_move(moved);
-        }
-    }
-
-    /// The data that was last handled; from memory as long as the ledger may not have it.
-    async fn previous_data(&mut self, path: &Arc<str>) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.unwritten.get(path) {
-            Some((_, data)) => Ok(data.clone()),
-            None => self.parts.ledger.previous_data(&self.rules.schedule.name, path).await,
         }
     }
 
@@ -631,40 +607,11 @@ impl Watcher {
     async fn flush_batch(&mut self) {
         let mut recording = Recording::default();
         self.drain_batch(&mut recording);
-        self.record(recording, false).await;
+        self.writes.record(recording, false).await;
     }
 
-    /// Hands a write to the ledger, behind all earlier ones, and does not wait for it.
-    async fn record(&mut self, recording: Recording, arms: bool) {
-        if recording.runs.is_empty() && recording.cursors.is_empty() && recording.decisions.is_empty() && !arms {
-            return;
-        }
-        let written = if self.rules.uses_previous {
-            let moves = recording.cursors.iter().filter_map(|moved| match moved {
-                CursorMove::Znode { path, seen, .. } => Some((path.as_str().into(), *seen)),
-                _ => None,
-            });
-            moves.collect()
-        } else {
-            Vec::new()
-        };
-        let (ledger, leadership) = (self.parts.ledger.clone(), self.parts.leadership.clone());
-        let after = AfterWrite { arms, written };
-        let mut write: Write = Box::pin(async move { ledger.record(&leadership, recording).await.map(|_| after) });
-        // Its first poll takes its place in the ledger's queue, so it happens here, in order.
-        match poll_fn(|context| Poll::Ready(write.poll_unpin(context))).await {
-            Poll::Ready(result) => self.writes.push_back(Box::pin(ready(result))),
-            Poll::Pending => self.writes.push_back(write),
-        }
-    }
-
-    fn on_written(&mut self, after: AfterWrite) {
-        for (path, seen) in after.written {
-            if self.unwritten.get(&path).is_some_and(|(newest, _)| *newest == seen) {
-                self.unwritten.remove(&path);
-            }
-        }
-        if after.arms && self.session.is_some() {
+    fn on_written(&self, written: &Written) {
+        if written.arms && self.session.is_some() {
             let name = &self.rules.schedule.name;
             if !self.parts.status.is_armed(name) {
                 info!(
@@ -693,7 +640,7 @@ impl Watcher {
 /// Waits for a word from the gates. Those that can no longer move stay as they are.
 async fn gates_changed(gates: &mut watch::Receiver<Gates>) {
     if gates.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -17,7 +17,7 @@ use zookeeper_client::{Acls, Client, CreateMode};
 const CLASSPATH: &str = "/etc/zookeeper/conf:/usr/share/java/*";
 
 /// How long a server may take to answer; it takes about a second on an idle machine.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The shortest session timeout that the servers here grant.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
