@@ -13,6 +13,7 @@ pub(super) use connections::{airflow, ensemble, zookeeper};
 pub(super) use schedule::{Draft, ScheduleDefaults, Shared, defaults, schedule};
 pub(super) use sections::{log, server, store};
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -133,7 +134,8 @@ pub(super) fn human(duration: Duration) -> String {
     let mut written = String::new();
     for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
         if ms >= length {
-            written.push_str(&format!("{}{unit}", ms / length));
+            // Writing to a String cannot fail.
+            let _ = write!(written, "{}{unit}", ms / length);
             ms %= length;
         }
     }

@@ -430,15 +430,13 @@ fn table<'a, 'i>(
     value: &'a Spanned<DeValue<'i>>,
 ) -> Option<Section<'a, 'i>> {
     let span = value.span();
-    match value.get_ref() {
-        DeValue::Table(table) => Some(Section { source, sink, base, key, table, header: span }),
-        _ => {
-            let message = format!("`{key}` is a section");
-            let hint = format!("write [{key}], and its keys below");
-            sink.push(source.fault(span.start + base..span.end + base, key.to_owned(), Severity::Error, message, hint));
-            None
-        }
+    if let Some(table) = value.get_ref().as_table() {
+        return Some(Section { source, sink, base, key, table, header: span });
     }
+    let message = format!("`{key}` is a section");
+    let hint = format!("write [{key}], and its keys below");
+    sink.push(source.fault(span.start + base..span.end + base, key.to_owned(), Severity::Error, message, hint));
+    None
 }
 
 /// A named section's name, its place, its dotted key and its value.

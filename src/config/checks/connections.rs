@@ -13,12 +13,12 @@ use super::znode_path_fault;
 
 const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const DEFAULT_TOKEN_LIFE: Duration = Duration::from_secs(50 * 60);
+const DEFAULT_TOKEN_LIFE: Duration = Duration::from_mins(50);
 const DEFAULT_ROOT: &str = "/flowkeeper";
 const ZOOKEEPER_PORT: u16 = 2181;
 
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 
 const CONNECT_HINT: &str = "write host:port,host:port/chroot, such as \"127.0.0.1:2181\"";
 
@@ -105,7 +105,7 @@ fn connection(
     Connection {
         connect: connect_string(section, connect),
         session_timeout: session_timeout.map_or(DEFAULT_SESSION_TIMEOUT, |timeout| {
-            section.between(&["session_timeout"], timeout.0, SECOND, 10 * Duration::from_secs(60))
+            section.between(&["session_timeout"], timeout.0, SECOND, Duration::from_mins(10))
         }),
         auth: auth.and_then(|auth| {
             let credential = section.required(

@@ -29,9 +29,10 @@ fn value_at(section: &Section<'_, '_>, value: &DeValue<'_>, path: &mut Vec<Strin
         DeValue::String(text) => Value::from(&**text),
         DeValue::Boolean(truth) => Value::from(*truth),
         DeValue::Datetime(time) => Value::from(time.to_string()),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map(Value::from)
-            .unwrap_or_else(|_| fault(section, path, "this number has more than 64 bits", "put it in quotes")),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Value::from(number),
+            Err(_) => fault(section, path, "this number has more than 64 bits", "put it in quotes"),
+        },
         DeValue::Float(number) => match number.as_str().parse().ok().and_then(Number::from_f64) {
             Some(number) => Value::Number(number),
             None => fault(section, path, "JSON has no such number", "put it in quotes, or leave it out"),

@@ -21,8 +21,8 @@ use crate::domain::template::{Compiler, ConfTemplate, Expression};
 /// The longest `dag_id` that Airflow stores, in characters.
 const DAG_ID_MAX_LENGTH: usize = 250;
 
-const DAY: Duration = Duration::from_secs(86_400);
-const YEAR: Duration = Duration::from_secs(366 * 86_400);
+const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = Duration::from_hours(366 * 24);
 
 /// Texts that many schedules have alike, read once and shared.
 #[derive(Default)]
@@ -180,19 +180,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     let dst = written.dst.unwrap_or_default();
     let cron = written.cron.as_deref().and_then(|text| cron(section, shared, text));
     let znode = written.znode.and_then(|znode| znode_trigger(section, znode, shared));
-    let kind = match (section.has("cron"), section.has("znode"), section.has("ensemble")) {
-        (true, false, false) => Some(TriggerKind::Cron),
-        (false, true, false) => Some(TriggerKind::Znode),
-        (false, false, true) => None,
-        (false, false, false) => {
-            section.error(&[], "a schedule needs a trigger", "add cron = \"30 2 * * *\" or znode = { path = \"/…\" }");
-            None
-        }
-        _ => {
-            section.error(&[], "a schedule has one trigger, and this has several", "make a schedule of each");
-            None
-        }
-    };
+    let kind = trigger_kind(section);
     if let Some(kind) = kind {
         check_keys_fit(section, kind);
     }
@@ -208,33 +196,23 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
         written.jitter.map(|jitter| section.between(&["jitter"], jitter.0, Duration::ZERO, DAY)).or(defaults.jitter);
     let own_overlap = written.overlap.map(|choice| choice.0);
     let own_initial = written.initial.map(|initial| initial.0);
-    let trigger = match kind? {
-        TriggerKind::Cron => {
-            let expression = cron?;
-            let by_itself = expression.default_dst();
-            Trigger::Cron(CronTrigger {
-                expression,
-                timezone: timezone.clone(),
-                dst: DstPolicy {
-                    gap: dst.gap.map(|choice| choice.0).or(defaults.gap).unwrap_or(by_itself.gap),
-                    fold: dst.fold.map(|choice| choice.0).or(defaults.fold).unwrap_or(by_itself.fold),
-                },
-                jitter: jitter.unwrap_or_default(),
-            })
+    let trigger = if kind? == TriggerKind::Cron {
+        let expression = cron?;
+        let by_itself = expression.default_dst();
+        let dst = DstPolicy {
+            gap: dst.gap.map(|choice| choice.0).or(defaults.gap).unwrap_or(by_itself.gap),
+            fold: dst.fold.map(|choice| choice.0).or(defaults.fold).unwrap_or(by_itself.fold),
+        };
+        Trigger::Cron(CronTrigger { expression, timezone: timezone.clone(), dst, jitter: jitter.unwrap_or_default() })
+    } else {
+        let mut znode = znode?;
+        let consumes = znode.consume.is_some();
+        if consumes {
+            consume_conflicts(section, own_overlap, own_initial);
         }
-        _ => {
-            let mut znode = znode?;
-            let consumes = znode.consume.is_some();
-            if consumes {
-                consume_conflicts(section, own_overlap, own_initial);
-            }
-            znode.initial = match own_initial {
-                Some(initial) => initial,
-                None if consumes => Initial::Fire,
-                None => defaults.initial.unwrap_or(Initial::Ignore),
-            };
-            Trigger::Znode(znode)
-        }
+        let by_itself = if consumes { Initial::Fire } else { defaults.initial.unwrap_or(Initial::Ignore) };
+        znode.initial = own_initial.unwrap_or(by_itself);
+        Trigger::Znode(znode)
     };
     let is_cron = matches!(trigger, Trigger::Cron(_));
     let consumes = matches!(&trigger, Trigger::Znode(znode) if znode.consume.is_some());
@@ -284,6 +262,22 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
             paused: written.paused.or(defaults.paused).unwrap_or(false),
         },
     })
+}
+
+/// The one trigger of a schedule.
+fn trigger_kind(section: &Section<'_, '_>) -> Option<TriggerKind> {
+    let triggers = ["cron", "znode", "ensemble"].map(|key| section.has(key));
+    match triggers {
+        [true, false, false] => return Some(TriggerKind::Cron),
+        [false, true, false] => return Some(TriggerKind::Znode),
+        // Refused by its key.
+        [false, false, true] => {}
+        [false, false, false] => {
+            section.error(&[], "a schedule needs a trigger", "add cron = \"30 2 * * *\" or znode = { path = \"/…\" }");
+        }
+        _ => section.error(&[], "a schedule has one trigger, and this has several", "make a schedule of each"),
+    }
+    None
 }
 
 fn legal_name(section: &Section<'_, '_>, key: &str, name: &str) -> Option<ScheduleName> {

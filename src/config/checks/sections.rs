@@ -12,10 +12,10 @@ use super::super::written;
 /// Where the API listens by itself.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
 
-const DEFAULT_RETENTION: Duration = Duration::from_secs(90 * 86_400);
+const DEFAULT_RETENTION: Duration = Duration::from_hours(90 * 24);
 const DEFAULT_STORE_PATH: &str = "flowkeeper.db";
-const DAY: Duration = Duration::from_secs(86_400);
-const CENTURY: Duration = Duration::from_secs(36_525 * 86_400);
+const DAY: Duration = Duration::from_hours(24);
+const CENTURY: Duration = Duration::from_hours(36_525 * 24);
 
 /// `[server]`; `None` where the file has none.
 pub(crate) fn server(section: Option<&Section<'_, '_>>) -> Server {
@@ -115,7 +115,7 @@ fn store_url(section: &Section<'_, '_>, written: &str) -> String {
         }
         "sqlite" => return sqlite_url(&section.source.name, path),
         "postgres" | "postgresql" => {
-            section.error(&["url"], "PostgreSQL is not supported yet by this version of flowkeeper", hint)
+            section.error(&["url"], "PostgreSQL is not supported yet by this version of flowkeeper", hint);
         }
         _ => section.error(
             &["url"],

@@ -13,7 +13,7 @@ use crate::domain::znode::ChangeKind;
 const BATCH_MAX: u32 = 1000;
 
 const SETTLE_LEAST: Duration = Duration::from_millis(10);
-const SETTLE_MOST: Duration = Duration::from_secs(24 * 3_600);
+const SETTLE_MOST: Duration = Duration::from_hours(24);
 
 /// The trigger, with `initial` still at its default: that is a key of the schedule.
 pub(super) fn znode_trigger(

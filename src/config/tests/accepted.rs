@@ -84,7 +84,7 @@ fn a_znode_trigger_is_read() {
     ));
     let znode = znode(&config);
     assert_eq!((znode.watch, znode.initial), (WatchScope::Subtree, Initial::AfterZxid(26)));
-    assert_eq!((znode.settle, znode.batch), (Some(Duration::from_secs(5_400)), Some(100)));
+    assert_eq!((znode.settle, znode.batch), (Some(Duration::from_mins(90)), Some(100)));
     let include = znode.include.as_ref().unwrap();
     let matches = ["a.json", "a/b/c.json", "x", "x/y", "a.yaml"].map(|path| include.is_match(path));
     assert_eq!(matches, [true, true, true, false, false]);
@@ -113,7 +113,7 @@ fn defaults_of_a_file_go_before_those_of_the_main_one() {
     assert_eq!((a.owner.as_deref(), b.owner.as_deref()), (Some("payments"), Some("me")));
     assert_eq!((&*a.airflow, &*b.airflow), ("main", "x"));
     assert_eq!(a.timezone.iana_name(), Some("Europe/Berlin"));
-    assert_eq!((a.retry.total, a.retry.max), (Duration::from_secs(7_200), Duration::from_secs(300)));
+    assert_eq!((a.retry.total, a.retry.max), (Duration::from_hours(2), Duration::from_mins(5)));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn every_way_to_authenticate_is_read() {
     ));
     assert!(matches!(
         auth("auth = { command = [\"gcloud\", \"auth\"], ttl = \"5m\" }"),
-        AirflowAuth::Command { command, ttl } if command.len() == 2 && ttl == Duration::from_secs(300)
+        AirflowAuth::Command { command, ttl } if command.len() == 2 && ttl == Duration::from_mins(5)
     ));
 }
 
@@ -204,7 +204,7 @@ fn variables_take_the_place_of_values() {
     let (config, _) = result.unwrap_or_else(|faults| panic!("{}", render::human(&faults.faults, render::Color::Off)));
     assert_eq!(config.server.listen.port(), 1);
     assert_eq!(config.log.format, crate::config::model::LogFormat::Json);
-    assert_eq!(config.store.retention, Duration::from_secs(7 * 86_400));
+    assert_eq!(config.store.retention, Duration::from_hours(7 * 24));
     let airflow = &config.airflows["my-airflow"];
     assert_eq!(airflow.in_flight, InFlight::Fixed(8.try_into().unwrap()));
     assert!(airflow.monitor.matches("abc") && airflow.monitor.matches("b") && !airflow.monitor.matches("c"));

@@ -1,5 +1,7 @@
 //! The table of wrong files: what is written, and what a person is told about it.
 
+use std::fmt::Write as _;
+
 use super::{AIRFLOW, BOTH, told};
 
 /// A schedule that is right but for what follows.
@@ -268,7 +270,7 @@ fn every_wrong_file_is_told_well() {
         let told = told(&[("flowkeeper.toml", content.as_bytes())], &[]);
         assert!(!told.contains("hunter2"), "{title}: a secret is shown\n{told}");
         assert!(!told.trim().is_empty(), "{title}: nothing is said");
-        text.push_str(&format!("──── {title}\n{told}\n"));
+        writeln!(text, "──── {title}\n{told}").unwrap();
     }
     insta::assert_snapshot!("wrong_files", text);
 }
@@ -314,7 +316,7 @@ fn every_wrong_set_of_files_is_told_well() {
     ];
     let mut text = String::new();
     for (title, files) in table {
-        text.push_str(&format!("──── {title}\n{}\n", told(files, &[])));
+        writeln!(text, "──── {title}\n{}", told(files, &[])).unwrap();
     }
     insta::assert_snapshot!("wrong_sets_of_files", text);
 }

@@ -43,7 +43,7 @@ impl RenderContext<'_> {
     }
 
     fn variable(&self, name: &str) -> Value {
-        let znode = |facts: Option<&Arc<ZnodeFacts>>| facts.map_or(none(), |facts| facts.to_value());
+        let znode = |facts: Option<&Arc<ZnodeFacts>>| facts.map_or(none(), ZnodeFacts::to_value);
         match name {
             "schedule" => self.schedule_value(),
             "nominal_time" => self
@@ -53,7 +53,7 @@ impl RenderContext<'_> {
             "znode" => znode(self.znode),
             "previous" => znode(self.previous),
             "ensemble" => self.ensemble.map_or(none(), Value::from),
-            "changes" => self.changes.iter().map(|facts| facts.to_value()).collect(),
+            "changes" => self.changes.iter().map(ZnodeFacts::to_value).collect(),
             _ => Value::UNDEFINED,
         }
     }
