@@ -1,8 +1,9 @@
-//! The policies that stand between a nominal time and a run: catch-up, overlap, and the dates of
-//! the request. Pure functions; each has a table of cases.
+//! The policies that stand between a nominal time and a run: catch-up, and the dates of the
+//! request. Pure functions; each has a table of cases.
 //!
-//! Their order is fixed: a schedule that is paused, a DAG that is paused, catch-up, overlap, lock,
-//! slots. Catch-up is judged once, when the occurrence is recorded.
+//! The order of all policies is fixed: a schedule that is paused, a DAG that is paused, catch-up,
+//! overlap, lock, slots. Catch-up is judged once, when the occurrence is recorded; overlap is judged
+//! where the open runs are known for certain, in the ledger's transaction and the dispatcher's queue.
 
 mod catchup;
 
@@ -10,45 +11,7 @@ use jiff::Timestamp;
 
 pub use catchup::{Blindness, CatchUp, Closed, DuePlan, ON_TIME, due_at, plan_due};
 
-use super::schedule::{CronTrigger, DataInterval, LogicalDate, Overlap};
-
-/// The runs of a schedule that are open when another occurrence wants to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct OpenRuns {
-    /// Handed to Airflow, or on their way there.
-    pub submitted: usize,
-    /// Recorded, and waiting for an earlier one to end.
-    pub waiting: usize,
-}
-
-/// What the overlap policy makes of an occurrence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OverlapDecision {
-    /// It runs now.
-    Run,
-    /// It does not run.
-    Skip,
-    /// It waits for the open runs to end.
-    Wait,
-    /// It waits, and those that waited before it are skipped.
-    WaitInstead,
-    /// The submitted runs are ended, those that wait are skipped, then it runs.
-    CancelThenRun,
-}
-
-/// What happens to an occurrence of a schedule with `open` runs.
-pub fn overlap_decision(overlap: Overlap, open: OpenRuns) -> OverlapDecision {
-    if open == OpenRuns::default() {
-        return OverlapDecision::Run;
-    }
-    match overlap {
-        Overlap::Allow => OverlapDecision::Run,
-        Overlap::Skip => OverlapDecision::Skip,
-        Overlap::QueueOne if open.waiting > 0 => OverlapDecision::WaitInstead,
-        Overlap::Queue | Overlap::QueueOne => OverlapDecision::Wait,
-        Overlap::CancelRunning => OverlapDecision::CancelThenRun,
-    }
-}
+use super::schedule::{CronTrigger, DataInterval, LogicalDate};
 
 /// The dates that a request to Airflow carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,24 +52,6 @@ mod tests {
     use super::*;
     use crate::domain::calendar::CronExpression;
     use jiff::tz::TimeZone;
-
-    #[test]
-    fn overlap_is_decided_by_what_is_open() {
-        use OverlapDecision::{CancelThenRun, Run, Skip, Wait, WaitInstead};
-        let none = OpenRuns::default();
-        let running = OpenRuns { submitted: 1, waiting: 0 };
-        let both = OpenRuns { submitted: 1, waiting: 1 };
-        let cases = [
-            (Overlap::Allow, [Run, Run, Run]),
-            (Overlap::Skip, [Run, Skip, Skip]),
-            (Overlap::Queue, [Run, Wait, Wait]),
-            (Overlap::QueueOne, [Run, Wait, WaitInstead]),
-            (Overlap::CancelRunning, [Run, CancelThenRun, CancelThenRun]),
-        ];
-        for (overlap, expected) in cases {
-            assert_eq!([none, running, both].map(|open| overlap_decision(overlap, open)), expected, "{overlap:?}");
-        }
-    }
 
     #[test]
     fn a_request_carries_the_dates_that_the_schedule_asks_for() {
