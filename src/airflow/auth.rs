@@ -143,7 +143,15 @@ impl Authenticator {
 
     /// A session newer than `stale`, which Airflow did not accept; `None` when there is nothing newer
     /// to be had, because Airflow knows us and refuses all the same.
-    pub(super) async fn renew(&self, stale: &Session, api: Api) -> Result<Option<Arc<Session>>, AuthError> {
+    ///
+    /// `expired`: Airflow named the token itself as the reason, so that a new one may help however
+    /// young this one is (a restarted API server signs with another key).
+    pub(super) async fn renew(
+        &self,
+        stale: &Session,
+        api: Api,
+        expired: bool,
+    ) -> Result<Option<Arc<Session>>, AuthError> {
         let costly = match self.auth {
             Auth::None => return Ok(None),
             // The same words again, unless their file has changed.
@@ -151,7 +159,7 @@ impl Authenticator {
             Auth::Password { .. } => api == Api::V2,
             Auth::Command { .. } | Auth::OAuth2 { .. } => true,
         };
-        if costly && stale.proven.load(Ordering::Relaxed) && stale.obtained.elapsed() < FRESH {
+        if costly && !expired && stale.proven.load(Ordering::Relaxed) && stale.obtained.elapsed() < FRESH {
             return Ok(None);
         }
         let fresh = self.log_in(api, Some(stale.generation)).await?;

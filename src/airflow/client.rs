@@ -256,7 +256,8 @@ impl Airflow {
             }
             return Ok(reply);
         }
-        let Some(fresh) = self.0.auth.renew(&session, api).await.map_err(Failure::Login)? else {
+        let expired = is_about_token(&reply.answer);
+        let Some(fresh) = self.0.auth.renew(&session, api, expired).await.map_err(Failure::Login)? else {
             self.0.auth.refused(&session, &refused_text(&reply.answer)).await;
             return Ok(reply);
         };
@@ -373,6 +374,13 @@ impl fmt::Debug for Airflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Airflow").field("name", &self.name()).field("address", &self.address()).finish_non_exhaustive()
     }
+}
+
+/// Whether a refusal is about the token and not about what its user may do: 401, or the words of
+/// Airflow 3 (403, `Invalid JWT token`).
+fn is_about_token(answer: &Answer) -> bool {
+    const WORDS: &[u8] = b"Invalid JWT token";
+    answer.status == 401 || answer.body.windows(WORDS.len()).any(|window| window == WORDS)
 }
 
 fn refused_text(answer: &Answer) -> String {

@@ -2,6 +2,7 @@
 
 pub(crate) mod fake_airflow;
 pub(crate) mod member;
+pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod world;
 pub(crate) mod zookeeper;

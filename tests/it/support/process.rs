@@ -1,0 +1,154 @@
+//! The real binary, serving: started, killed, asked to end, and looked at from outside.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use flowkeeper::clock::Clock;
+use flowkeeper::store::Ledger;
+use flowkeeper::store::model::{Run, RunFilter};
+
+/// How long anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory with a configuration, a ledger, and at most one process that serves them.
+pub(crate) struct Member {
+    directory: tempfile::TempDir,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl Member {
+    /// Writes the configuration: `[server]`, `[store]` and `[log]` are added to `rest`.
+    pub(crate) fn new(rest: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the member");
+        let port = free_port();
+        let head = format!(
+            "[server]\nlisten = \"127.0.0.1:{port}\"\n[log]\nlevel = \"debug\"\n[store]\nurl = \"sqlite://ledger.db\"\n"
+        );
+        std::fs::write(directory.path().join("flowkeeper.toml"), head + rest).expect("write the configuration");
+        Self { directory, port, process: None }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.path().join("serve.log")
+    }
+
+    /// What the member has logged so far, in all its lives.
+    pub(crate) fn logged(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// A command of the binary with this member's configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flowkeeper"));
+        command.arg("-c").arg(self.path().join("flowkeeper.toml")).args(arguments);
+        command
+    }
+
+    /// Starts to serve.
+    pub(crate) fn start(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("open the log");
+        let process = self.command(&["serve"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.process = Some(process.expect("start flowkeeper"));
+    }
+
+    /// Kills it with SIGKILL, wherever it stands.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("kill flowkeeper");
+            process.wait().expect("wait for flowkeeper");
+        }
+    }
+
+    /// Asks it to end with SIGTERM; its exit code.
+    pub(crate) async fn stop(&mut self) -> Option<i32> {
+        let mut process = self.process.take().expect("a process to stop");
+        let asked = Command::new("kill").arg(process.id().to_string()).status().expect("run kill");
+        assert!(asked.success());
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = process.try_wait().expect("wait for flowkeeper") {
+                return status.code();
+            }
+            assert!(Instant::now() < end, "flowkeeper does not end\n{}", self.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Asks the API; `None` while it does not answer well.
+    pub(crate) async fn get(&self, path: &str) -> Option<serde_json::Value> {
+        let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.port);
+        let answer = reqwest::get(url).await.ok()?.error_for_status().ok()?;
+        answer.json().await.ok()
+    }
+
+    /// Waits until every schedule is armed.
+    pub(crate) async fn armed(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.process.as_mut().and_then(|process| process.try_wait().expect("look at flowkeeper"));
+            assert!(ended.is_none(), "flowkeeper ended: {ended:?}\n{}", self.logged());
+            if let Some(schedules) = self.get("schedules").await {
+                let items = schedules["items"].as_array().cloned().unwrap_or_default();
+                if !items.is_empty() && items.iter().all(|schedule| schedule["armed"] == true) {
+                    return;
+                }
+            }
+            assert!(Instant::now() < end, "not armed\n{}", self.logged());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The ledger, for reading.
+    pub(crate) async fn ledger(&self) -> Ledger {
+        let url = format!("sqlite://{}", self.path().join("ledger.db").display());
+        Ledger::open_read_only(&url, Clock::system()).await.expect("open the ledger")
+    }
+
+    /// Every run in the ledger, oldest first.
+    pub(crate) async fn runs(&self) -> Vec<Run> {
+        let ledger = self.ledger().await;
+        let (mut runs, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = ledger.runs(&RunFilter::default(), 1000, cursor.as_deref()).await.expect("read runs");
+            runs.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                runs.reverse();
+                return runs;
+            }
+        }
+    }
+
+    /// Waits until the runs are as `good` says.
+    pub(crate) async fn wait_for_runs(&self, what: &str, good: impl Fn(&[Run]) -> bool) -> Vec<Run> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let runs = self.runs().await;
+            if good(&runs) {
+                return runs;
+            }
+            if Instant::now() > end {
+                let states: Vec<_> = runs.iter().map(|run| (&run.dag_run_id, run.state, &run.reason)).collect();
+                panic!("{what}: {states:#?}\n{}", self.logged());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
