@@ -370,7 +370,7 @@ impl Dispatcher {
     }
 
     fn next_try(&self) -> Option<Timestamp> {
-        let free = |lanes: &&Lanes| lanes.in_flight < lanes.target.pace.limit();
+        let free = |lanes: &&Lanes| lanes.target.pace.room(lanes.in_flight) > 0;
         self.airflows.values().filter(free).filter_map(|lanes| lanes.queue.next_try()).min()
     }
 
@@ -385,9 +385,10 @@ impl Dispatcher {
         let now = self.clock.now();
         let names: Vec<Arc<str>> = self.airflows.keys().cloned().collect();
         for name in names {
-            while let Some(ticket) = self.airflows.get_mut(&name).and_then(|lanes| {
-                (lanes.in_flight < lanes.target.pace.limit()).then(|| lanes.queue.take(now)).flatten()
-            }) {
+            // Asked once: what may start together must not start one by one.
+            let room = self.airflows.get(&name).map_or(0, |lanes| lanes.target.pace.room(lanes.in_flight));
+            for _ in 0..room {
+                let Some(ticket) = self.airflows.get_mut(&name).and_then(|lanes| lanes.queue.take(now)) else { break };
                 self.submit(&name, ticket);
             }
             self.replace_running(&name);
