@@ -152,12 +152,12 @@ fn nominal_sentence(
             show(covers.to)
         ),
         Some(NominalRow { id, state, .. }) => format!("The nominal time {shown} became run {id}: {state}."),
+        None if time <= state.since => {
+            format!("The nominal time {shown} is from before the schedule began to count, at {}.", show(state.since))
+        }
         None if time > facts.now => format!("The nominal time {shown} is still to come."),
         None if time > state.cron_cursor => {
             format!("The nominal time {shown} has not been decided yet: the schedule is paused, or no member leads.")
-        }
-        None if time <= state.since => {
-            format!("The nominal time {shown} is from before the schedule began to count, at {}.", show(state.since))
         }
         None => format!("The nominal time {shown} has no row: it is older than what the ledger retains."),
     }

@@ -180,7 +180,11 @@ impl CallError {
             ))
             .hint("does another program use the port of `[server] listen`?"),
             Self::Problem { status, problem } => {
-                let message = format!("failed to {action}: {}", problem.detail.trim_start_matches("failed to "));
+                // A detail says by itself what was tried.
+                let message = match problem.detail.strip_prefix("failed to ") {
+                    Some(_) => problem.detail,
+                    None => format!("failed to {action}: {}", problem.detail),
+                };
                 let error = match status {
                     StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => CommandError::unreachable(message),
                     _ => CommandError::failed(message),

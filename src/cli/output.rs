@@ -15,6 +15,9 @@ use super::error::CommandError;
 /// The narrowest table that is still worth arranging, in characters.
 const MIN_WIDTH: u16 = 40;
 
+/// The narrowest that text is broken into, in characters.
+const LEAST_WRAP: usize = 14;
+
 /// Characters between two columns.
 const GAP: u16 = 2;
 
@@ -88,6 +91,8 @@ pub(super) enum Fit {
     Wrap,
     /// Whole where there is room for all columns, left out where there is not.
     Optional,
+    /// As optional, and aligned to the right.
+    OptionalNumber,
 }
 
 /// The rows of a table below their headings.
@@ -106,17 +111,25 @@ impl Rows {
         self.rows.push(cells.into());
     }
 
-    /// The columns that are shown in `width`: optional ones go, from the right, until the rest fits.
+    /// The columns that are shown in `width`: optional ones go, from the right, until the rest fits;
+    /// if that is not enough, those whose text would be broken into slivers.
     fn fitting(&self, width: Option<u16>) -> Vec<usize> {
-        let natural = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
-            cells.chain([self.headings[column].0.len()]).max().unwrap_or(0) + usize::from(GAP)
+        let needed = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            let longest = cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0);
+            let (heading, fit) = self.headings[column];
+            let natural = longest.max(heading.len());
+            (if fit == Fit::Wrap { natural.min(LEAST_WRAP) } else { natural }) + usize::from(GAP)
         };
         let mut kept: Vec<usize> = (0..self.headings.len()).collect();
         let Some(width) = width.map(usize::from) else { return kept };
-        while kept.iter().map(|&column| natural(column)).sum::<usize>() > width {
-            let Some(last) = kept.iter().rposition(|&column| self.headings[column].1 == Fit::Optional) else { break };
-            kept.remove(last);
+        for droppable in [&[Fit::Optional, Fit::OptionalNumber][..], &[Fit::Wrap]] {
+            while kept.len() > 1 && kept.iter().map(|&column| needed(column)).sum::<usize>() > width {
+                // The first column says which row it is.
+                let last = kept.iter().rposition(|&column| column > 0 && droppable.contains(&self.headings[column].1));
+                let Some(last) = last else { break };
+                kept.remove(last);
+            }
         }
         kept
     }
@@ -203,7 +216,7 @@ impl Output {
                 if fit != Fit::Wrap {
                     column.set_constraint(ColumnConstraint::ContentWidth);
                 }
-                if fit == Fit::Number {
+                if matches!(fit, Fit::Number | Fit::OptionalNumber) {
                     column.set_cell_alignment(CellAlignment::Right);
                 }
             }
@@ -376,8 +389,13 @@ mod tests {
         let mut rows =
             Rows::new([("ID", Fit::Number), ("DAG", Fit::Optional), ("OWNER", Fit::Optional), ("REASON", Fit::Wrap)]);
         rows.push(["1", "nightly_load", "platform", "an earlier run is open"].map(Cell::from));
-        let cases =
-            [(None, vec![0, 1, 2, 3]), (Some(80), vec![0, 1, 2, 3]), (Some(50), vec![0, 1, 3]), (Some(20), vec![0, 3])];
+        let cases = [
+            (None, vec![0, 1, 2, 3]),
+            (Some(80), vec![0, 1, 2, 3]),
+            (Some(40), vec![0, 1, 3]),
+            (Some(20), vec![0, 3]),
+            (Some(8), vec![0]),
+        ];
         for (width, kept) in cases {
             assert_eq!(rows.fitting(width), kept, "{width:?}");
         }

@@ -62,8 +62,8 @@ pub(super) fn run_rows(runs: &[Run], zones: &Zones) -> Rows {
         ("SCHEDULE", Fit::Wrap),
         ("STATE", Fit::Whole),
         ("DUE", Fit::Whole),
-        ("LATE", Fit::Number),
-        ("TOOK", Fit::Number),
+        ("LATE", Fit::OptionalNumber),
+        ("TOOK", Fit::OptionalNumber),
         ("DAG", Fit::Optional),
         ("REASON", Fit::Wrap),
     ]);
