@@ -173,7 +173,8 @@ async fn nothing_lost_nothing_twice(member: &mut Member, fake: &FakeAirflow, cli
     no_second_is_missing(&runs);
     let world = fake.world();
     for run in runs.iter().filter(|run| run.state.was_accepted()) {
-        let dag_run = world.run(&run.dag_id, &run.dag_run_id).unwrap_or_else(|| panic!("no DAG run {}", run.dag_run_id));
+        let dag_run =
+            world.run(&run.dag_id, &run.dag_run_id).unwrap_or_else(|| panic!("no DAG run {}", run.dag_run_id));
         let conf: serde_json::Value = serde_json::from_str(&dag_run.conf).expect("a conf in JSON");
         assert_eq!(conf, run.conf, "Airflow has the conf of {}", run.dag_run_id);
     }
