@@ -84,7 +84,12 @@ struct Pass {
     marked: bool,
 }
 
-type Look = BoxFuture<'static, Result<Option<Snapshot>, ZooKeeperError>>;
+/// A look that is under way.
+struct Look {
+    /// Whether it is the one that proves the history.
+    fresh: bool,
+    answer: BoxFuture<'static, Result<Option<Snapshot>, ZooKeeperError>>,
+}
 
 enum Event {
     Stop,
@@ -111,8 +116,9 @@ pub(super) struct Watcher {
     lost_session: u64,
     watched: bool,
     look: Option<Look>,
-    look_is_fresh: bool,
     next_look_at: Instant,
+    /// More was hinted at than could be named, since the latest look began.
+    look_again: bool,
     /// Whether hints may be read.
     following: bool,
     queue: VecDeque<(Arc<str>, Sight)>,
@@ -171,8 +177,8 @@ impl Watcher {
             lost_session: 0,
             watched: false,
             look: None,
-            look_is_fresh: false,
             next_look_at: Instant::now(),
+            look_again: false,
             following: false,
             queue: VecDeque::new(),
             pass: None,
@@ -204,7 +210,8 @@ impl Watcher {
                 Event::Read(read) => self.on_read(read).await?,
                 Event::Written(result) => self.on_written(&result?),
                 Event::BatchDue => self.flush_batch().await,
-                Event::LookDue => self.start_look(false, "interval"),
+                // As long as hints wait, the history has still to be proven.
+                Event::LookDue => self.start_look(!self.following, "interval"),
             }
         }
     }
@@ -212,7 +219,8 @@ impl Watcher {
     /// Waits for whatever comes first; decides nothing.
     async fn next_event(&mut self, shutdown: &CancellationToken) -> Event {
         let batch_due = self.settling.as_ref().and_then(|settling| self.batch.due_at(settling));
-        let look_due = (self.following && self.look.is_none() && self.pass.is_none()).then_some(self.next_look_at);
+        let may_look = self.session.is_some() && self.gate.is_open() && self.look.is_none() && self.pass.is_none();
+        let look_due = may_look.then_some(self.next_look_at);
         let Self { parts, subscription, look, reads, writes, .. } = self;
         tokio::select! {
             biased;
@@ -276,9 +284,7 @@ impl Watcher {
                 // What came due before the pause is not of the pause.
                 self.flush_batch().await;
                 self.stop_reading();
-                if self.catch_up.is_none() {
-                    self.catch_up = Some(CatchUp::Paused { reason });
-                }
+                self.catch_up = Some(CatchUp::Paused { reason });
             }
             Gate::Open | Gate::Skipping { .. } if self.look.is_none() && !self.following => {
                 self.start_look(true, "resume");
@@ -299,12 +305,13 @@ impl Watcher {
         let trigger = &self.rules.trigger;
         // As long as the list of children is the same, none of them came or went.
         let unchanged = self.clean.filter(|_| trigger.watch == WatchScope::Children && !trigger.on.changed);
-        self.look_is_fresh = fresh;
-        self.look = Some(Box::pin(look(session, Arc::clone(&trigger.path), trigger.watch, unchanged)));
+        self.look_again = false;
+        let answer = Box::pin(look(session, Arc::clone(&trigger.path), trigger.watch, unchanged));
+        self.look = Some(Look { fresh, answer });
     }
 
     async fn on_look(&mut self, result: Result<Option<Snapshot>, ZooKeeperError>) -> Result<(), ZnodeTriggerError> {
-        self.look = None;
+        let fresh = self.look.take().is_some_and(|look| look.fresh);
         let snapshot = match result {
             Ok(snapshot) => snapshot,
             Err(error) if error.ends_session() => {
@@ -314,7 +321,6 @@ impl Watcher {
             }
             Err(error) => {
                 self.trouble(Some(format!("{}: {error}", self.rules.trigger.path)));
-                self.following = true;
                 self.next_look_at = Instant::now() + RETRY_LOOK_AFTER;
                 return Ok(());
             }
@@ -329,7 +335,7 @@ impl Watcher {
                 initialized: self.initialized.is_some(),
                 initial: trigger.initial,
                 needs_data: self.rules.uses_previous,
-                fresh: self.look_is_fresh,
+                fresh,
             };
             let plan = plan(&snapshot, &known, |path| self.rules.wants(path)).map_err(|other| {
                 ZnodeTriggerError::OtherHistory {
@@ -375,9 +381,7 @@ impl Watcher {
             // A long plan does not hold up what happens now, nor the other way round.
             let share = if self.queue.is_empty() { room } else { room.div_ceil(2) };
             let touched = self.subscription.take(share);
-            if touched.overflowed {
-                self.next_look_at = Instant::now();
-            }
+            self.look_again |= touched.overflowed;
             let hinted = touched.paths.len();
             metrics::znode_events(&self.label, hinted as u64);
             for path in touched.paths {
@@ -392,6 +396,9 @@ impl Watcher {
             for (path, sight) in planned {
                 self.read(&session, path, sight, true);
             }
+        }
+        if self.look_again && self.pass.is_none() {
+            self.next_look_at = Instant::now();
         }
         if self.queue.is_empty()
             && let Some(pass) = self.pass.as_mut().filter(|pass| !pass.marked)
@@ -564,7 +571,9 @@ impl Watcher {
         }
         self.clean = pass.clean.filter(|_| pass.problem.is_none());
         self.catch_up = None;
-        self.next_look_at = Instant::now() + self.look_interval();
+        // What flooded the hints during the pass may be newer than its look.
+        let pause = if self.look_again { Duration::ZERO } else { self.look_interval() };
+        self.next_look_at = Instant::now() + pause;
         self.trouble(pass.problem);
         true
     }
@@ -646,7 +655,7 @@ async fn gates_changed(gates: &mut watch::Receiver<Gates>) {
 
 async fn poll_look(look: &mut Option<Look>) -> Result<Option<Snapshot>, ZooKeeperError> {
     match look {
-        Some(look) => look.await,
+        Some(look) => (&mut look.answer).await,
         None => std::future::pending().await,
     }
 }
