@@ -168,20 +168,15 @@ fn judge_conf(file: &str, schedule: &Schedule, conf: &Map<String, Value>, params
         .iter()
         .filter_map(|(name, param)| {
             let schema = param.get("schema")?;
-            match conf.get(name) {
-                Some(value) => (!fits(value, schema)).then(|| {
-                    let message = format!("`{value}` does not fit the param `{name}` of the DAG `{}`", schedule.dag_id);
-                    fault(file, &key(name), message, &format!("the DAG asks for {schema}"))
-                }),
-                None => {
-                    let default = param.get("value").unwrap_or(&Value::Null);
-                    (!fits(default, schema)).then(|| {
-                        let message =
-                            format!("the DAG `{}` needs the param `{name}`, and conf has none", schedule.dag_id);
-                        fault(file, &key(name), message, "add it to `conf`, or give it a default in the DAG")
-                    })
-                }
-            }
+            let (value, message, hint) = if let Some(value) = conf.get(name) {
+                let message = format!("`{value}` does not fit the param `{name}` of the DAG `{}`", schedule.dag_id);
+                (value, message, format!("the DAG asks for {schema}"))
+            } else {
+                let message = format!("the DAG `{}` needs the param `{name}`, and conf has none", schedule.dag_id);
+                let hint = "add it to `conf`, or give it a default in the DAG".to_owned();
+                (param.get("value").unwrap_or(&Value::Null), message, hint)
+            };
+            (!fits(value, schema)).then(|| fault(file, &key(name), message, &hint))
         })
         .collect()
 }
@@ -232,17 +227,15 @@ async fn check_ensemble(
         tokio::time::timeout(SESSION_TIMEOUT, settled).await.map(|settled| settled.map(|status| status.clone()));
     let latest = status.borrow().clone();
     over.cancel();
-    match outcome {
-        Ok(Ok(SessionStatus::Connected { .. })) => Vec::new(),
-        _ => {
-            let reason = match latest {
-                SessionStatus::Refused { reason } | SessionStatus::Disconnected { reason, .. } => reason,
-                _ => format!("no session within {} s", SESSION_TIMEOUT.as_secs()),
-            };
-            let message = format!("failed to open a session with ZooKeeper at {}: {reason}", connection.connect);
-            vec![fault(file, &format!("{key}.connect"), message, "is it running, and can this host reach it?")]
-        }
+    if let Ok(Ok(SessionStatus::Connected { .. })) = outcome {
+        return Vec::new();
     }
+    let reason = match latest {
+        SessionStatus::Refused { reason } | SessionStatus::Disconnected { reason, .. } => reason,
+        _ => format!("no session within {} s", SESSION_TIMEOUT.as_secs()),
+    };
+    let message = format!("failed to open a session with ZooKeeper at {}: {reason}", connection.connect);
+    vec![fault(file, &format!("{key}.connect"), message, "is it running, and can this host reach it?")]
 }
 
 fn fault(file: &str, key: &str, message: String, hint: &str) -> Fault {

@@ -29,16 +29,16 @@ pub(super) async fn run(context: &Context, arguments: &CheckArguments) -> Result
         _ => {}
     }
     print(context, &faults)?;
-    let faulty = faults.iter().any(|fault| fault.severity == Severity::Error);
+    let any_error = faults.iter().any(|fault| fault.severity == Severity::Error);
     match config {
-        Some(config) if !faulty && context.output.format() == OutputFormat::Table => output::line(&format!(
+        Some(config) if !any_error && context.output.format() == OutputFormat::Table => output::line(&format!(
             "{} is in order: {} schedule{}{}",
             file.display(),
             config.schedules.len(),
             if config.schedules.len() == 1 { "" } else { "s" },
             if arguments.online { "; Airflow and ZooKeeper answer, and the DAGs are there" } else { "" }
         )),
-        _ if !faulty => Ok(()),
+        _ if !any_error => Ok(()),
         // The file is in order, and what it names is not.
         _ if in_order => Err(CommandError::shown(Exit::Failed)),
         _ => Err(CommandError::shown(Exit::Usage)),

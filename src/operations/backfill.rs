@@ -171,8 +171,8 @@ mod tests {
         NominalRow { id: RunId(id), dag_run_id, state, nominal_time: at(to), covers }
     }
 
-    fn new_run(time: Timestamp) -> Result<NewRun, Infallible> {
-        Ok(NewRun {
+    fn new_run(time: Timestamp) -> NewRun {
+        NewRun {
             schedule: name(),
             owner: None,
             airflow: "main".into(),
@@ -190,7 +190,7 @@ mod tests {
             data_interval: None,
             overlap: Overlap::Allow,
             consume: None,
-        })
+        }
     }
 
     #[test]
@@ -223,7 +223,8 @@ mod tests {
         let rows = [row(7, RunState::Missed, covered.0, covered.1)];
         let times: Vec<_> = (asked.0..=asked.1).map(at).collect();
         let items = plan(&times, &rows, false);
-        let steps = steps(&name(), &hourly(), &items, &rows, new_run).expect("no run fails");
+        let steps =
+            steps(&name(), &hourly(), &items, &rows, |time| Ok::<_, Infallible>(new_run(time))).expect("no run fails");
         let [.., BackfillStep::Split { row, before, after, runs, was }] = steps.as_slice() else {
             panic!("not a split: {steps:?}")
         };
@@ -237,23 +238,23 @@ mod tests {
         (before.as_ref().map(|(_, covered)| *covered), *after, ids)
     }
 
-    fn covered(from: i64, to: i64) -> Option<Covered> {
-        Some(Covered { from: at(from), to: at(to), count: to - from + 1 })
+    fn covered(from: i64, to: i64) -> Covered {
+        Covered { from: at(from), to: at(to), count: to - from + 1 }
     }
 
     #[test]
     fn rows_of_several_times_are_split_around_what_is_taken() {
         let (before, after, runs) = split((0, 9), (3, 5));
-        assert_eq!((before, after, runs.len()), (covered(0, 2), covered(6, 9), 3));
+        assert_eq!((before, after, runs.len()), (Some(covered(0, 2)), Some(covered(6, 9)), 3));
         let (before, after, runs) = split((0, 9), (-2, 0));
-        assert_eq!((before, after, runs.len()), (None, covered(1, 9), 1));
+        assert_eq!((before, after, runs.len()), (None, Some(covered(1, 9)), 1));
         let (before, after, runs) = split((0, 9), (8, 12));
-        assert_eq!((before, after, runs.len()), (covered(0, 7), None, 2));
+        assert_eq!((before, after, runs.len()), (Some(covered(0, 7)), None, 2));
         assert_eq!(runs.last(), Some(&Occurrence::Nominal(at(9)).dag_run_id(&name())), "the row's own identity");
         let (before, after, runs) = split((0, 9), (-5, 20));
         assert_eq!((before, after, runs.len()), (None, None, 10));
         let (before, after, runs) = split((0, 1), (0, 0));
-        assert_eq!((before, after, runs.len()), (None, covered(1, 1), 1));
+        assert_eq!((before, after, runs.len()), (None, Some(covered(1, 1)), 1));
     }
 
     #[test]

@@ -78,9 +78,8 @@ async fn what_a_token_does_is_audited_under_its_name() {
 #[tokio::test]
 async fn pages_of_other_sites_cannot_act_or_read() {
     let member = Member::start().await;
-    let base = member.config.server.listen;
     let resume = || member.request(Method::POST, "/api/v1/schedules/hourly-load/resume");
-    let own_origin = format!("http://{base}");
+    let own_origin = format!("http://{}", member.config.server.listen);
     let cases: [(&str, &str, StatusCode); 6] = [
         ("origin", "https://evil.example", StatusCode::FORBIDDEN),
         ("origin", "null", StatusCode::FORBIDDEN),

@@ -33,7 +33,8 @@ impl Events {
                     block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned))
                 };
                 let event = (field("event"), field("id"), field("data"));
-                self.buffer = rest.to_owned();
+                let rest = rest.to_owned();
+                self.buffer = rest;
                 if let (Some(kind), id, Some(data)) = event {
                     return Some((kind, id, serde_json::from_str(&data).expect("JSON")));
                 }
