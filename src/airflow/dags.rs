@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Airflow, DagFacts};
+use super::{Airflow, DagFacts, Error};
 
 /// Between two lists.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -36,16 +36,38 @@ impl FromIterator<DagFacts> for DagDirectory {
     }
 }
 
-/// Keeps `directory` up to date about `dag_ids` until nobody reads it any more.
+/// What an Airflow says of `dag_ids`, which are sorted.
+async fn read(airflow: &Airflow, dag_ids: &[String]) -> Result<DagDirectory, Error> {
+    let dags = airflow.list_dags(dag_ids).await?;
+    Ok(dags.into_iter().filter(|facts| dag_ids.binary_search(&facts.dag_id).is_ok()).collect())
+}
+
+/// The first facts about `dag_ids`, if Airflow gives them within `patience`.
+pub async fn first(airflow: &Airflow, dag_ids: &[String], patience: Duration) -> DagDirectory {
+    if dag_ids.is_empty() {
+        return DagDirectory::default();
+    }
+    match tokio::time::timeout(patience, read(airflow, dag_ids)).await {
+        Ok(Ok(directory)) => directory,
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!(
+                airflow = airflow.name(),
+                "Airflow does not tell yet which DAGs are paused; starting all the same"
+            );
+            DagDirectory::default()
+        }
+    }
+}
+
+/// Keeps `directory` up to date about `dag_ids`, which are sorted, until nobody reads it any more.
 pub async fn refresh(airflow: Airflow, dag_ids: Vec<String>, directory: watch::Sender<DagDirectory>) {
     if dag_ids.is_empty() {
         return;
     }
     while !directory.is_closed() {
-        match airflow.list_dags(&dag_ids).await {
-            Ok(dags) => {
-                let wanted = dags.into_iter().filter(|facts| dag_ids.binary_search(&facts.dag_id).is_ok());
-                let news: DagDirectory = wanted.collect();
+        tokio::time::sleep(INTERVAL).await;
+        match read(&airflow, &dag_ids).await {
+            Ok(news) => {
                 directory.send_if_modified(|known| {
                     let modified = *known != news;
                     if modified {
@@ -59,6 +81,5 @@ pub async fn refresh(airflow: Airflow, dag_ids: Vec<String>, directory: watch::S
                 tracing::debug!(airflow = airflow.name(), error = %error, "the list of DAGs could not be read")
             }
         }
-        tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -8,17 +8,19 @@ pub mod logging;
 pub mod preflight;
 mod witness;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use metrics_exporter_prometheus::BuildError;
+use jiff::Timestamp;
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::airflow::Airflow;
-use crate::airflow::dags::DagDirectory;
+use crate::airflow::dags;
 use crate::airflow::pace::Pace;
 use crate::chores::Chores;
 use crate::clock::Clock;
@@ -33,13 +35,16 @@ use crate::monitor;
 use crate::operations::{Operations, OperationsParts};
 use crate::status::Status;
 use crate::store::{Leadership, Ledger, StoreError, TriggerIdentity};
-use crate::triggers::cron::Cron;
+use crate::triggers::cron::{Cron, settle_edited};
 use crate::triggers::gate::Gates;
 use crate::triggers::znode::ZnodeTriggerParts;
 use crate::triggers::{consume, gatekeeper, znode};
 use crate::zookeeper::Ensemble;
 use connect::ConnectError;
 use witness::AirflowClocks;
+
+/// How long the start waits for an Airflow to tell which DAGs are paused.
+const DIRECTORY_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How a member serves.
 #[derive(Debug, Clone, Copy, Default)]
@@ -111,17 +116,6 @@ pub async fn serve(config: Config, environment: Environment, options: ServeOptio
         false => Ledger::open(url, clock.clone()).await?,
     };
     let leadership = ledger.take_lead(&member_name(address)).await?;
-    let identities: Vec<_> = config
-        .schedules
-        .iter()
-        .map(|schedule| TriggerIdentity {
-            name: schedule.name.clone(),
-            was: schedule.was.clone(),
-            key: schedule.trigger.identity(),
-        })
-        .collect();
-    ledger.adopt_schedules(&leadership, &identities, clock.now()).await?;
-
     let member = Member {
         schedules: Arc::new(config.schedules.clone()),
         status: Status::new(),
@@ -180,13 +174,19 @@ impl Member {
     async fn start(
         &self,
         listener: TcpListener,
-        prometheus: metrics_exporter_prometheus::PrometheusHandle,
+        prometheus: PrometheusHandle,
         access: Access,
     ) -> Result<(), ServeError> {
         self.status.set_leading(true);
         metrics::leader(true);
-        let (gates_sender, gates) = watch::channel(Gates::default());
-        let directories = self.start_directories();
+        // Before anything starts, the gates must be where they belong: what is paused must not fire.
+        let mut directories = self.start_directories().await;
+        let states = self.ledger.schedule_states().await?;
+        let now = self.clock.now();
+        let first = gatekeeper::first(&self.schedules, &states, &mut directories, now);
+        settle_edited(&self.ledger, &self.leadership, &self.schedules, &states, &first, now).await?;
+        self.adopt_schedules(now).await?;
+        let (gates_sender, gates) = watch::channel(first);
         self.spawn_gatekeeper(directories, gates_sender);
         self.spawn_dispatcher(gates.clone());
         let reconcile = self.spawn_monitors();
@@ -199,29 +199,34 @@ impl Member {
         Ok(())
     }
 
+    /// Brings the cursors in the ledger into line with the configuration.
+    async fn adopt_schedules(&self, now: Timestamp) -> Result<(), StoreError> {
+        let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
+            name: schedule.name.clone(),
+            was: schedule.was.clone(),
+            key: schedule.trigger.identity(),
+        };
+        let identities: Vec<_> = self.schedules.iter().map(identity).collect();
+        self.ledger.adopt_schedules(&self.leadership, &identities, now).await
+    }
+
     /// What each Airflow knows of the DAGs that schedules use.
-    fn start_directories(&self) -> gatekeeper::Directories {
-        self.airflows
-            .iter()
-            .map(|(name, airflow)| {
-                let mut dags: Vec<String> = self
-                    .schedules
-                    .iter()
-                    .filter(|schedule| schedule.airflow == *name)
-                    .map(|schedule| schedule.dag_id.to_string())
-                    .collect();
-                dags.sort_unstable();
-                dags.dedup();
-                let (sender, directory) = watch::channel(DagDirectory::default());
-                let refresher = crate::airflow::dags::refresh(airflow.clone(), dags, sender);
-                let ending = self.lifecycle.ending().clone();
-                self.lifecycle.spawn("DAG directory", async move {
-                    let () = ending.run_until_cancelled(refresher).await.unwrap_or_default();
-                    Ok::<(), StoreError>(())
-                });
-                (Arc::clone(name), directory)
-            })
-            .collect()
+    async fn start_directories(&self) -> gatekeeper::Directories {
+        let mut directories = gatekeeper::Directories::new();
+        for (name, airflow) in &self.airflows {
+            let used = self.schedules.iter().filter(|schedule| schedule.airflow == *name);
+            let dags: BTreeSet<String> = used.map(|schedule| schedule.dag_id.to_string()).collect();
+            let dags: Vec<String> = dags.into_iter().collect();
+            let (sender, directory) = watch::channel(dags::first(airflow, &dags, DIRECTORY_PATIENCE).await);
+            let refresher = dags::refresh(airflow.clone(), dags, sender);
+            let ending = self.lifecycle.ending().clone();
+            self.lifecycle.spawn("DAG directory", async move {
+                let () = ending.run_until_cancelled(refresher).await.unwrap_or_default();
+                Ok::<(), StoreError>(())
+            });
+            directories.insert(Arc::clone(name), directory);
+        }
+        directories
     }
 
     fn spawn_gatekeeper(&self, directories: gatekeeper::Directories, gates: watch::Sender<Gates>) {
@@ -376,7 +381,7 @@ impl Member {
         self.lifecycle.spawn("chores", chores.run());
     }
 
-    fn spawn_api(&self, listener: TcpListener, metrics: metrics_exporter_prometheus::PrometheusHandle, access: Access) {
+    fn spawn_api(&self, listener: TcpListener, metrics: PrometheusHandle, access: Access) {
         let (leadership_sender, leadership) = watch::channel(Some(self.leadership.clone()));
         let (schedules_sender, schedules) = watch::channel(Arc::clone(&self.schedules));
         let operations = Operations::new(OperationsParts {

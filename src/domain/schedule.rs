@@ -126,13 +126,10 @@ impl Trigger {
     /// znodes or the kinds of change that it is about. How they are gathered is not part of it.
     pub fn identity(&self) -> String {
         match self {
-            Self::Cron(cron) => format!(
-                "cron {} in {} gap {:?} fold {:?}",
-                cron.expression,
-                cron.timezone.iana_name().unwrap_or("a zone without a name"),
-                cron.dst.gap,
-                cron.dst.fold
-            ),
+            Self::Cron(cron) => {
+                let zone = cron.timezone.iana_name().unwrap_or_default();
+                format!("cron|{}|{zone}|{:?}|{:?}", cron.expression, cron.dst.gap, cron.dst.fold)
+            }
             Self::Znode(znode) => format!(
                 "znode {} {} {:?} created {} changed {} deleted {} include {:?}",
                 znode.ensemble.as_deref().unwrap_or(""),
@@ -144,6 +141,20 @@ impl Trigger {
                 znode.include.as_ref().map(PathGlobs::patterns)
             ),
         }
+    }
+
+    /// The cron trigger that an [`Self::identity`] tells of, without its jitter; `None` for texts
+    /// that tell of none.
+    pub fn cron_of_identity(identity: &str) -> Option<CronTrigger> {
+        let mut parts = identity.strip_prefix("cron|")?.split('|');
+        let (expression, zone, gap, fold) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let expression = CronExpression::parse(expression).ok()?;
+        let mut trigger = CronTrigger::new(expression, TimeZone::get(zone).ok()?);
+        trigger.dst.gap = [GapPolicy::Shift, GapPolicy::Skip].into_iter().find(|known| format!("{known:?}") == gap)?;
+        trigger.dst.fold = [FoldPolicy::First, FoldPolicy::Last, FoldPolicy::Both]
+            .into_iter()
+            .find(|known| format!("{known:?}") == fold)?;
+        Some(trigger)
     }
 }
 
@@ -411,4 +422,29 @@ pub enum PausedDag {
     Submit,
     /// The occurrence is skipped.
     Skip,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cron_trigger_is_known_again_by_its_identity() {
+        for (expression, zone, gap, fold) in [
+            ("30 2 * * 1-5", "Europe/Berlin", GapPolicy::Shift, FoldPolicy::First),
+            ("*/10 * * * * *", "UTC", GapPolicy::Skip, FoldPolicy::Both),
+            ("@daily", "America/New_York", GapPolicy::Skip, FoldPolicy::Last),
+        ] {
+            let mut trigger =
+                CronTrigger::new(CronExpression::parse(expression).unwrap(), TimeZone::get(zone).unwrap());
+            trigger.dst = DstPolicy { gap, fold };
+            let identity = Trigger::Cron(trigger.clone()).identity();
+            let again = Trigger::cron_of_identity(&identity).unwrap();
+            assert!(again.same_times(&trigger), "{identity}");
+            assert_eq!(Trigger::Cron(again).identity(), identity);
+        }
+        for text in ["", "cron|", "cron|x|UTC|Skip|Both", "cron|@daily|Nowhere|Skip|Both", "znode /a"] {
+            assert!(Trigger::cron_of_identity(text).is_none(), "{text}");
+        }
+    }
 }

@@ -159,6 +159,8 @@ pub struct RecordedRun {
 pub struct ScheduleState {
     /// The schedule.
     pub name: ScheduleName,
+    /// The trigger that the cursor belongs to.
+    pub trigger_key: String,
     /// When its current trigger began to count.
     pub since: Timestamp,
     /// All nominal times up to here are covered; starts as `since`.

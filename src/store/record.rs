@@ -13,7 +13,7 @@ use super::model::{Covered, CursorMove, NewRun, RecordedRun, Recording, Ticket};
 use super::sql::{Columns, Value, bind, bulk, select_in};
 use super::writer::{Changes, Move};
 use crate::domain::run::{RunId, RunState};
-use crate::domain::schedule::{Consume, Overlap};
+use crate::domain::schedule::{Consume, Overlap, TriggerKind};
 
 const INSERT_RUNS: &str = "INSERT INTO runs (schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, \
      covers_from, covers_to, occurrences, due_at, recorded_at, closed_at, state, is_open, reason, coalesced, reopened, \
@@ -89,19 +89,28 @@ async fn insert(
     runs: &[NewRun],
     changes: &mut Changes,
 ) -> Result<Vec<Result<RecordedRun, StoreError>>, StoreError> {
+    let covered = covered_before(connection, runs).await?;
     let merges = |run: &NewRun| matches!(run.state, RunState::Skipped | RunState::Missed) && run.nominal_time.is_some();
-    let single: Vec<_> = runs.iter().filter(|run| !merges(run)).map(|run| columns(run, at)).collect();
+    let single: Vec<_> = runs
+        .iter()
+        .filter(|run| !merges(run) && !covered.contains_key(&run.dag_run_id))
+        .map(|run| columns(run, at))
+        .collect();
     let mut numbers = insert_rows(connection, single).await?;
-    for run in runs.iter().filter(|run| merges(run)) {
+    for run in runs.iter().filter(|run| merges(run) && !covered.contains_key(&run.dag_run_id)) {
         let number = match extend_latest(connection, run).await? {
             Some(number) => Some((run.dag_run_id.clone(), number)),
             None => insert_rows(connection, vec![columns(run, at)]).await?.into_iter().next(),
         };
         numbers.extend(number);
     }
-    let met: BTreeSet<&str> =
-        runs.iter().map(|run| run.dag_run_id.as_str()).filter(|id| !numbers.contains_key(*id)).collect();
-    let met = if met.is_empty() { HashMap::new() } else { find_met(connection, met.into_iter()).await? };
+    let met: BTreeSet<&str> = runs
+        .iter()
+        .map(|run| run.dag_run_id.as_str())
+        .filter(|id| !numbers.contains_key(*id) && !covered.contains_key(*id))
+        .collect();
+    let mut met = if met.is_empty() { HashMap::new() } else { find_met(connection, met.into_iter()).await? };
+    met.extend(covered);
 
     let mut taken = HashSet::new();
     Ok(runs
@@ -136,6 +145,49 @@ async fn insert(
             Ok(RecordedRun { id: known.id, dag_run_id: run.dag_run_id.clone(), state: known.state, fresh: false })
         })
         .collect())
+}
+
+/// Nominal times at or before their schedule's cursor that a row for several covers already.
+///
+/// Only a clock that was set back brings such times up again. A row of its own would be met by its
+/// identity; one for several has the identity of its last time alone.
+async fn covered_before(connection: &mut AnyConnection, runs: &[NewRun]) -> Result<HashMap<String, Met>, StoreError> {
+    let cron = |run: &&NewRun| run.trigger == TriggerKind::Cron && run.nominal_time.is_some();
+    let schedules: BTreeSet<&str> = runs.iter().filter(cron).map(|run| run.schedule.as_str()).collect();
+    let mut covered = HashMap::new();
+    if schedules.is_empty() {
+        return Ok(covered);
+    }
+    let head = "SELECT name, cron_cursor FROM schedules WHERE name IN";
+    let rows = select_in(connection, head, "", schedules.into_iter()).await?;
+    let cursors: HashMap<String, Timestamp> = rows
+        .iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.text()?, columns.time()?))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    for run in runs.iter().filter(cron) {
+        let repeated = cursors.get(run.schedule.as_str()).is_some_and(|cursor| run.nominal_time <= Some(*cursor));
+        if !repeated {
+            continue;
+        }
+        let rows = bind(
+            "SELECT id, state, schedule, trigger_kind, conf FROM runs WHERE schedule = $1 AND trigger_kind = 'cron' \
+             AND covers_from <= $2 AND covers_to >= $2 AND dag_run_id <> $3 LIMIT 1"
+                .to_owned(),
+            [run.schedule.as_str().into(), run.nominal_time.into(), run.dag_run_id.as_str().into()],
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        if let Some(row) = rows.first() {
+            let mut columns = Columns::of(row);
+            let (id, state) = (RunId(columns.integer()?), columns.state()?);
+            let (schedule, trigger, conf) = (columns.text()?, columns.text()?, columns.text()?);
+            covered.insert(run.dag_run_id.clone(), Met { id, state, schedule, trigger, conf });
+        }
+    }
+    Ok(covered)
 }
 
 async fn insert_rows(

@@ -29,15 +29,15 @@ pub struct TriggerIdentity {
 const STATE_COLUMNS: &str =
     "name, trigger_key, since, cron_cursor, znode_zxid, paused_by, pause_reason, paused_at, pause_until";
 
-fn state(row: &sqlx::any::AnyRow) -> Result<(String, ScheduleState), StoreError> {
+fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
     let mut columns = Columns::of(row);
     let name = columns.schedule()?;
-    let key = columns.text()?;
+    let trigger_key = columns.text()?;
     let (since, cron_cursor, znode_initialized) = (columns.time()?, columns.time()?, columns.optional_integer()?);
     let (by, reason, at, until) =
         (columns.optional_text()?, columns.optional_text()?, columns.optional_time()?, columns.optional_time()?);
     let pause = by.zip(at).map(|(by, at)| Pause { by, reason, until, at });
-    Ok((key, ScheduleState { name, since, cron_cursor, znode_initialized, pause }))
+    Ok(ScheduleState { name, trigger_key, since, cron_cursor, znode_initialized, pause })
 }
 
 impl Ledger {
@@ -109,14 +109,14 @@ impl Ledger {
     /// What the ledger knows of every schedule in force.
     pub async fn schedule_states(&self) -> Result<HashMap<ScheduleName, ScheduleState>, StoreError> {
         let rows = bind(format!("SELECT {STATE_COLUMNS} FROM schedules"), []).fetch_all(&self.0.read_pool).await?;
-        rows.iter().map(|row| state(row).map(|(_, state)| (state.name.clone(), state))).collect()
+        rows.iter().map(|row| state(row).map(|state| (state.name.clone(), state))).collect()
     }
 
     /// What the ledger knows of one schedule.
     pub async fn schedule_state(&self, schedule: &ScheduleName) -> Result<Option<ScheduleState>, StoreError> {
         let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1");
         let rows = bind(sql, [schedule.as_str().into()]).fetch_all(&self.0.read_pool).await?;
-        Ok(rows.first().map(state).transpose()?.map(|(_, state)| state))
+        rows.first().map(state).transpose()
     }
 
     /// The znodes that a trigger has handled.

@@ -181,6 +181,25 @@ async fn a_skipping_schedule_has_one_open_run_and_one_row_for_what_it_skipped() 
 }
 
 #[tokio::test]
+async fn a_time_that_a_row_for_several_covers_is_not_recorded_again_when_the_clock_goes_back() {
+    let world = World::new().await;
+    let covers = Covered { from: minute(0), to: minute(9), count: 10 };
+    let missed = NewRun {
+        state: RunState::Missed,
+        reason: Some("down".into()),
+        covers: Some(covers),
+        ..cron_run(minute(9), Overlap::Allow)
+    };
+    let to = minute(9);
+    let cursors = vec![CursorMove::Cron { schedule: name("nightly"), to }];
+    let recording = Recording { runs: vec![missed], cursors, ..Recording::default() };
+    world.ledger.record(&world.leadership, recording).await.unwrap();
+    let again = world.record(cron_run(minute(4), Overlap::Allow)).await;
+    assert_eq!((again.fresh, again.state), (false, RunState::Missed));
+    assert!(world.record(cron_run(minute(10), Overlap::Allow)).await.fresh);
+}
+
+#[tokio::test]
 async fn only_the_newest_of_those_that_wait_keeps_its_place_under_queue_one() {
     let world = World::new().await;
     let mut runs = Vec::new();

@@ -5,6 +5,7 @@
 //! so one transaction. Recordings are sent in order and not waited for: the next nominal time does
 //! not wait for the disk. When the ledger refuses one, the loop ends.
 
+mod edited;
 mod recording;
 mod timekeeper;
 mod wheel;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use edited::settle_edited;
 pub use timekeeper::{Reading, TimeEvent, TimeWitness, Timekeeper, Verdict};
 pub use wheel::{CronWheel, Due};
 

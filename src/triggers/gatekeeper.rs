@@ -23,6 +23,16 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The directories of all Airflows, by name.
 pub type Directories = HashMap<Arc<str>, watch::Receiver<DagDirectory>>;
 
+/// The gates at `now`: what triggers must know before they start.
+pub fn first(
+    schedules: &[Arc<Schedule>],
+    states: &HashMap<ScheduleName, ScheduleState>,
+    directories: &mut Directories,
+    now: Timestamp,
+) -> Gates {
+    Arc::new(judge(schedules, states, |schedule| is_paused(directories, schedule), now))
+}
+
 /// Publishes the gates until the leadership is lost.
 pub async fn run(
     ledger: Ledger,
@@ -127,5 +137,68 @@ fn pause_reason(pause: &Pause) -> String {
     match &pause.reason {
         Some(reason) => format!("the schedule was paused by {}: {reason}", pause.by),
         None => format!("the schedule was paused by {}", pause.by),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Environment};
+
+    /// Schedules named after their `paused_dag`, and one that the configuration pauses.
+    fn schedules() -> Vec<Arc<Schedule>> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("flowkeeper.toml");
+        let mut text = "[airflow.main]\nurl = \"http://127.0.0.1:1\"\nauth = { token = { env = \"T\" } }\n".to_owned();
+        for name in ["hold", "submit", "skip"] {
+            text +=
+                &format!("[[schedule]]\nname = \"{name}\"\ncron = \"@daily\"\ndag = \"d\"\npaused_dag = \"{name}\"\n");
+        }
+        text += "[[schedule]]\nname = \"off\"\ncron = \"@daily\"\ndag = \"d\"\npaused = true\n";
+        std::fs::write(&file, text).unwrap();
+        config::check(&file, &Environment::default()).unwrap().0.schedules
+    }
+
+    fn state(name: &str, until: Option<Timestamp>) -> (ScheduleName, ScheduleState) {
+        let name = ScheduleName::new(name).unwrap();
+        let at = Timestamp::UNIX_EPOCH;
+        let pause = Pause { by: "ada".into(), reason: Some("upgrade".into()), until, at };
+        let state = ScheduleState {
+            name: name.clone(),
+            trigger_key: String::new(),
+            since: at,
+            cron_cursor: at,
+            znode_initialized: None,
+            pause: Some(pause),
+        };
+        (name, state)
+    }
+
+    #[test]
+    fn each_cause_closes_the_gate_that_it_is_meant_for() {
+        let schedules = schedules();
+        let gate = |gates: &HashMap<ScheduleName, Gate>, name: &str| gates.get(name).cloned().unwrap_or_default();
+        let paused = |reason: &str| Gate::Paused { reason: reason.into() };
+        let now = Timestamp::UNIX_EPOCH;
+
+        let gates = judge(&schedules, &HashMap::new(), |_| false, now);
+        assert_eq!(gate(&gates, "off"), paused("the schedule was paused in the configuration"));
+        assert_eq!(gates.len(), 1);
+
+        let gates = judge(&schedules, &HashMap::new(), |_| true, now);
+        let reason = "the DAG d was paused in Airflow main";
+        assert_eq!(gate(&gates, "hold"), paused(reason));
+        assert_eq!(gate(&gates, "skip"), Gate::Skipping { reason: reason.into() });
+        assert_eq!(gate(&gates, "submit"), Gate::Open);
+
+        let until = now + jiff::SignedDuration::from_hours(1);
+        let states = HashMap::from([state("submit", Some(until))]);
+        assert_eq!(
+            gate(&judge(&schedules, &states, |_| true, now), "submit"),
+            paused("the schedule was paused by ada: upgrade")
+        );
+        assert_eq!(gate(&judge(&schedules, &states, |_| true, until), "submit"), Gate::Open, "it has run out");
+        assert_eq!(next_expiry(&states, now), Some(until));
+        assert_eq!(next_expiry(&states, until), None);
     }
 }

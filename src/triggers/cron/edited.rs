@@ -1,0 +1,116 @@
+//! Settling what an edited trigger had made due before it was edited.
+//!
+//! While nothing served, an edit may have changed when a schedule is due. What the old trigger made
+//! due up to now belongs to the old one; the new one begins now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::ROWS_PER_RECORDING;
+use super::recording::recording;
+use super::wheel::CronWheel;
+use crate::domain::policy::Blindness;
+use crate::domain::schedule::{CronTrigger, Schedule, ScheduleName, Trigger};
+use crate::store::model::ScheduleState;
+use crate::store::{Leadership, Ledger, StoreError};
+use crate::triggers::gate::{Gate, Gates};
+
+/// Records what the triggers of an earlier configuration had made due by `now`, for each schedule
+/// whose trigger is another one today. Call it before the ledger adopts the schedules.
+pub async fn settle_edited(
+    ledger: &Ledger,
+    leadership: &Leadership,
+    schedules: &[Arc<Schedule>],
+    states: &HashMap<ScheduleName, ScheduleState>,
+    gates: &Gates,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut wheel = CronWheel::new();
+    for schedule in schedules {
+        let Some(state) = states.get(&schedule.name) else { continue };
+        let Some(before) = before_the_edit(schedule, state) else { continue };
+        let gate = gates.get(&schedule.name).cloned().unwrap_or(Gate::Open);
+        tracing::info!(schedule = %schedule.name, "the trigger was edited; what the old one made due is settled first");
+        wheel.insert(Arc::new(before), state.cron_cursor, gate, Blindness::Down, now);
+    }
+    loop {
+        let due = wheel.due(now, ROWS_PER_RECORDING);
+        if due.is_empty() {
+            return Ok(());
+        }
+        ledger.record(leadership, recording(&due, now)).await?;
+    }
+}
+
+/// The schedule with the cron trigger that its cursor belongs to, if that is another one by now.
+fn before_the_edit(schedule: &Schedule, state: &ScheduleState) -> Option<Schedule> {
+    let old = Trigger::cron_of_identity(&state.trigger_key)?;
+    let (edited, jitter) = match &schedule.trigger {
+        Trigger::Cron(new) => (!new.same_times(&old), new.jitter),
+        Trigger::Znode(_) => (true, std::time::Duration::ZERO),
+    };
+    let trigger = Trigger::Cron(CronTrigger { jitter, ..old });
+    edited.then(|| Schedule { trigger, ..schedule.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::{self, Environment};
+    use crate::domain::run::RunState;
+    use crate::store::TriggerIdentity;
+    use crate::store::model::RunFilter;
+
+    fn schedules(directory: &tempfile::TempDir, cron: &str) -> Vec<Arc<Schedule>> {
+        let file = directory.path().join("flowkeeper.toml");
+        let text = format!(
+            "[airflow.main]\nurl = \"http://127.0.0.1:1\"\nauth = {{ token = {{ env = \"T\" }} }}\n\
+             [[schedule]]\nname = \"load\"\ncron = \"{cron}\"\ndag = \"d\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        config::check(&file, &Environment::default()).unwrap().0.schedules
+    }
+
+    #[tokio::test]
+    async fn what_the_old_trigger_had_due_is_settled_and_the_new_one_begins_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::manual("2026-11-22T00:30:00Z".parse().unwrap());
+        let url = format!("sqlite://{}", directory.path().join("ledger.db").display());
+        let ledger = Ledger::open(&url, clock.clone()).await.unwrap();
+        let leadership = ledger.take_lead("test").await.unwrap();
+        let adopt = async |schedules: &[Arc<Schedule>]| {
+            let now = clock.now();
+            let states = ledger.schedule_states().await.unwrap();
+            settle_edited(&ledger, &leadership, schedules, &states, &Gates::default(), now).await.unwrap();
+            let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
+                name: schedule.name.clone(),
+                was: None,
+                key: schedule.trigger.identity(),
+            };
+            let identities: Vec<_> = schedules.iter().map(identity).collect();
+            ledger.adopt_schedules(&leadership, &identities, now).await.unwrap();
+        };
+        adopt(&schedules(&directory, "@hourly")).await;
+        // Down for three nominal times, and edited meanwhile.
+        clock.advance(SignedDuration::from_hours(3));
+        adopt(&schedules(&directory, "15 * * * *")).await;
+
+        let page = ledger.runs(&RunFilter::default(), 10, None).await.unwrap();
+        let rows: Vec<_> = page.items.iter().map(|run| (run.state, run.count, run.nominal_time)).collect();
+        let time = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        assert_eq!(
+            rows,
+            [
+                (RunState::Pending, 1, time("2026-11-22T03:00:00Z")),
+                (RunState::Skipped, 2, time("2026-11-22T02:00:00Z")),
+            ]
+        );
+        let states = ledger.schedule_states().await.unwrap();
+        assert_eq!(states.values().next().unwrap().cron_cursor, clock.now());
+    }
+}
