@@ -16,6 +16,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -398,20 +399,30 @@ async fn run_command(argv: &[String], timeout: Duration) -> Result<String, AuthE
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
+        // What it starts itself belongs to the same group, and ends with it.
+        .process_group(0)
         .spawn()
         .map_err(|error| failed(format!("cannot be started: {error}")))?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(failed("has no output".into()));
     };
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let work = async {
         let (mut stdout, mut stderr) = (stdout.take(MAX_OUTPUT_BYTES), stderr.take(MAX_OUTPUT_BYTES));
         tokio::try_join!(stdout.read_to_end(&mut output), stderr.read_to_end(&mut errors))?;
         child.wait().await
     };
-    // Dropping the child on a time-out kills it.
     let status = match tokio::time::timeout(timeout, work).await {
-        Err(_) => return Err(failed(format!("did not end within {} s", timeout.as_secs_f64()))),
+        Err(_) => {
+            // The child has not been waited for, so its id is not somebody else's yet.
+            if let Some(group) = group
+                && let Err(error) = kill_process_group(group, Signal::KILL)
+            {
+                tracing::warn!(program, %error, "The command for a token hangs and cannot be killed.");
+            }
+            return Err(failed(format!("did not end within {} s", timeout.as_secs_f64())));
+        }
         Ok(Err(error)) => return Err(failed(format!("cannot be read: {error}"))),
         Ok(Ok(status)) => status,
     };
@@ -506,8 +517,20 @@ mod tests {
         assert_eq!(run("echo tok").await.unwrap(), "tok\n");
         let failed = run("echo hunter2; echo no such account >&2; exit 3").await.unwrap_err().to_string();
         assert!(failed.contains("no such account") && !failed.contains("hunter2"), "{failed}");
-        let hung = run("sleep 60").await.unwrap_err().to_string();
+        // The shell waits for a program of its own, which must not outlive it.
+        let left = tempfile::NamedTempFile::new().unwrap();
+        let hangs = format!("sleep 60 & echo $! > {}; wait", left.path().display());
+        let hung = run(&hangs).await.unwrap_err().to_string();
         assert!(hung.contains("did not end within 0.3 s"), "{hung}");
+        let pid: i32 = std::fs::read_to_string(left.path()).unwrap().trim().parse().unwrap();
+        // A zombie, where nobody waits for orphans, has no command line any more.
+        let runs = || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
+        for _ in 0..100 {
+            if runs() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        assert!(!runs(), "process {pid} outlived the command");
         let missing = run_command(&["/nonexistent/program".to_owned()], Duration::from_secs(1)).await.unwrap_err();
         assert!(missing.to_string().contains("cannot be started"), "{missing}");
     }
