@@ -1,7 +1,7 @@
 //! How many requests one Airflow gets at once, found by watching its answers.
 //!
 //! Limiters that read latency (Vegas and Gradient2, of the crate `tower-acc`) or errors (AIMD) were
-//! looked at first. They find a limit by going past it, and an Airflow on SQLite does not forgive that:
+//! looked at first. They find a limit by going past it, and an Airflow on `SQLite` does not forgive that:
 //! two requests that overlap by chance stop its whole API server for five seconds. Measured there, two
 //! requests that *start at the same instant* only take their turns. So the step from one to two is
 //! tried with such pairs, in turn with single requests, and taken only if a pair is clearly cheaper
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 const MAX_LIMIT: usize = 64;
 /// Singles and pairs that are compared, at least and at most.
 const ROUNDS: (usize, usize) = (3, 6);
-/// How much faster pairs must be than singles; measured 0.7 on SQLite, 1.7 on `PostgreSQL`.
+/// How much faster pairs must be than singles; measured 0.7 on `SQLite`, 1.7 on `PostgreSQL`.
 const PAIR_GAIN: f64 = 1.05;
 /// Comparisons beyond this gain, or below its loss, end early.
 const CLEAR: (f64, f64) = (0.9, 1.3);

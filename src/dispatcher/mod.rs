@@ -386,9 +386,13 @@ impl Dispatcher {
         let names: Vec<Arc<str>> = self.airflows.keys().cloned().collect();
         for name in names {
             // Asked once: what may start together must not start one by one.
-            let room = self.airflows.get(&name).map_or(0, |lanes| lanes.target.pace.room(lanes.in_flight));
-            for _ in 0..room {
-                let Some(ticket) = self.airflows.get_mut(&name).and_then(|lanes| lanes.queue.take(now)) else { break };
+            let full =
+                self.airflows.get(&name).map_or(0, |lanes| lanes.in_flight + lanes.target.pace.room(lanes.in_flight));
+            while let Some(ticket) = self
+                .airflows
+                .get_mut(&name)
+                .and_then(|lanes| (lanes.in_flight < full).then(|| lanes.queue.take(now)).flatten())
+            {
                 self.submit(&name, ticket);
             }
             self.replace_running(&name);

@@ -1,6 +1,7 @@
 //! Stories that flowkeeper promises, against the real things: one binary, a module a theme.
 
 mod airflow_client;
+mod airflow_real;
 mod cli;
 mod crash;
 mod http_access;

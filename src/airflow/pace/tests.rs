@@ -15,10 +15,10 @@ struct Server {
     noise: f64,
 }
 
-/// Measured on Airflow 3 with SQLite: pairs that start together take turns and lose a little.
+/// Measured on Airflow 3 with `SQLite`: pairs that start together take turns and lose a little.
 const SQLITE: Server = Server { rate: |n| if n == 1 { 43.0 } else { 33.0 }, stalls: true, fails_from: 3, noise: 0.4 };
 
-/// Measured on Airflow 3 with PostgreSQL, and what lies between.
+/// Measured on Airflow 3 with `PostgreSQL`, and what lies between.
 const POSTGRES: Server = Server {
     rate: |n| match n {
         1 => 25.9,
@@ -93,7 +93,9 @@ impl World {
                 let joins = open.iter().any(|other| self.clock - other.began > 1e-3);
                 let stalls = self.server.stalls && (joins || open.len() >= 2);
                 if stalls {
-                    open.iter_mut().for_each(|other| other.stalled_until = self.clock + 5.0);
+                    for other in &mut open {
+                        other.stalled_until = self.clock + 5.0;
+                    }
                 }
                 let draw = self.draw();
                 let fails = stalls || open.len() + 1 >= self.server.fails_from && draw < 0.125;

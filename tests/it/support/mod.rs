@@ -4,5 +4,6 @@ pub(crate) mod fake_airflow;
 pub(crate) mod member;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod real_airflow;
 pub(crate) mod world;
 pub(crate) mod zookeeper;
