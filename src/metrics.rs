@@ -22,7 +22,6 @@ const OPEN: &str = "flowkeeper_open_runs";
 const AIRFLOW_IN_FLIGHT: &str = "flowkeeper_airflow_requests_in_flight";
 const AIRFLOW_LIMIT: &str = "flowkeeper_airflow_in_flight_limit";
 const AIRFLOW_UP: &str = "flowkeeper_airflow_up";
-const AIRFLOW_REQUEST: &str = "flowkeeper_airflow_request_seconds";
 const ZNODE_EVENTS: &str = "flowkeeper_znode_events_total";
 const ZNODE_RECONCILES: &str = "flowkeeper_znode_reconciles_total";
 const ZNODE_COALESCED: &str = "flowkeeper_znode_coalesced_changes_total";
@@ -42,8 +41,6 @@ const LATENESS_BUCKETS: [f64; 16] =
 /// From a second to half a day.
 const DURATION_BUCKETS: [f64; 12] =
     [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 43_200.0];
-/// From what a fast answer takes to the time-out.
-const REQUEST_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 30.0];
 /// One fdatasync takes 0.2 to 4 ms; a busy disk far longer.
 const COMMIT_BUCKETS: [f64; 11] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
 /// Writes that share one transaction.
@@ -80,7 +77,6 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(full(LATENESS), &LATENESS_BUCKETS)?
         .set_buckets_for_metric(full(RUN_DURATION), &DURATION_BUCKETS)?
-        .set_buckets_for_metric(full(AIRFLOW_REQUEST), &REQUEST_BUCKETS)?
         .set_buckets_for_metric(full(LEDGER_COMMIT), &COMMIT_BUCKETS)?
         .set_buckets_for_metric(full(LEDGER_BATCH), &BATCH_BUCKETS)
 }
@@ -96,7 +92,6 @@ fn describe() {
     describe_gauge!(AIRFLOW_IN_FLIGHT, Unit::Count, "Submitting requests under way, by Airflow");
     describe_gauge!(AIRFLOW_LIMIT, Unit::Count, "Submitting requests allowed at a time, by Airflow");
     describe_gauge!(AIRFLOW_UP, "1 when the last request to the Airflow was answered");
-    describe_histogram!(AIRFLOW_REQUEST, Unit::Seconds, "Answer time of requests to Airflow, by Airflow and operation");
     describe_counter!(ZNODE_EVENTS, Unit::Count, "Watch events received, by ensemble");
     describe_counter!(ZNODE_RECONCILES, Unit::Count, "Comparisons of znodes with the ledger, by ensemble and cause");
     describe_counter!(ZNODE_COALESCED, Unit::Count, "Changes that ZooKeeper merged into others, by ensemble");
@@ -158,11 +153,6 @@ pub fn airflow_pace(airflow: &str, in_flight: usize, limit: usize) {
 /// Whether an Airflow answers.
 pub fn airflow_up(airflow: &str, up: bool) {
     gauge!(AIRFLOW_UP, "airflow" => airflow.to_owned()).set(flag(up));
-}
-
-/// An Airflow has answered (or has not, within the time-out): `submit`, `list`, `get`, …
-pub fn airflow_request(airflow: &str, operation: &'static str, took: Duration) {
-    histogram!(AIRFLOW_REQUEST, "airflow" => airflow.to_owned(), "operation" => operation).record(took.as_secs_f64());
 }
 
 /// Watch events came in.

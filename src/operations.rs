@@ -26,7 +26,7 @@ use crate::domain::policy::request_dates;
 use crate::domain::run::RunState;
 use crate::domain::schedule::{CronTrigger, LogicalDate, Schedule, Trigger, TriggerKind};
 use crate::domain::template::{RenderContext, default_conf};
-use crate::store::model::{NewAudit, NewRun, Pause, Run};
+use crate::store::model::{NewAudit, NewRun, Pause, Run, microseconds, optional_microseconds};
 use crate::store::{Leadership, Ledger, Reopen, StoreError};
 
 /// How many nominal times a backfill decides about in one go.
@@ -90,8 +90,10 @@ pub struct BackfillReport {
     /// How many nominal times the rest of the range has.
     pub remaining: u64,
     /// Give this back as `from` for the rest; null at the end.
+    #[serde(serialize_with = "optional_microseconds")]
     pub next_from: Option<Timestamp>,
     /// The end of the range as it was used: what is due later still belongs to the trigger.
+    #[serde(serialize_with = "microseconds")]
     pub to: Timestamp,
     /// Nothing was changed.
     pub dry_run: bool,

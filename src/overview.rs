@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{Schedule, Trigger, WatchScope};
 use crate::domain::znode::ChangeKind;
-use crate::store::model::{Run, ScheduleState};
+use crate::store::model::{Run, ScheduleState, microseconds, optional_microseconds};
 
 /// Who paused a schedule, where the configuration itself did.
 pub const CONFIGURATION: &str = "configuration";
@@ -35,6 +35,7 @@ pub struct ScheduleOverview {
     /// member was asked.
     pub armed: Option<bool>,
     /// The next nominal time that would run; null for znode triggers and while paused without an end.
+    #[serde(serialize_with = "optional_microseconds")]
     pub next_time: Option<Timestamp>,
     /// The newest run.
     pub last_run: Option<LastRun>,
@@ -115,8 +116,10 @@ pub struct PauseOverview {
     /// Why.
     pub reason: Option<String>,
     /// When it ends by itself.
+    #[serde(serialize_with = "optional_microseconds")]
     pub until: Option<Timestamp>,
     /// When it began; null for `paused = true`.
+    #[serde(serialize_with = "optional_microseconds")]
     pub at: Option<Timestamp>,
 }
 
@@ -128,12 +131,14 @@ pub struct LastRun {
     /// Identity in Airflow.
     pub dag_run_id: String,
     /// When it came due.
+    #[serde(serialize_with = "microseconds")]
     pub due_at: Timestamp,
     /// What became of it.
     pub state: RunState,
     /// Why, for states that are not Airflow's own.
     pub reason: Option<String>,
     /// When it ended.
+    #[serde(serialize_with = "optional_microseconds")]
     pub ended_at: Option<Timestamp>,
 }
 

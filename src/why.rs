@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::domain::run::RunState;
 use crate::domain::schedule::{CronTrigger, Schedule, Trigger};
 use crate::overview::{PauseOverview, TriggerOverview, pause_in_force};
-use crate::store::model::{DecisionEntry, NominalRow, Run, ScheduleState};
+use crate::store::model::{DecisionEntry, NominalRow, Run, ScheduleState, microseconds, optional_microseconds};
 
 /// What an explanation is made from.
 #[derive(Debug, Clone, Copy)]
@@ -38,14 +38,18 @@ pub struct Explanation {
     /// The schedule.
     pub schedule: String,
     /// The time that was asked about.
+    #[serde(serialize_with = "microseconds")]
     pub at: Timestamp,
     /// The pause in force now.
     pub pause: Option<PauseOverview>,
     /// All nominal times up to here are decided.
+    #[serde(serialize_with = "optional_microseconds")]
     pub cursor: Option<Timestamp>,
     /// The nominal time at or before `at`.
+    #[serde(serialize_with = "optional_microseconds")]
     pub previous_time: Option<Timestamp>,
     /// The nominal time after `at`.
+    #[serde(serialize_with = "optional_microseconds")]
     pub next_time: Option<Timestamp>,
     /// The same in words, one statement each.
     pub sentences: Vec<String>,

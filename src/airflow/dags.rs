@@ -47,15 +47,14 @@ pub async fn first(airflow: &Airflow, dag_ids: &[String], patience: Duration) ->
     if dag_ids.is_empty() {
         return DagDirectory::default();
     }
-    match tokio::time::timeout(patience, read(airflow, dag_ids)).await {
-        Ok(Ok(directory)) => directory,
-        Ok(Err(_)) | Err(_) => {
-            tracing::warn!(
-                airflow = airflow.name(),
-                "Airflow does not tell yet which DAGs are paused; starting all the same"
-            );
-            DagDirectory::default()
-        }
+    if let Ok(Ok(directory)) = tokio::time::timeout(patience, read(airflow, dag_ids)).await {
+        directory
+    } else {
+        tracing::warn!(
+            airflow = airflow.name(),
+            "Airflow does not tell yet which DAGs are paused; starting all the same"
+        );
+        DagDirectory::default()
     }
 }
 
@@ -78,7 +77,7 @@ pub async fn refresh(airflow: Airflow, dag_ids: Vec<String>, directory: watch::S
             }
             // The monitor reports an Airflow that is away.
             Err(error) => {
-                tracing::debug!(airflow = airflow.name(), error = %error, "the list of DAGs could not be read")
+                tracing::debug!(airflow = airflow.name(), error = %error, "the list of DAGs could not be read");
             }
         }
     }

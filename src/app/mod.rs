@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::config::model::InFlight;
 use crate::config::{Config, Environment};
 use crate::dispatcher::{self, Target};
-use crate::domain::schedule::{Schedule, Trigger};
+use crate::domain::schedule::{Schedule, Trigger, TriggerKind};
 use crate::http::{self, Access, Api};
 use crate::lifecycle::Lifecycle;
 use crate::metrics;
@@ -111,9 +111,10 @@ pub async fn serve(config: Config, environment: Environment, options: ServeOptio
     let airflows = airflows(&config, &environment, &clock)?;
 
     let url = &config.store.url;
-    let ledger = match options.shadow {
-        true => Ledger::open_shadow(url, clock.clone()).await?,
-        false => Ledger::open(url, clock.clone()).await?,
+    let ledger = if options.shadow {
+        Ledger::open_shadow(url, clock.clone()).await?
+    } else {
+        Ledger::open(url, clock.clone()).await?
     };
     let leadership = ledger.take_lead(&member_name(address)).await?;
     let member = Member {
@@ -195,6 +196,11 @@ impl Member {
         self.spawn_chores(reconcile);
         self.spawn_api(listener, prometheus, access);
         self.end_when_replaced();
+        for kind in [TriggerKind::Cron, TriggerKind::Znode] {
+            let count = self.schedules.iter().filter(|schedule| schedule.trigger.kind() == kind).count();
+            metrics::schedules(kind, count);
+        }
+        metrics::ledger_writable(true);
         self.status.set_started();
         Ok(())
     }
@@ -326,13 +332,12 @@ impl Member {
         let mut ensembles: HashMap<Option<Arc<str>>, Ensemble> = HashMap::new();
         for schedule in self.schedules.iter() {
             let Trigger::Znode(trigger) = &schedule.trigger else { continue };
-            let ensemble = match ensembles.get(&trigger.ensemble) {
-                Some(ensemble) => ensemble.clone(),
-                None => {
-                    let Some(ensemble) = self.connect(trigger.ensemble.as_ref())? else { continue };
-                    ensembles.insert(trigger.ensemble.clone(), ensemble.clone());
-                    ensemble
-                }
+            let ensemble = if let Some(ensemble) = ensembles.get(&trigger.ensemble) {
+                ensemble.clone()
+            } else {
+                let Some(ensemble) = self.connect(trigger.ensemble.as_ref())? else { continue };
+                ensembles.insert(trigger.ensemble.clone(), ensemble.clone());
+                ensemble
             };
             let parts = ZnodeTriggerParts {
                 schedule: Arc::clone(schedule),
@@ -414,10 +419,7 @@ impl Member {
         self.lifecycle.spawn("leadership", async move {
             tokio::select! {
                 () = ending.cancelled() => Ok(()),
-                () = leadership.lost().cancelled() => match ending.is_cancelled() {
-                    true => Ok(()),
-                    false => Err("a newer member has taken the lead on this store"),
-                },
+                () = leadership.lost().cancelled() => if ending.is_cancelled() { Ok(()) } else { Err("a newer member has taken the lead on this store") },
             }
         });
     }

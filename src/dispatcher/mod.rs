@@ -23,6 +23,7 @@ use crate::airflow::{self, Airflow, Submission};
 use crate::clock::Clock;
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{Overlap, RetryPolicy, Schedule, ScheduleName, TriggerKind};
+use crate::metrics::{self, LatenessStep};
 use crate::store::model::{AttemptOutcome, AttemptRecord, LedgerEvent, Ticket};
 use crate::store::{ActiveRun, Leadership, Ledger, StoreError};
 use crate::triggers::gate::{Gate, Gates};
@@ -33,7 +34,10 @@ use retry::conclude;
 const BATCH: usize = 256;
 
 /// How often lanes that hold nothing are forgotten.
-const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+const TIDY_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often the state of the queues is told to the metrics.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many pending rows are read at once when the dispatcher starts.
 const PAGE: u32 = 1000;
@@ -69,7 +73,7 @@ enum Message {
     /// A request has its answer: its place is free.
     Answered { airflow: Arc<str>, load: Load },
     /// The outcome of an attempt is in the ledger.
-    Recorded { ticket: Ticket, outcome: Result<AttemptOutcome, StoreError> },
+    Recorded { ticket: Box<Ticket>, outcome: Result<AttemptOutcome, StoreError> },
     /// Runs read from the ledger for a lane that had overflowed.
     Refilled { airflow: Arc<str>, schedule: ScheduleName, tickets: Result<Vec<Ticket>, StoreError> },
 }
@@ -164,6 +168,7 @@ impl Dispatcher {
         mut events: broadcast::Receiver<LedgerEvent>,
     ) -> Result<(), StoreError> {
         let mut tidy = tokio::time::interval(TIDY_INTERVAL);
+        let mut report = tokio::time::interval(REPORT_INTERVAL);
         let mut arrived = Vec::with_capacity(BATCH);
         let mut told = Vec::with_capacity(BATCH);
         let lost = self.leadership.lost().clone();
@@ -184,6 +189,7 @@ impl Dispatcher {
                 }
                 () = sleep_until(next_try, &self.clock) => {}
                 _ = tidy.tick() => self.tidy(),
+                _ = report.tick() => self.report(),
             }
         }
         // Requests in flight are finished and recorded; what waits is found again in the ledger.
@@ -201,20 +207,19 @@ impl Dispatcher {
         for ticket in tickets {
             let turn = self.turn(&ticket.schedule);
             let held = self.held.contains(&ticket.schedule);
-            match self.airflows.get_mut(ticket.airflow.as_str()) {
-                Some(lanes) => {
-                    let schedule = ticket.schedule.clone();
-                    lanes.queue.offer(ticket, turn, now);
-                    if held {
-                        lanes.queue.hold(&schedule, true);
-                    }
+            if let Some(lanes) = self.airflows.get_mut(ticket.airflow.as_str()) {
+                let schedule = ticket.schedule.clone();
+                lanes.queue.offer(ticket, turn, now);
+                if held {
+                    lanes.queue.hold(&schedule, true);
                 }
-                None => tracing::warn!(
+            } else {
+                tracing::warn!(
                     run.id = ticket.id.0,
                     schedule = %ticket.schedule,
                     airflow = %ticket.airflow,
                     "a run waits for an Airflow that is not configured any more; it stays pending"
-                ),
+                );
             }
         }
     }
@@ -253,7 +258,7 @@ impl Dispatcher {
                         }
                     }
                     Ok(AttemptOutcome::Retry { at } | AttemptOutcome::Unknown { at }) => {
-                        lanes.queue.try_again(ticket, at);
+                        lanes.queue.try_again(*ticket, at);
                     }
                     Ok(AttemptOutcome::Rejected) => lanes.queue.settled(&ticket.schedule, ticket.id, false),
                     // Fenced or closing: whoever leads next finds the row as it was.
@@ -374,6 +379,13 @@ impl Dispatcher {
         self.airflows.values().filter(free).filter_map(|lanes| lanes.queue.next_try()).min()
     }
 
+    fn report(&self) {
+        for (name, lanes) in &self.airflows {
+            metrics::airflow_pace(name, lanes.in_flight, lanes.target.pace.limit());
+            metrics::pending_runs(name, lanes.queue.len());
+        }
+    }
+
     fn tidy(&mut self) {
         for lanes in self.airflows.values_mut() {
             lanes.queue.tidy();
@@ -397,10 +409,6 @@ impl Dispatcher {
             }
             self.replace_running(&name);
             self.refill(&name);
-            if let Some(lanes) = self.airflows.get(&name) {
-                crate::metrics::airflow_pace(&name, lanes.in_flight, lanes.target.pace.limit());
-                crate::metrics::pending_runs(&name, lanes.queue.len());
-            }
         }
     }
 
@@ -436,7 +444,7 @@ impl Dispatcher {
         self.requests.spawn(async move {
             let outcome = ledger.skip(&leadership, ticket.id, &reason).await.map(|_| AttemptOutcome::Rejected);
             // The loop outlives what it spawns.
-            let _ = to_loop.send(Message::Recorded { ticket, outcome });
+            let _ = to_loop.send(Message::Recorded { ticket: Box::new(ticket), outcome });
         });
     }
 
@@ -471,7 +479,7 @@ impl Dispatcher {
 
     fn refill(&mut self, name: &Arc<str>) {
         let Some(lanes) = self.airflows.get_mut(name) else { return };
-        for schedule in lanes.queue.to_refill() {
+        for schedule in lanes.queue.take_overflowed() {
             let (ledger, to_loop, airflow) = (self.ledger.clone(), self.to_loop.clone(), Arc::clone(name));
             self.requests.spawn(async move {
                 let limit = u32::try_from(LANE_LENGTH).unwrap_or(PAGE);
@@ -499,6 +507,9 @@ impl Request {
     async fn make(self, mut ticket: Ticket) {
         let started_at = self.clock.now();
         let link = self.link.as_deref().map(|base| format!("{base}/api/v1/runs/{}", ticket.id));
+        if ticket.first_attempt_at.is_none() {
+            metrics::lateness(ticket.trigger, LatenessStep::Submit, started_at.duration_since(ticket.due_at));
+        }
         let note = note::compose(&NoteFacts {
             store_id: self.ledger.store_id(),
             schedule: ticket.schedule.as_str(),
@@ -537,11 +548,12 @@ impl Request {
         if let Some(detail) = record.detail.as_deref() {
             tracing::debug!(run.id = ticket.id.0, schedule = %ticket.schedule, attempt = number, detail, "Airflow answered");
         }
+        metrics::attempt_ended(&ticket.airflow, record.outcome.as_str());
         let outcome = self.ledger.record_attempt(&self.leadership, record).await.map(|()| conclusion.outcome);
         ticket.attempts = number;
         ticket.first_attempt_at.get_or_insert(started_at);
         ticket.lookup_only |= matches!(outcome, Ok(AttemptOutcome::Unknown { .. }));
-        let _ = self.to_loop.send(Message::Recorded { ticket, outcome });
+        let _ = self.to_loop.send(Message::Recorded { ticket: Box::new(ticket), outcome });
     }
 }
 

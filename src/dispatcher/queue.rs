@@ -23,7 +23,7 @@ pub(super) enum Turn {
     /// Beside each other (`allow`, and `skip`, which is judged when the run is recorded).
     Together,
     /// One after the other.
-    InTurn,
+    OneByOne,
     /// One after the other, and the one before is ended for the next.
     Replacing,
 }
@@ -32,7 +32,7 @@ impl From<Overlap> for Turn {
     fn from(overlap: Overlap) -> Self {
         match overlap {
             Overlap::Allow | Overlap::Skip => Self::Together,
-            Overlap::Queue | Overlap::QueueOne => Self::InTurn,
+            Overlap::Queue | Overlap::QueueOne => Self::OneByOne,
             Overlap::CancelRunning => Self::Replacing,
         }
     }
@@ -118,6 +118,10 @@ pub(super) struct Queue {
     delayed: BinaryHeap<Reverse<Delayed>>,
     /// Tries whose time has come; they were in turn before, so they go first.
     again: VecDeque<Ticket>,
+    /// The lanes that have overflowed, so that they need not be looked for.
+    overflowed: HashSet<ScheduleName>,
+    /// The lanes in which a newer run replaces an older one, likewise.
+    replacing: HashSet<ScheduleName>,
 }
 
 impl Queue {
@@ -128,6 +132,9 @@ impl Queue {
 
     /// Takes a run in, unless it is known already or its lane is full.
     pub(super) fn offer(&mut self, ticket: Ticket, turn: Turn, now: Timestamp) {
+        if turn == Turn::Replacing {
+            self.replacing.insert(ticket.schedule.clone());
+        }
         let lane = self.lanes.entry(ticket.schedule.clone()).or_insert_with(|| Lane::new(turn));
         if lane.under_way.contains(&ticket.id) {
             return;
@@ -143,6 +150,7 @@ impl Queue {
         }
         if lane.overflowed || lane.waiting.len() >= LANE_LENGTH {
             lane.overflowed = true;
+            self.overflowed.insert(ticket.schedule);
             return;
         }
         // Runs arrive in order but for those taken up again, which are older.
@@ -238,34 +246,38 @@ impl Queue {
 
     /// The runs that a newer one is waiting to replace.
     pub(super) fn to_cancel(&self) -> Vec<(ScheduleName, Vec<RunId>)> {
-        self.lanes
+        self.replacing
             .iter()
-            .filter(|(_, lane)| lane.turn == Turn::Replacing && !lane.waiting.is_empty() && !lane.active.is_empty())
+            .filter_map(|schedule| Some((schedule, self.lanes.get(schedule)?)))
+            .filter(|(_, lane)| !lane.waiting.is_empty() && !lane.active.is_empty())
             .map(|(schedule, lane)| (schedule.clone(), lane.active.iter().copied().collect()))
             .collect()
     }
 
     /// Lanes that have emptied while more of their runs wait in the ledger; they are asked for once.
-    pub(super) fn to_refill(&mut self) -> Vec<ScheduleName> {
-        self.lanes
-            .iter_mut()
-            .filter(|(_, lane)| lane.overflowed && lane.waiting.is_empty())
-            .map(|(schedule, lane)| {
-                lane.overflowed = false;
-                schedule.clone()
+    pub(super) fn take_overflowed(&mut self) -> Vec<ScheduleName> {
+        let lanes = &mut self.lanes;
+        let empty = self.overflowed.extract_if(|schedule| {
+            lanes.get_mut(schedule).is_none_or(|lane| {
+                let empty = lane.waiting.is_empty();
+                lane.overflowed &= !empty;
+                empty
             })
-            .collect()
+        });
+        empty.collect()
     }
 
     /// Reading the ledger for a lane failed, or did not bring all: ask again.
     pub(super) fn refill_later(&mut self, schedule: &ScheduleName) {
         if let Some(lane) = self.lanes.get_mut(schedule) {
             lane.overflowed = true;
+            self.overflowed.insert(schedule.clone());
         }
     }
 
     /// Forgets lanes that hold nothing.
     pub(super) fn tidy(&mut self) {
+        self.replacing.retain(|schedule| self.lanes.contains_key(schedule));
         self.lanes.retain(|_, lane| {
             lane.in_ring
                 || lane.overflowed
@@ -332,8 +344,8 @@ mod tests {
     #[test]
     fn runs_of_a_queueing_schedule_go_one_after_the_other() {
         let mut queue = Queue::default();
-        queue.offer(ticket("inbox", 1), Turn::InTurn, NOW);
-        queue.offer(ticket("inbox", 2), Turn::InTurn, NOW);
+        queue.offer(ticket("inbox", 1), Turn::OneByOne, NOW);
+        queue.offer(ticket("inbox", 2), Turn::OneByOne, NOW);
         assert_eq!(drain(&mut queue, NOW), [1]);
         queue.settled(&name("inbox"), RunId(1), true);
         assert_eq!(drain(&mut queue, NOW), [0; 0], "the first is open in Airflow");
@@ -344,8 +356,8 @@ mod tests {
     #[test]
     fn a_run_that_waits_for_its_next_try_keeps_its_turn() {
         let mut queue = Queue::default();
-        queue.offer(ticket("inbox", 1), Turn::InTurn, NOW);
-        queue.offer(ticket("inbox", 2), Turn::InTurn, NOW);
+        queue.offer(ticket("inbox", 1), Turn::OneByOne, NOW);
+        queue.offer(ticket("inbox", 2), Turn::OneByOne, NOW);
         let first = queue.take(NOW).unwrap();
         queue.try_again(first, at(5));
         assert_eq!(queue.next_try(), Some(at(5)));
@@ -356,8 +368,8 @@ mod tests {
     #[test]
     fn a_run_that_was_tried_in_an_earlier_life_waits_for_its_time() {
         let mut queue = Queue::default();
-        queue.offer(Ticket { attempts: 3, not_before: Some(at(9)), ..ticket("inbox", 1) }, Turn::InTurn, NOW);
-        queue.offer(ticket("inbox", 2), Turn::InTurn, NOW);
+        queue.offer(Ticket { attempts: 3, not_before: Some(at(9)), ..ticket("inbox", 1) }, Turn::OneByOne, NOW);
+        queue.offer(ticket("inbox", 2), Turn::OneByOne, NOW);
         assert_eq!(drain(&mut queue, NOW), [0; 0]);
         assert_eq!(drain(&mut queue, at(9)), [1]);
     }
@@ -377,7 +389,7 @@ mod tests {
     fn a_run_that_was_given_up_leaves_wherever_it_stands() {
         let mut queue = Queue::default();
         for id in 1..=3 {
-            queue.offer(ticket("inbox", id), Turn::InTurn, NOW);
+            queue.offer(ticket("inbox", id), Turn::OneByOne, NOW);
         }
         let first = queue.take(NOW).unwrap();
         queue.try_again(first, at(5));
@@ -389,7 +401,7 @@ mod tests {
 
     #[test]
     fn what_runs_is_replaced_only_where_that_is_the_policy() {
-        for (turn, expected) in [(Turn::Replacing, 1), (Turn::InTurn, 0), (Turn::Together, 0)] {
+        for (turn, expected) in [(Turn::Replacing, 1), (Turn::OneByOne, 0), (Turn::Together, 0)] {
             let mut queue = Queue::default();
             queue.opened(&name("inbox"), RunId(1), turn);
             assert!(queue.to_cancel().is_empty());
@@ -405,10 +417,10 @@ mod tests {
         for id in 1..=length + 5 {
             queue.offer(ticket("inbox", id), Turn::Together, NOW);
         }
-        assert!(queue.to_refill().is_empty());
+        assert!(queue.take_overflowed().is_empty());
         assert_eq!(drain(&mut queue, NOW).len(), LANE_LENGTH);
-        assert_eq!(queue.to_refill(), [name("inbox")]);
-        assert!(queue.to_refill().is_empty(), "asked for once");
+        assert_eq!(queue.take_overflowed(), [name("inbox")]);
+        assert!(queue.take_overflowed().is_empty(), "asked for once");
         // The ledger names those under way as well; they are known.
         for id in 1..=length + 5 {
             queue.offer(ticket("inbox", id), Turn::Together, NOW);
@@ -452,7 +464,7 @@ mod tests {
         /// queueing schedule never has two on their way or open.
         #[test]
         fn every_run_goes_exactly_once_at_a_time(steps in prop::collection::vec(step(), 1..200)) {
-            let turn = |lane: u8| if lane.is_multiple_of(2) { Turn::Together } else { Turn::InTurn };
+            let turn = |lane: u8| if lane.is_multiple_of(2) { Turn::Together } else { Turn::OneByOne };
             let mut queue = Queue::default();
             let (mut next, mut clock) = (0, 0);
             let mut under_way: Vec<Ticket> = Vec::new();
@@ -469,7 +481,7 @@ mod tests {
                     }
                     Step::Take => if let Some(taken) = queue.take(at(clock)) {
                         prop_assert!(under_way.iter().all(|other| other.id != taken.id));
-                        if turn(lane_of(&taken)) == Turn::InTurn {
+                        if turn(lane_of(&taken)) == Turn::OneByOne {
                             prop_assert!(under_way.iter().chain(&active).all(|other| other.schedule != taken.schedule));
                         }
                         waiting.remove(&taken.id.0);

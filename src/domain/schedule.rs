@@ -400,7 +400,7 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { total: Duration::from_secs(6 * 3600), initial: Duration::from_secs(1), max: Duration::from_secs(60) }
+        Self { total: Duration::from_hours(6), initial: Duration::from_secs(1), max: Duration::from_mins(1) }
     }
 }
 

@@ -235,7 +235,7 @@ fn sighting(run: DagRun, keep: &DagGlobs) -> Option<Sighting> {
     let keep = keep.matches(&run.dag_id);
     // A word that no known version of Airflow uses moves nothing.
     let state = run.state?;
-    (keep || schedule_of(&run.dag_run_id).is_some()).then(|| Sighting {
+    (keep || schedule_of(&run.dag_run_id).is_some()).then_some(Sighting {
         dag_id: run.dag_id,
         dag_run_id: run.dag_run_id,
         state,

@@ -32,7 +32,7 @@ pub(super) async fn record(
                 attempt.number.into(),
                 attempt.started_at.into(),
                 attempt.ended_at.into(),
-                outcome_word(&attempt.outcome).into(),
+                attempt.outcome.as_str().into(),
                 attempt.http_status.map(i64::from).into(),
                 attempt.detail.clone().into(),
             ]
@@ -114,15 +114,6 @@ fn next_state(state: RunState, outcome: &AttemptOutcome) -> RunState {
         AttemptOutcome::Accepted(seen) if !state.was_accepted() => seen.as_run_state(),
         AttemptOutcome::Rejected if state == RunState::Pending => RunState::Rejected,
         _ => state,
-    }
-}
-
-fn outcome_word(outcome: &AttemptOutcome) -> &'static str {
-    match outcome {
-        AttemptOutcome::Accepted(_) => "accepted",
-        AttemptOutcome::Retry { .. } => "retry",
-        AttemptOutcome::Unknown { .. } => "unknown",
-        AttemptOutcome::Rejected => "rejected",
     }
 }
 

@@ -89,7 +89,7 @@ impl StoreError {
     /// Whether the same write may succeed later without anybody changing it: the disk is full, the
     /// file is locked or cannot be written. Such writes are kept and tried again.
     ///
-    /// The codes are SQLite's primary result codes (sqlite.org/rescode.html).
+    /// The codes are `SQLite`'s primary result codes (sqlite.org/rescode.html).
     pub fn is_transient(&self) -> bool {
         const BUSY: i64 = 5;
         const LOCKED: i64 = 6;

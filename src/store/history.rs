@@ -82,6 +82,16 @@ impl Conditions {
         self.text.push_str(&condition.replace('?', &format!("${}", self.values.len())));
     }
 
+    /// Rows that come after this one in a list of the newest first.
+    fn add_keyset(&mut self, due_at: i64, id: i64) {
+        self.add("due_at <= ?", due_at);
+        self.add("(due_at, id) < (?, ", due_at);
+        self.values.push(id.into());
+        self.text.push('$');
+        self.text.push_str(&self.values.len().to_string());
+        self.text.push(')');
+    }
+
     fn add_states(&mut self, states: &[RunState]) {
         if states.is_empty() {
             return;
@@ -89,7 +99,9 @@ impl Conditions {
         let marks: Vec<_> = (1..=states.len()).map(|offset| format!("${}", self.values.len() + offset)).collect();
         self.values.extend(states.iter().map(|state| state.as_str().into()));
         let separator = if self.text.is_empty() { "WHERE " } else { " AND " };
-        self.text.push_str(&format!("{separator}state IN ({})", marks.join(", ")));
+        for part in [separator, "state IN (", &marks.join(", "), ")"] {
+            self.text.push_str(part);
+        }
     }
 }
 
@@ -105,9 +117,7 @@ impl Ledger {
         let mut conditions = Conditions::default();
         if let Some(cursor) = cursor {
             let (due_at, id) = parse_cursor(cursor)?;
-            conditions.add("(due_at, id) < (?,", due_at);
-            conditions.values.push(id.into());
-            conditions.text.push_str(&format!(" ${})", conditions.values.len()));
+            conditions.add_keyset(due_at, id);
         }
         if let Some(schedule) = &filter.schedule {
             conditions.add("schedule = ?", schedule.as_str());

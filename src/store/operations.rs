@@ -239,12 +239,11 @@ async fn split(
     if let Some((dag_run_id, covers)) = before {
         insert_alike(transaction, row, &dag_run_id, covers).await?;
     }
-    match after {
-        Some(covers) => shrink(transaction, row, covers).await?,
-        None => {
-            let Some(last) = runs.pop() else { return Ok(false) };
-            make_pending(transaction, row, state, Some(&last)).await?;
-        }
+    if let Some(covers) = after {
+        shrink(transaction, row, covers).await?
+    } else {
+        let Some(last) = runs.pop() else { return Ok(false) };
+        make_pending(transaction, row, state, Some(&last)).await?;
     }
     if !runs.is_empty() {
         insert_pending(transaction, runs).await?;

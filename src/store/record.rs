@@ -14,6 +14,7 @@ use super::sql::{Columns, Value, bind, bulk, select_in};
 use super::writer::{Changes, Move};
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{Consume, Overlap, TriggerKind};
+use crate::metrics::LatenessStep;
 
 const INSERT_RUNS: &str = "INSERT INTO runs (schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, \
      covers_from, covers_to, occurrences, due_at, recorded_at, closed_at, state, is_open, reason, coalesced, reopened, \
@@ -65,13 +66,9 @@ async fn judge_overlap(connection: &mut AnyConnection, runs: &mut [NewRun]) -> R
     if schedules.is_empty() {
         return Ok(());
     }
-    let rows = select_in(
-        connection,
-        "SELECT DISTINCT schedule FROM runs WHERE is_open = 1 AND schedule IN",
-        "",
-        schedules.into_iter(),
-    )
-    .await?;
+    let rows =
+        select_in(connection, "SELECT DISTINCT schedule FROM runs WHERE is_open = 1 AND schedule IN", "", schedules)
+            .await?;
     let mut open: HashSet<String> = rows.iter().map(|row| Columns::of(row).text()).collect::<Result<_, _>>()?;
     for run in runs.iter_mut().filter(|run| judged(run)) {
         if !open.insert(run.schedule.as_str().to_owned()) {
@@ -119,6 +116,11 @@ async fn insert(
             let fresh = numbers.get(&run.dag_run_id).copied().filter(|number| taken.insert(*number));
             if let Some(number) = fresh {
                 changes.moves.push(moved(RunId(number), run));
+                let occurrences = run.covers.map_or(1, |covers| covers.count);
+                crate::metrics::occurrences_recorded(run.trigger, u64::try_from(occurrences).unwrap_or_default());
+                if run.state == RunState::Pending {
+                    crate::metrics::lateness(run.trigger, LatenessStep::Record, at.duration_since(run.due_at));
+                }
                 if run.state == RunState::Pending {
                     changes.tickets.push(ticket(RunId(number), run));
                 }
@@ -159,7 +161,7 @@ async fn covered_before(connection: &mut AnyConnection, runs: &[NewRun]) -> Resu
         return Ok(covered);
     }
     let head = "SELECT name, cron_cursor FROM schedules WHERE name IN";
-    let rows = select_in(connection, head, "", schedules.into_iter()).await?;
+    let rows = select_in(connection, head, "", schedules).await?;
     let cursors: HashMap<String, Timestamp> = rows
         .iter()
         .map(|row| {
@@ -434,7 +436,7 @@ async fn move_cursors(connection: &mut AnyConnection, recordings: &[&Recording])
     let mut cron: BTreeMap<&str, Timestamp> = BTreeMap::new();
     let mut initialized: BTreeMap<&str, i64> = BTreeMap::new();
     // The last move of a path wins; a statement may touch each row only once.
-    let mut znodes: HashMap<(&str, &str), (Option<_>, Option<&Vec<u8>>)> = HashMap::new();
+    let mut znodes = HashMap::new();
     for cursor in recordings.iter().flat_map(|recording| &recording.cursors) {
         match cursor {
             CursorMove::Cron { schedule, to } => {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::audit::write_audit;
-use super::model::{NewAudit, Pause, ScheduleState, ZnodeCursor};
+use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
 use super::sql::{Columns, bind, bulk, select_in};
 use super::{Leadership, Ledger, StoreError};
 use crate::domain::schedule::ScheduleName;
@@ -107,7 +107,7 @@ impl Ledger {
     }
 
     /// What the ledger knows of every schedule in force.
-    pub async fn schedule_states(&self) -> Result<HashMap<ScheduleName, ScheduleState>, StoreError> {
+    pub async fn schedule_states(&self) -> Result<ScheduleStates, StoreError> {
         let rows = bind(format!("SELECT {STATE_COLUMNS} FROM schedules"), []).fetch_all(&self.0.read_pool).await?;
         rows.iter().map(|row| state(row).map(|state| (state.name.clone(), state))).collect()
     }

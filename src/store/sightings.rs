@@ -123,6 +123,10 @@ async fn follow(
                 (next.is_some() && !state.is_open()).then_some(at).into(),
             ],
         );
+        if let Some((started_at, ended_at)) = seen.started_at.zip(ended_at).filter(|_| next.is_some()) {
+            let took = ended_at.duration_since(started_at);
+            crate::metrics::run_ended(state, took.try_into().unwrap_or_default());
+        }
         if let Some(state) = next {
             moves.push(Move {
                 run: RunId(row.id),

@@ -3,6 +3,8 @@
 //! Throughput is decided by the number of statements, not of rows. Rows are sent in blocks of a few
 //! fixed sizes, so that the prepared statements stay few enough to be cached.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
@@ -11,7 +13,7 @@ use super::error::StoreError;
 use crate::domain::run::RunState;
 use crate::domain::schedule::ScheduleName;
 
-/// The sizes of block that rows are sent in. The largest keeps 35 columns below SQLite's limit of
+/// The sizes of block that rows are sent in. The largest keeps 35 columns below `SQLite`'s limit of
 /// 32,766 parameters (sqlite.org/limits.html).
 const BLOCKS: [usize; 4] = [256, 32, 8, 1];
 
@@ -113,10 +115,11 @@ pub(super) async fn bulk(
             for column in 0..columns {
                 let separator = if column == 0 { "" } else { ", " };
                 let number = row * columns + column + 1;
-                sql.push_str(&match casts.get(column) {
-                    Some(cast) => format!("{separator}CAST(${number} AS {cast})"),
-                    None => format!("{separator}${number}"),
-                });
+                // Writing to a String cannot fail.
+                let _ = match casts.get(column) {
+                    Some(cast) => write!(sql, "{separator}CAST(${number} AS {cast})"),
+                    None => write!(sql, "{separator}${number}"),
+                };
             }
             sql.push(')');
         }

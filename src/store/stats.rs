@@ -35,9 +35,9 @@ impl Ledger {
                 lateness_ms: Percentiles::default(),
                 duration_ms: Percentiles::default(),
             });
-            let (state, count) = (columns.text()?, columns.integer()?);
+            let (word, count) = (columns.text()?, columns.integer()?);
             stats.occurrences += count;
-            stats.states.insert(state, count);
+            stats.states.insert(word, count);
         }
         for stats in groups.values_mut() {
             stats.success_rate = success_rate(&stats.states);

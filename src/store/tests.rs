@@ -54,7 +54,7 @@ impl World {
         self.ledger.run(&id.to_string()).await.unwrap().unwrap().state
     }
 
-    fn audit(&self) -> NewAudit {
+    fn audit() -> NewAudit {
         NewAudit {
             actor: "local".into(),
             source: "127.0.0.1".into(),
@@ -331,19 +331,19 @@ async fn a_pause_survives_a_restart_and_is_audited() {
     let world = World::new().await;
     let pause = Pause { by: "ada".into(), reason: Some("upgrade".into()), until: None, at: world.clock.now() };
     let pauses = world.ledger.pauses();
-    world.ledger.pause(&world.leadership, &name("nightly"), pause.clone(), world.audit()).await.unwrap();
+    world.ledger.pause(&world.leadership, &name("nightly"), pause.clone(), World::audit()).await.unwrap();
     assert!(pauses.has_changed().unwrap());
     let again = Ledger::open_read_only(&url(&world.directory), world.clock.clone()).await.unwrap();
     assert_eq!(again.schedule_states().await.unwrap()[&name("nightly")].pause, Some(pause));
-    assert!(world.ledger.resume(&world.leadership, &name("nightly"), world.audit()).await.unwrap());
-    assert!(!world.ledger.resume(&world.leadership, &name("nightly"), world.audit()).await.unwrap());
+    assert!(world.ledger.resume(&world.leadership, &name("nightly"), World::audit()).await.unwrap());
+    assert!(!world.ledger.resume(&world.leadership, &name("nightly"), World::audit()).await.unwrap());
     assert_eq!(world.ledger.audit(10, None).await.unwrap().items.len(), 2);
     let nobody = name("nobody");
     let unknown = world.ledger.pause(
         &world.leadership,
         &nobody,
         Pause { by: "ada".into(), reason: None, until: None, at: world.clock.now() },
-        world.audit(),
+        World::audit(),
     );
     assert!(matches!(unknown.await, Err(StoreError::NotFound { .. })));
 }
@@ -500,7 +500,7 @@ async fn retention_keeps_what_is_open_what_is_newest_and_keys_by_hand() {
     };
     let by_hand = world.record(by_hand).await.id;
     world.clock.advance(SignedDuration::from_hours(24 * 100));
-    world.ledger.retain(&world.leadership, Duration::from_secs(90 * 86_400)).await.unwrap();
+    world.ledger.retain(&world.leadership, Duration::from_hours(2160)).await.unwrap();
     let kept: Vec<_> =
         world.ledger.runs(&RunFilter::default(), 10, None).await.unwrap().items.iter().map(|run| run.id).collect();
     assert_eq!(kept, [ids[2], ids[1], by_hand], "the newest, the open one, and the one by hand");
@@ -556,9 +556,9 @@ async fn a_backfill_takes_occurrences_out_of_a_row_that_covers_several() {
         after: Some(Covered { from: minute(6), to: minute(9), count: 4 }),
         runs: vec![cron_run(minute(4), Overlap::Skip), cron_run(minute(5), Overlap::Skip)],
     };
-    let applied = world.ledger.backfill(&world.leadership, vec![step.clone()], world.audit()).await.unwrap();
+    let applied = world.ledger.backfill(&world.leadership, vec![step.clone()], World::audit()).await.unwrap();
     assert_eq!(applied, [true]);
-    let again = world.ledger.backfill(&world.leadership, vec![step], world.audit()).await.unwrap();
+    let again = world.ledger.backfill(&world.leadership, vec![step], World::audit()).await.unwrap();
     assert_eq!(again, [false], "the row no longer covers what the plan was made for");
     let rows = world.ledger.nominal_rows(&name("nightly"), minute(0), minute(9)).await.unwrap();
     let shown: Vec<_> =
@@ -589,13 +589,13 @@ async fn a_retry_sends_what_was_stored_and_a_cancel_gives_up_only_what_waits() {
     assert_eq!((shown.state, shown.reason.as_deref()), (RunState::Rejected, Some("Airflow refused")));
 
     let reopen = |expected| Reopen { expected, fresh: None };
-    assert!(!world.ledger.retry(&world.leadership, run.id, reopen(RunState::Missed), world.audit()).await.unwrap());
-    assert!(world.ledger.retry(&world.leadership, run.id, reopen(RunState::Rejected), world.audit()).await.unwrap());
+    assert!(!world.ledger.retry(&world.leadership, run.id, reopen(RunState::Missed), World::audit()).await.unwrap());
+    assert!(world.ledger.retry(&world.leadership, run.id, reopen(RunState::Rejected), World::audit()).await.unwrap());
     let ticket = tickets.try_recv().unwrap();
     assert_eq!((ticket.attempts, ticket.first_attempt_at, ticket.conf.get()), (1, None, r#"{"b": 1, "a": 2}"#));
 
-    assert!(world.ledger.cancel(&world.leadership, run.id, "not needed", world.audit()).await.unwrap());
-    assert!(!world.ledger.cancel(&world.leadership, run.id, "not needed", world.audit()).await.unwrap());
+    assert!(world.ledger.cancel(&world.leadership, run.id, "not needed", World::audit()).await.unwrap());
+    assert!(!world.ledger.cancel(&world.leadership, run.id, "not needed", World::audit()).await.unwrap());
     assert_eq!(world.state(run.id).await, RunState::Skipped);
     // Its request was under way, and Airflow took it: the row follows.
     world.ledger.record_attempt(&world.leadership, accepted(run.id, 2)).await.unwrap();

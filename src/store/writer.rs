@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::model::{AttemptRecord, LedgerEvent, RecordedRun, Recording, Sighting, Ticket};
 use super::sql::Columns;
 use super::{Inner, Leadership, StoreError, StoreHealth, attempts, record, sightings};
+use crate::domain::occurrence::kind_of;
 use crate::domain::run::{RunId, RunState};
 
 /// How many writes share a transaction at most; bounds the time to the first answer.
@@ -104,6 +105,9 @@ impl Inner {
             }
         }
         for Move { run, schedule, airflow, dag_id, dag_run_id, state, reason } in changes.moves {
+            if let Some(trigger) = kind_of(&dag_run_id) {
+                crate::metrics::run_moved(trigger, state);
+            }
             let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
             // Nobody listening is fine.
             let _ = self.events.send(LedgerEvent {
@@ -142,6 +146,7 @@ async fn commit_until_done(ledger: &Inner, batch: Vec<Work>) {
                     *health = StoreHealth::Writable;
                     stuck
                 }) {
+                    crate::metrics::ledger_writable(true);
                     tracing::info!("the ledger can be written again");
                 }
                 for (work, answer) in batch.into_iter().zip(answers) {
@@ -159,6 +164,7 @@ async fn commit_until_done(ledger: &Inner, batch: Vec<Work>) {
                     *health = StoreHealth::Stuck { reason: reason.clone() };
                     news
                 }) {
+                    crate::metrics::ledger_writable(false);
                     tracing::error!(
                         error = %reason,
                         "the ledger cannot be written; nothing is lost, and the write is tried until it succeeds"

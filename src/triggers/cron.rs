@@ -10,7 +10,6 @@ mod recording;
 mod timekeeper;
 mod wheel;
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -31,7 +30,7 @@ use crate::clock::Clock;
 use crate::domain::policy::Blindness;
 use crate::domain::schedule::{Schedule, ScheduleName, Trigger};
 use crate::status::Status;
-use crate::store::model::{RecordedRun, ScheduleState};
+use crate::store::model::{RecordedRun, ScheduleStates};
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::triggers::gate::{Gate, Gates};
 
@@ -105,7 +104,7 @@ impl<W: TimeWitness + 'static> Cron<W> {
     pub async fn run(
         self,
         schedules: impl IntoIterator<Item = Arc<Schedule>>,
-        states: &HashMap<ScheduleName, ScheduleState>,
+        states: &ScheduleStates,
     ) -> Result<(), StoreError> {
         let keeper = Timekeeper::new(Reading::take(&self.clock));
         let mut driver = Driver {
@@ -146,11 +145,7 @@ struct Driver<W> {
 }
 
 impl<W: TimeWitness + 'static> Driver<W> {
-    fn arm(
-        &mut self,
-        schedules: impl IntoIterator<Item = Arc<Schedule>>,
-        states: &HashMap<ScheduleName, ScheduleState>,
-    ) {
+    fn arm(&mut self, schedules: impl IntoIterator<Item = Arc<Schedule>>, states: &ScheduleStates) {
         let now = self.keeper.now();
         let gates = Arc::clone(&self.gates.borrow_and_update());
         // The other kinds of trigger note for themselves what is armed.

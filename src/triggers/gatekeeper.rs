@@ -14,7 +14,7 @@ use super::gate::{Gate, Gates};
 use crate::airflow::dags::DagDirectory;
 use crate::clock::Clock;
 use crate::domain::schedule::{PausedDag, Schedule, ScheduleName};
-use crate::store::model::{Pause, ScheduleState};
+use crate::store::model::{Pause, ScheduleStates};
 use crate::store::{Leadership, Ledger, StoreError};
 
 /// How long to wait before the ledger is asked again after it did not answer.
@@ -26,7 +26,7 @@ pub type Directories = HashMap<Arc<str>, watch::Receiver<DagDirectory>>;
 /// The gates at `now`: what triggers must know before they start.
 pub fn first(
     schedules: &[Arc<Schedule>],
-    states: &HashMap<ScheduleName, ScheduleState>,
+    states: &ScheduleStates,
     directories: &mut Directories,
     now: Timestamp,
 ) -> Gates {
@@ -99,7 +99,7 @@ async fn any_changed(directories: &mut Directories) {
 }
 
 /// When the next pause runs out.
-fn next_expiry(states: &HashMap<ScheduleName, ScheduleState>, now: Timestamp) -> Option<Timestamp> {
+fn next_expiry(states: &ScheduleStates, now: Timestamp) -> Option<Timestamp> {
     states.values().filter_map(|state| state.pause.as_ref()?.until).filter(|until| *until > now).min()
 }
 
@@ -107,7 +107,7 @@ fn next_expiry(states: &HashMap<ScheduleName, ScheduleState>, now: Timestamp) ->
 /// then Airflow.
 fn judge(
     schedules: &[Arc<Schedule>],
-    states: &HashMap<ScheduleName, ScheduleState>,
+    states: &ScheduleStates,
     mut dag_is_paused: impl FnMut(&Schedule) -> bool,
     now: Timestamp,
 ) -> HashMap<ScheduleName, Gate> {
@@ -144,6 +144,7 @@ fn pause_reason(pause: &Pause) -> String {
 mod tests {
     use super::*;
     use crate::config::{self, Environment};
+    use crate::store::model::ScheduleState;
 
     /// Schedules named after their `paused_dag`, and one that the configuration pauses.
     fn schedules() -> Vec<Arc<Schedule>> {
@@ -152,7 +153,8 @@ mod tests {
         let mut text = "[airflow.main]\nurl = \"http://127.0.0.1:1\"\nauth = { token = { env = \"T\" } }\n".to_owned();
         for name in ["hold", "submit", "skip"] {
             text +=
-                &format!("[[schedule]]\nname = \"{name}\"\ncron = \"@daily\"\ndag = \"d\"\npaused_dag = \"{name}\"\n");
+                &["[[schedule]]\nname = \"", name, "\"\ncron = \"@daily\"\ndag = \"d\"\npaused_dag = \"", name, "\"\n"]
+                    .concat();
         }
         text += "[[schedule]]\nname = \"off\"\ncron = \"@daily\"\ndag = \"d\"\npaused = true\n";
         std::fs::write(&file, text).unwrap();

@@ -3,7 +3,6 @@
 //! While nothing served, an edit may have changed when a schedule is due. What the old trigger made
 //! due up to now belongs to the old one; the new one begins now.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,8 +11,8 @@ use super::ROWS_PER_RECORDING;
 use super::recording::recording;
 use super::wheel::CronWheel;
 use crate::domain::policy::Blindness;
-use crate::domain::schedule::{CronTrigger, Schedule, ScheduleName, Trigger};
-use crate::store::model::ScheduleState;
+use crate::domain::schedule::{CronTrigger, Schedule, Trigger};
+use crate::store::model::{ScheduleState, ScheduleStates};
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::triggers::gate::{Gate, Gates};
 
@@ -23,7 +22,7 @@ pub async fn settle_edited(
     ledger: &Ledger,
     leadership: &Leadership,
     schedules: &[Arc<Schedule>],
-    states: &HashMap<ScheduleName, ScheduleState>,
+    states: &ScheduleStates,
     gates: &Gates,
     now: Timestamp,
 ) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use flowkeeper::store::Ledger;
 use flowkeeper::store::model::{Run, RunFilter};
 
 /// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A directory with a configuration, a ledger, and at most one process that serves them.
 pub(crate) struct Member {
