@@ -46,8 +46,9 @@ pub(super) fn conclude(
                 detail: Some(reason),
             };
         }
+        // That this request made nothing proves nothing about those before it; a look-up does.
         SubmitOutcome::Retry { after, proven_absent, http_status, detail } => {
-            (proven_absent, after, http_status, detail)
+            (proven_absent && ticket.lookup_only, after, http_status, detail)
         }
         // This request made no DAG run, but an earlier one whose answer was lost may have.
         SubmitOutcome::Unauthorized { http_status, detail } => (false, None, http_status, detail),
@@ -58,6 +59,9 @@ pub(super) fn conclude(
         AttemptOutcome::Retry { at: later(now, pause(ticket, policy, number).max(after.unwrap_or_default())) }
     } else if proven_absent {
         AttemptOutcome::Rejected
+    } else if !ticket.lookup_only {
+        // An earlier request may have made the DAG run: the first look is taken at once.
+        AttemptOutcome::Unknown { at: now }
     } else {
         AttemptOutcome::Unknown { at: later(now, LOOKUP_PAUSE.max(after.unwrap_or_default())) }
     };
@@ -132,7 +136,7 @@ mod tests {
             (unknown(false), false, early, "retry"),
             (unknown(true), false, early, "retry"),
             (unknown(false), false, late, "unknown"),
-            (unknown(true), false, late, "rejected"),
+            (unknown(true), false, late, "unknown"),
             // Only looked up since: absent now is the proof that was missing.
             (unknown(false), true, late, "unknown"),
             (unknown(true), true, late, "rejected"),

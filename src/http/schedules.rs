@@ -16,7 +16,7 @@ use crate::domain::calendar::DstNote;
 use crate::domain::schedule::{Schedule, Trigger};
 use crate::operations::{BACKFILL_PAGE, BackfillRange, BackfillReport, find_schedule};
 use crate::overview::{ScheduleOverview, overview};
-use crate::store::model::{Page, Run, RunFilter};
+use crate::store::model::{Page, Run, RunFilter, microseconds};
 
 /// Which schedules a list shows.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -80,6 +80,7 @@ pub(super) struct NextQuery {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct NextTime {
     /// The instant.
+    #[serde(serialize_with = "microseconds")]
     pub nominal_time: Timestamp,
     /// What a wall clock in the schedule's zone shows then.
     #[schema(value_type = String, example = "2026-11-22T02:30:00")]

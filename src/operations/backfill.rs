@@ -13,7 +13,7 @@ use crate::domain::occurrence::Occurrence;
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{CronTrigger, ScheduleName};
 use crate::store::BackfillStep;
-use crate::store::model::{Covered, NewRun, NominalRow};
+use crate::store::model::{Covered, NewRun, NominalRow, microseconds};
 
 /// What a backfill does with a nominal time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -45,6 +45,7 @@ impl BackfillAction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BackfillItem {
     /// The nominal time.
+    #[serde(serialize_with = "microseconds")]
     pub nominal_time: Timestamp,
     /// What is done with it.
     pub action: BackfillAction,

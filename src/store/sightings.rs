@@ -43,7 +43,7 @@ pub(super) async fn record(
 ) -> Result<(), StoreError> {
     let ours: Vec<_> = sightings.iter().filter(|seen| schedule_of(&seen.dag_run_id).is_some()).collect();
     enter_missing(connection, at, store_id, airflow, &ours, changes).await?;
-    follow(connection, at, airflow, &ours, changes).await?;
+    follow(connection, at, store_id, airflow, &ours, changes).await?;
     keep(connection, at, airflow, sightings).await?;
     if let Some(watermark) = watermark {
         bind(
@@ -90,10 +90,16 @@ async fn rows_of(
     Ok(known)
 }
 
+/// Whether a DAG run carries the note of this store.
+fn is_ours(seen: &Sighting, store_id: &str) -> bool {
+    seen.note.as_deref().is_some_and(|note| note.contains(store_id))
+}
+
 /// Moves the rows of the DAG runs that were seen.
 async fn follow(
     connection: &mut AnyConnection,
     at: Timestamp,
+    store_id: &str,
     airflow: &str,
     ours: &[&Sighting],
     changes: &mut Changes,
@@ -103,6 +109,11 @@ async fn follow(
     let mut moves = Vec::new();
     for seen in ours {
         let Some(row) = known.get(&seen.dag_run_id).filter(|row| row.dag_id == seen.dag_id) else { continue };
+        // A row that Airflow is not known to have may meet a DAG run that another flowkeeper made under
+        // the same id; only a note of ours tells them apart.
+        if !row.state.was_accepted() && !is_ours(seen, store_id) {
+            continue;
+        }
         let next = row.state.after_seeing(seen.state);
         // While a DAG run is not over, its end is that of an earlier life.
         let ended_at = seen.ended_at.filter(|_| !seen.state.as_run_state().is_open());
@@ -164,8 +175,7 @@ async fn enter_missing(
     ours: &[&Sighting],
     changes: &mut Changes,
 ) -> Result<(), StoreError> {
-    let marked: Vec<_> =
-        ours.iter().filter(|seen| seen.note.as_deref().is_some_and(|note| note.contains(store_id))).collect();
+    let marked: Vec<_> = ours.iter().filter(|seen| is_ours(seen, store_id)).collect();
     if marked.is_empty() {
         return Ok(());
     }

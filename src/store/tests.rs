@@ -47,7 +47,9 @@ impl World {
     }
 
     async fn see(&self, id: &str, state: AirflowState) {
-        self.ledger.record_sightings(&self.leadership, "main", vec![sighting(id, state)], None).await.unwrap();
+        let note = Some(format!("flowkeeper store {}", self.ledger.store_id()));
+        let seen = vec![Sighting { note, ..sighting(id, state) }];
+        self.ledger.record_sightings(&self.leadership, "main", seen, None).await.unwrap();
     }
 
     async fn state(&self, id: RunId) -> RunState {
@@ -249,13 +251,25 @@ async fn an_old_answer_does_not_undo_what_the_monitor_saw() {
 async fn a_dag_run_of_ours_without_a_row_is_entered_and_a_foreign_one_is_not() {
     let world = World::new().await;
     let id = "flowkeeper__nightly__2026-11-22T02:30:00Z";
-    world.see(id, AirflowState::Running).await;
+    let foreign = vec![sighting(id, AirflowState::Running)];
+    world.ledger.record_sightings(&world.leadership, "main", foreign.clone(), None).await.unwrap();
     assert!(world.ledger.run(id).await.unwrap().is_none(), "no note: another flowkeeper's");
     let note = Some(format!("store {}", world.ledger.store_id()));
     let seen = vec![Sighting { note, ..sighting(id, AirflowState::Running) }];
     world.ledger.record_sightings(&world.leadership, "main", seen, None).await.unwrap();
     let run = world.ledger.run(id).await.unwrap().unwrap();
     assert_eq!((run.state, run.nominal_time), (RunState::Running, Some(minute(0))));
+}
+
+#[tokio::test]
+async fn a_waiting_row_is_not_moved_by_another_flowkeepers_dag_run_of_the_same_id() {
+    let world = World::new().await;
+    let run = world.record(cron_run(minute(0), Overlap::Allow)).await;
+    let foreign = vec![sighting(&run.dag_run_id, AirflowState::Success)];
+    world.ledger.record_sightings(&world.leadership, "main", foreign, None).await.unwrap();
+    assert_eq!(world.state(run.id).await, RunState::Pending);
+    world.see(&run.dag_run_id, AirflowState::Success).await;
+    assert_eq!(world.state(run.id).await, RunState::Success);
 }
 
 #[tokio::test]

@@ -294,8 +294,8 @@ async fn next_prints_wall_clocks_and_marks_their_changes() {
     assert_eq!(
         parsed(&fold),
         json!([
-            {"nominal_time": "2026-10-25T00:30:00Z", "local": "2026-10-25T02:30:00", "dst": "fold"},
-            {"nominal_time": "2026-10-26T01:30:00Z", "local": "2026-10-26T02:30:00", "dst": null},
+            {"nominal_time": "2026-10-25T00:30:00.000000Z", "local": "2026-10-25T02:30:00", "dst": "fold"},
+            {"nominal_time": "2026-10-26T01:30:00.000000Z", "local": "2026-10-26T02:30:00", "dst": null},
         ])
     );
     let never = run(&["next", "--cron", "0 0 30 2 *"]).await;
@@ -359,7 +359,7 @@ async fn following_tells_what_happens_as_it_happens() {
     member.see(&dag_run_id("2026-11-22T09:00:00Z"), AirflowState::Running).await;
     assert_eq!(next().await["state"], "running");
     member.record("2026-11-22T10:00:00Z", RunState::Pending).await;
-    assert_eq!(next().await["due_at"], "2026-11-22T10:00:00Z");
+    assert_eq!(next().await["due_at"], "2026-11-22T10:00:00.000000Z");
     child.kill().await.expect("an end");
     member.stop().await;
 }

@@ -45,7 +45,7 @@ async fn schedules_show_configuration_ledger_and_member_together() {
     let hourly = member.get("/api/v1/schedules/hourly-load").await.json();
     assert_eq!(hourly, list["items"][0]);
     assert_eq!(hourly["trigger"], json!({"kind": "cron", "cron": "0 * * * *", "timezone": "Europe/Berlin"}));
-    assert_eq!(hourly["next_time"], "2026-11-22T13:00:00Z");
+    assert_eq!(hourly["next_time"], "2026-11-22T13:00:00.000000Z");
     assert_eq!((&hourly["armed"], &hourly["paused"], &hourly["pause"]), (&json!(true), &json!(false), &Value::Null));
     assert_eq!(hourly["last_run"]["state"], "success");
     assert_eq!(
@@ -75,8 +75,8 @@ async fn next_times_tell_of_clock_changes() {
     assert_eq!(
         next["items"],
         json!([
-            {"nominal_time": "2027-03-28T01:30:00Z", "local": "2027-03-28T03:30:00", "dst": "gap"},
-            {"nominal_time": "2027-03-29T00:30:00Z", "local": "2027-03-29T02:30:00", "dst": null},
+            {"nominal_time": "2027-03-28T01:30:00.000000Z", "local": "2027-03-28T03:30:00", "dst": "gap"},
+            {"nominal_time": "2027-03-29T00:30:00.000000Z", "local": "2027-03-29T02:30:00", "dst": null},
         ])
     );
     member.stop().await;
@@ -105,7 +105,7 @@ async fn runs_are_listed_newest_first_and_page_by_page() {
             None => break,
         }
     }
-    let expected: Vec<_> = (0..10).rev().map(|hour| format!("2026-11-22T0{hour}:00:00Z")).collect();
+    let expected: Vec<_> = (0..10).rev().map(|hour| format!("2026-11-22T0{hour}:00:00.000000Z")).collect();
     assert_eq!(seen, expected);
 
     let count = async |query: &str| {

@@ -246,7 +246,7 @@ impl Member {
             queued_at: None,
             started_at: Some(at("2026-11-22T11:00:02Z")),
             ended_at: matches!(state, AirflowState::Success | AirflowState::Failed).then(|| at("2026-11-22T11:03:07Z")),
-            note: None,
+            note: Some(format!("flowkeeper store {}", self.ledger.store_id())),
             conf: None,
             keep: true,
         };
