@@ -120,6 +120,8 @@ async fn follow(
         if next.is_none() && row.started_at == seen.started_at && row.ended_at == ended_at {
             continue;
         }
+        let lived_again = lived_again(row, seen);
+        let moved = next.or_else(|| lived_again.then_some(row.state));
         let state = next.unwrap_or(row.state);
         updates.insert(
             row.id,
@@ -127,18 +129,18 @@ async fn follow(
                 row.id.into(),
                 state.as_str().into(),
                 state.is_open().into(),
-                i64::from(next.is_some_and(|next| row.state.reopens(next))).into(),
+                i64::from(lived_again || next.is_some_and(|next| row.state.reopens(next))).into(),
                 at.into(),
                 seen.started_at.into(),
                 ended_at.into(),
-                (next.is_some() && !state.is_open()).then_some(at).into(),
+                (moved.is_some() && !state.is_open()).then_some(at).into(),
             ],
         );
-        if let Some((started_at, ended_at)) = seen.started_at.zip(ended_at).filter(|_| next.is_some()) {
+        if let Some((started_at, ended_at)) = seen.started_at.zip(ended_at).filter(|_| moved.is_some()) {
             let took = ended_at.duration_since(started_at);
             crate::metrics::run_ended(state, took.try_into().unwrap_or_default());
         }
-        if let Some(state) = next {
+        if let Some(state) = moved {
             moves.push(Move {
                 run: RunId(row.id),
                 schedule: row.schedule.clone(),
@@ -164,6 +166,13 @@ async fn follow(
     note_moves(connection, at, &moves).await?;
     changes.moves.extend(moves);
     Ok(())
+}
+
+/// Whether a DAG run was cleared and ended again between two looks: it began after the end that the
+/// row knows. One that somebody only marked keeps its beginning.
+fn lived_again(row: &Row, seen: &Sighting) -> bool {
+    let both_over = !row.state.is_open() && !seen.state.as_run_state().is_open();
+    both_over && row.ended_at.zip(seen.started_at).is_some_and(|(ended, started)| started >= ended)
 }
 
 /// Enters DAG runs that carry our note and have no row.

@@ -239,6 +239,32 @@ async fn a_run_follows_airflow_to_its_end_and_back() {
 }
 
 #[tokio::test]
+async fn a_run_that_was_cleared_and_ended_again_unseen_was_reopened() {
+    let world = World::new().await;
+    let run = world.record(cron_run(minute(0), Overlap::Allow)).await;
+    let second = |n| Some(minute(0) + SignedDuration::from_secs(n));
+    let looks = [
+        (AirflowState::Failed, (1, 5), 0),
+        // Marked as a success by hand: the same life.
+        (AirflowState::Success, (1, 6), 0),
+        (AirflowState::Failed, (7, 9), 1),
+        // Ended alike, and still another life.
+        (AirflowState::Failed, (20, 21), 2),
+        (AirflowState::Failed, (20, 21), 2),
+    ];
+    for (state, (started, ended), reopened) in looks {
+        let (started_at, ended_at) = (second(started), second(ended));
+        let seen = vec![Sighting { started_at, ended_at, ..sighting(&run.dag_run_id, state) }];
+        world.ledger.record_sightings(&world.leadership, "main", seen, None).await.unwrap();
+        let shown = world.ledger.run(&run.dag_run_id).await.unwrap().unwrap();
+        assert_eq!((shown.reopened, shown.started_at, shown.ended_at), (reopened, started_at, ended_at));
+    }
+    let shown = world.ledger.run(&run.dag_run_id).await.unwrap().unwrap();
+    let moves: Vec<_> = shown.timeline.iter().map(|entry| entry.state.as_str()).collect();
+    assert_eq!(moves, ["failed", "success", "failed", "failed"], "every end is kept");
+}
+
+#[tokio::test]
 async fn an_old_answer_does_not_undo_what_the_monitor_saw() {
     let world = World::new().await;
     let run = world.record(cron_run(minute(0), Overlap::Allow)).await;
