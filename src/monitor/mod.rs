@@ -3,7 +3,7 @@
 //! Each tick reads one list, of everything that changed since shortly before the watermark, and lets
 //! the ledger compare. A lost tick costs time, never truth: the watermark moves only after a list
 //! was read whole, so an Airflow that is away for an hour is caught up with by one longer list.
-//! Every few minutes the open rows are compared in full. Deleted DAG runs are believed only after
+//! Now and then the open rows are compared in full. Deleted DAG runs are believed only after
 //! Airflow's own 404.
 
 mod absence;
@@ -13,15 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
 use crate::airflow::{Airflow, DagRun, Error, RunQuery};
 use crate::clock::Clock;
 use crate::config::model::DagGlobs;
 use crate::domain::occurrence::{RUN_ID_PREFIX, schedule_of};
-use crate::domain::run::AirflowState;
+use crate::domain::run::{AirflowState, RunState};
 use crate::metrics;
-use crate::store::model::Sighting;
+use crate::store::model::{LedgerEvent, Sighting};
 use crate::store::{Leadership, Ledger, StoreError};
 use absence::Absences;
 
@@ -40,6 +41,13 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long after the last change the busy interval is kept.
 const BUSY_FOR: SignedDuration = SignedDuration::from_mins(1);
+
+/// Between two full comparisons while few runs are open, so that a deletion is soon noticed. While
+/// many are, only the chore asks for one, every few minutes.
+const FULL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How many open runs are few: their full comparison is one request.
+const FEW_OPEN: usize = 100;
 
 /// How many DAGs a full comparison asks for in one list.
 const DAGS_PER_LIST: usize = 50;
@@ -77,7 +85,9 @@ pub async fn run(parts: Parts) -> Result<(), StoreError> {
     let lost = parts.leadership.lost().clone();
     let name = parts.airflow.name().to_owned();
     let reconcile = Arc::clone(&parts.reconcile);
-    let mut monitor = Monitor { parts, name, absences: Absences::default(), up: None, last_move: None };
+    let ledger = parts.ledger.clone();
+    let mut monitor =
+        Monitor { parts, name, absences: Absences::default(), up: None, last_move: None, last_full: None };
     let mut full = true;
     loop {
         let looked = tokio::select! {
@@ -85,11 +95,37 @@ pub async fn run(parts: Parts) -> Result<(), StoreError> {
             looked = monitor.look(full) => looked,
         };
         full = monitor.judge(looked, full)?;
-        let pause = monitor.pause().await?;
+        // Before it is asked what is open, so that nothing opens unnoticed.
+        let mut events = ledger.subscribe();
+        let wake = Instant::now() + monitor.pause().await?;
         tokio::select! {
             () = lost.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep_until(wake) => {}
             () = reconcile.notified() => full = true,
+            () = opened(&mut events, &monitor.name) => {
+                // Nobody who has just started something waits for an idle interval to pass.
+                let soon = wake.min(Instant::now() + BUSY_INTERVAL);
+                tokio::select! {
+                    () = lost.cancelled() => return Ok(()),
+                    () = tokio::time::sleep_until(soon) => {}
+                }
+            }
+        }
+        full |= monitor.full_is_due();
+    }
+}
+
+/// Waits until this Airflow has accepted a run.
+async fn opened(events: &mut broadcast::Receiver<LedgerEvent>, airflow: &str) {
+    loop {
+        match events.recv().await {
+            Ok(event) if event.airflow == airflow && matches!(event.state, RunState::Queued | RunState::Running) => {
+                return;
+            }
+            // So much has happened that there is something to look at.
+            Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }
@@ -102,6 +138,8 @@ struct Monitor {
     up: Option<bool>,
     /// When a look last moved something.
     last_move: Option<Timestamp>,
+    /// When all open rows were last compared, and how many there were.
+    last_full: Option<(Instant, usize)>,
 }
 
 impl Monitor {
@@ -148,6 +186,10 @@ impl Monitor {
         Ok(interval(open, moved, !self.parts.keep.is_empty()))
     }
 
+    fn full_is_due(&self) -> bool {
+        self.last_full.is_some_and(|(at, open)| full_is_due(at.elapsed(), open))
+    }
+
     /// Reads everything that changed since the watermark, and moves the watermark to where the list
     /// began to be read.
     async fn follow_changes(&mut self) -> Result<(), LookError> {
@@ -183,10 +225,14 @@ impl Monitor {
                 run_id_prefix: Some(RUN_ID_PREFIX.to_owned()),
                 ..RunQuery::default()
             };
-            self.read_all(&query, |run| {
+            let read = self.read_all(&query, |run| {
                 listed.insert((run.dag_id.clone(), run.dag_run_id.clone()));
-            })
-            .await?;
+            });
+            match read.await {
+                // The list of a DAG that was deleted is a 404, and has no DAG runs.
+                Err(LookError::Airflow(error)) if error.is_absent() => {}
+                read => read?,
+            }
         }
         for run in self.absences.compare(&open, &listed) {
             match self.parts.airflow.find_run(&run.dag_id, &run.dag_run_id).await {
@@ -198,6 +244,7 @@ impl Monitor {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.last_full = Some((Instant::now(), open.len()));
         Ok(())
     }
 
@@ -259,9 +306,22 @@ fn interval(open: bool, moved: bool, keeps_others: bool) -> Duration {
     }
 }
 
+/// Whether open rows are to be compared in full again, this long after `open` of them were.
+fn full_is_due(elapsed: Duration, open: usize) -> bool {
+    open < FEW_OPEN && elapsed >= FULL_INTERVAL
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_open_runs_are_often_compared_in_full() {
+        let cases = [(0, 29, false), (0, 30, true), (99, 30, true), (99, 29, false), (100, 3600, false)];
+        for (open, seconds, due) in cases {
+            assert_eq!(full_is_due(Duration::from_secs(seconds), open), due, "{open} open after {seconds} s");
+        }
+    }
 
     #[test]
     fn lists_are_as_frequent_as_there_is_something_to_see() {
