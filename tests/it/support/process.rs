@@ -1,7 +1,7 @@
 //! The real binary, serving: started, killed, asked to end, and looked at from outside.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use flowkeeper::clock::Clock;
@@ -9,7 +9,7 @@ use flowkeeper::store::Ledger;
 use flowkeeper::store::model::{Run, RunFilter};
 
 /// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A directory with a configuration, a ledger, and at most one process that serves them.
 pub(crate) struct Member {
@@ -48,6 +48,22 @@ impl Member {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flowkeeper"));
         command.arg("-c").arg(self.path().join("flowkeeper.toml")).args(arguments);
         command
+    }
+
+    /// Runs a command of the binary to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("the command is waited for");
+        output.expect("run flowkeeper")
+    }
+
+    /// Runs a command that must succeed; the JSON that it prints.
+    pub(crate) async fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.run(&[&["-o", "json"], arguments].concat()).await;
+        let complaint = || format!("{arguments:?}: {}\n{}", String::from_utf8_lossy(&output.stderr), self.logged());
+        assert!(output.status.success(), "{}", complaint());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", complaint()))
     }
 
     /// Starts to serve.
@@ -122,6 +138,25 @@ impl Member {
                 runs.reverse();
                 return runs;
             }
+        }
+    }
+
+    /// One run with its attempts and its timeline.
+    pub(crate) async fn history(&self, dag_run_id: &str) -> Run {
+        let run = self.ledger().await.run(dag_run_id).await.expect("read the run");
+        run.unwrap_or_else(|| panic!("the ledger has no run {dag_run_id}"))
+    }
+
+    /// Waits until one run, with its attempts and its timeline, is as `good` says.
+    pub(crate) async fn wait_for_run(&self, what: &str, dag_run_id: &str, good: impl Fn(&Run) -> bool) -> Run {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let run = self.history(dag_run_id).await;
+            if good(&run) {
+                return run;
+            }
+            assert!(Instant::now() < end, "{what}: {run:#?}\n{}", self.logged());
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
