@@ -17,8 +17,9 @@ const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls
 /// The DAG that is triggered: its only task is closed by the scheduler itself.
 const DAG: &str = "fk_empty";
 
-/// How long one limit may take; too many at a time hardly get anywhere on `SQLite`.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// The party's name, and the limit as it stands in the configuration.
+const LIMITS: [(&str, &str); 4] =
+    [("in flight 1", "1"), ("in flight auto", "\"auto\""), ("in flight 2", "2"), ("in flight 4", "4")];
 
 /// A real Airflow 3, asked how many DAG runs it has.
 struct Airflow {
@@ -67,10 +68,11 @@ pub(crate) async fn burst(setting: &Setting, report: &mut Report) -> Outcome<()>
     let runs = setting.pick(500, 150);
     let airflow = Airflow::log_in(home).await?;
     let client = Client::connect(&setting.zookeeper).await?;
-    let mut rates = Vec::new();
-    for (name, limit) in
-        [("in flight 1", "1"), ("in flight 2", "2"), ("in flight 4", "4"), ("in flight auto", "\"auto\"")]
-    {
+    // A limit that is too high may take hours: what it reached by then is its rate.
+    let patience = setting.pick(Duration::from_mins(2), Duration::from_secs(40));
+    let (mut found, mut best_fixed) = (0.0_f64, 0.0_f64);
+    // Those that hardly get anywhere on SQLite keep a slow machine busy and come last.
+    for (name, limit) in LIMITS {
         airflow.drained().await?;
         let schedule = format!("pacing-{}", name.rsplit(' ').next().unwrap_or_default());
         let parent = format!("/bench-{schedule}");
@@ -92,7 +94,7 @@ pub(crate) async fn burst(setting: &Setting, report: &mut Report) -> Outcome<()>
         let prefix = format!("flowkeeper__{schedule}__");
         let mut accepted = 0;
         let mut at = start;
-        while accepted < runs && start.elapsed() < PATIENCE {
+        while accepted < runs && start.elapsed() < patience {
             // Seldom enough not to slow Airflow down; the rate is off by this much at most.
             tokio::time::sleep(Duration::from_millis(250)).await;
             let now = usize::try_from(airflow.count(&prefix, None).await.unwrap_or_default())?;
@@ -108,13 +110,15 @@ pub(crate) async fn burst(setting: &Setting, report: &mut Report) -> Outcome<()>
                 .note("Airflow 3.3.2 on SQLite")
                 .cost(party.end()),
         );
-        rates.push(rate);
+        match limit.parse::<u32>() {
+            Ok(_) => best_fixed = best_fixed.max(rate),
+            Err(_) => found = rate,
+        }
     }
-    let best_fixed = rates[..3].iter().copied().fold(0.0, f64::max);
     report.goal(Goal::at_least(
         "pacing",
         "runs a second, 95 % of the best fixed limit",
-        rates[3],
+        found,
         0.95 * best_fixed,
         "/s",
     ));
