@@ -112,6 +112,8 @@ struct Dispatcher {
     skipping: HashMap<ScheduleName, Arc<str>>,
     to_loop: mpsc::UnboundedSender<Message>,
     requests: TaskTracker,
+    /// Whether what others did to runs has still to be read from the ledger.
+    missed_events: bool,
 }
 
 impl Dispatcher {
@@ -142,6 +144,7 @@ impl Dispatcher {
             skipping: HashMap::new(),
             to_loop,
             requests: TaskTracker::new(),
+            missed_events: false,
         }
     }
 
@@ -180,7 +183,7 @@ impl Dispatcher {
                 () = lost.cancelled() => break,
                 _ = messages.recv_many(&mut told, BATCH) => told.drain(..).for_each(|message| self.handle(message)),
                 _ = tickets.recv_many(&mut arrived, BATCH) => self.offer(std::mem::take(&mut arrived)),
-                event = events.recv() => self.follow(event, &mut events).await?,
+                event = events.recv() => self.follow(event, &mut events).await,
                 changed = self.gates.changed() => {
                     if changed.is_err() {
                         break;
@@ -189,7 +192,12 @@ impl Dispatcher {
                 }
                 () = sleep_until(next_try, &self.clock) => {}
                 _ = tidy.tick() => self.tidy(),
-                _ = report.tick() => self.report(),
+                _ = report.tick() => {
+                    self.report();
+                    if self.missed_events {
+                        self.reload().await;
+                    }
+                }
             }
         }
         // Requests in flight are finished and recorded; what waits is found again in the ledger.
@@ -293,23 +301,23 @@ impl Dispatcher {
         &mut self,
         event: Result<LedgerEvent, broadcast::error::RecvError>,
         events: &mut broadcast::Receiver<LedgerEvent>,
-    ) -> Result<(), StoreError> {
+    ) {
         let mut next = event;
         loop {
             match next {
                 Ok(event) => self.follow_one(&event),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::debug!(missed, "too many changes at once; the open rows are read again");
-                    self.reload().await?;
+                    self.reload().await;
                 }
-                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                Err(broadcast::error::RecvError::Closed) => return,
             }
             match events.try_recv() {
                 Ok(event) => next = Ok(event),
                 Err(broadcast::error::TryRecvError::Lagged(missed)) => {
                     next = Err(broadcast::error::RecvError::Lagged(missed));
                 }
-                Err(_) => return Ok(()),
+                Err(_) => return,
             }
         }
     }
@@ -334,16 +342,32 @@ impl Dispatcher {
         }
     }
 
-    /// Events were missed: compares what is held active with the ledger.
-    async fn reload(&mut self) -> Result<(), StoreError> {
+    /// Events were missed: compares what is held here with the ledger.
+    async fn reload(&mut self) {
+        self.missed_events = true;
+        match self.compare_with_ledger().await {
+            Ok(()) => self.missed_events = false,
+            Err(error) => tracing::warn!(error = %error, "the open rows could not be read; tried again in a second"),
+        }
+    }
+
+    async fn compare_with_ledger(&mut self) -> Result<(), StoreError> {
         let open = self.ledger.active().await?;
         let ids: HashSet<RunId> = open.iter().map(|active| active.id).collect();
+        let waiting: Vec<RunId> =
+            self.airflows.values().flat_map(|lanes| lanes.queue.waiting()).map(|(_, run)| run).collect();
+        let given_up = self.ledger.not_pending(&waiting).await?;
         for lanes in self.airflows.values_mut() {
             let gone: Vec<_> = lanes.active.values().filter(|active| !ids.contains(&active.id)).cloned().collect();
             for active in gone {
                 lanes.active.remove(&active.id);
                 lanes.cancelling.remove(&active.id);
                 lanes.queue.closed(&active.schedule, active.id);
+            }
+            let waiting = lanes.queue.waiting().filter(|(_, run)| given_up.contains(run));
+            let gone: Vec<_> = waiting.map(|(schedule, run)| (schedule.clone(), run)).collect();
+            for (schedule, run) in gone {
+                lanes.queue.closed(&schedule, run);
             }
         }
         for active in open {

@@ -47,6 +47,8 @@ struct Lane {
     waiting: VecDeque<Ticket>,
     /// On their way: being submitted, or waiting for their next try.
     under_way: HashSet<RunId>,
+    /// Those under way that ended meanwhile: given up by somebody, or seen to their end by the monitor.
+    ended: HashSet<RunId>,
     /// Open in Airflow.
     active: HashSet<RunId>,
     /// More of them wait in the ledger.
@@ -62,6 +64,7 @@ impl Lane {
             held: false,
             waiting: VecDeque::new(),
             under_way: HashSet::new(),
+            ended: HashSet::new(),
             active: HashSet::new(),
             overflowed: false,
             in_ring: false,
@@ -78,6 +81,11 @@ impl Lane {
         if !free {
             return None;
         }
+        self.first()
+    }
+
+    /// The position of the run that goes next, once nothing is in its way.
+    fn first(&self) -> Option<usize> {
         if self.held {
             return self.waiting.iter().position(|ticket| ticket.trigger == TriggerKind::Manual);
         }
@@ -130,6 +138,13 @@ impl Queue {
         self.lanes.values().map(|lane| lane.waiting.len()).sum::<usize>() + self.delayed.len() + self.again.len()
     }
 
+    /// Every run that waits here, for its turn or for its next try.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&ScheduleName, RunId)> {
+        let delayed = self.delayed.iter().map(|Reverse(delayed)| &delayed.ticket);
+        let in_lanes = self.lanes.values().flat_map(|lane| &lane.waiting);
+        in_lanes.chain(delayed).chain(&self.again).map(|ticket| (&ticket.schedule, ticket.id))
+    }
+
     /// Takes a run in, unless it is known already or its lane is full.
     pub(super) fn offer(&mut self, ticket: Ticket, turn: Turn, now: Timestamp) {
         if turn == Turn::Replacing {
@@ -137,6 +152,8 @@ impl Queue {
         }
         let lane = self.lanes.entry(ticket.schedule.clone()).or_insert_with(|| Lane::new(turn));
         if lane.under_way.contains(&ticket.id) {
+            // Given up and taken up again while its request is under way.
+            lane.ended.remove(&ticket.id);
             return;
         }
         if ticket.attempts > 0 || ticket.not_before.is_some_and(|at| at > now) {
@@ -198,8 +215,13 @@ impl Queue {
         self.delayed.peek().map(|Reverse(next)| next.at)
     }
 
-    /// A run that is under way is to be tried again at `at`.
+    /// A run that is under way is to be tried again at `at`, unless it has ended meanwhile.
     pub(super) fn try_again(&mut self, ticket: Ticket, at: Timestamp) {
+        let ended = self.lanes.get(&ticket.schedule).is_some_and(|lane| lane.ended.contains(&ticket.id));
+        if ended {
+            self.settled(&ticket.schedule, ticket.id, false);
+            return;
+        }
         self.delayed.push(Reverse(Delayed { at, ticket }));
     }
 
@@ -207,6 +229,7 @@ impl Queue {
     pub(super) fn settled(&mut self, schedule: &ScheduleName, run: RunId, active: bool) {
         let Some(lane) = self.lanes.get_mut(schedule) else { return };
         lane.under_way.remove(&run);
+        lane.ended.remove(&run);
         if active {
             lane.active.insert(run);
         }
@@ -227,11 +250,14 @@ impl Queue {
             return;
         }
         lane.waiting.retain(|ticket| ticket.id != run);
-        let delayed = self.delayed.len();
+        let (delayed, again) = (self.delayed.len(), self.again.len());
         self.delayed.retain(|Reverse(delayed)| delayed.ticket.id != run);
         self.again.retain(|ticket| ticket.id != run);
-        if self.delayed.len() < delayed {
+        if self.delayed.len() < delayed || self.again.len() < again {
             lane.under_way.remove(&run);
+        } else if lane.under_way.contains(&run) {
+            // Its request is on its way; whatever comes of that, there is no next one.
+            lane.ended.insert(run);
         }
         self.enter_ring(schedule);
     }
@@ -249,17 +275,20 @@ impl Queue {
         self.replacing
             .iter()
             .filter_map(|schedule| Some((schedule, self.lanes.get(schedule)?)))
-            .filter(|(_, lane)| !lane.waiting.is_empty() && !lane.active.is_empty())
+            .filter(|(_, lane)| lane.first().is_some() && !lane.active.is_empty())
             .map(|(schedule, lane)| (schedule.clone(), lane.active.iter().copied().collect()))
             .collect()
     }
 
     /// Lanes that have emptied while more of their runs wait in the ledger; they are asked for once.
+    ///
+    /// The ledger names the oldest first, also those under way. While those alone would fill the
+    /// answer (Airflow is down), asking brings nothing new.
     pub(super) fn take_overflowed(&mut self) -> Vec<ScheduleName> {
         let lanes = &mut self.lanes;
         let empty = self.overflowed.extract_if(|schedule| {
             lanes.get_mut(schedule).is_none_or(|lane| {
-                let empty = lane.waiting.is_empty();
+                let empty = lane.waiting.is_empty() && lane.under_way.len() <= LANE_LENGTH / 2;
                 lane.overflowed &= !empty;
                 empty
             })
@@ -400,6 +429,39 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_was_given_up_while_its_request_was_under_way_is_not_tried_again() {
+        let mut queue = Queue::default();
+        for id in 1..=2 {
+            queue.offer(ticket("inbox", id), Turn::OneByOne, NOW);
+        }
+        let first = queue.take(NOW).unwrap();
+        queue.closed(&name("inbox"), RunId(1));
+        assert_eq!(drain(&mut queue, NOW), [0; 0], "its request may still make a DAG run");
+        queue.try_again(first, at(5));
+        assert_eq!(queue.next_try(), None);
+        assert_eq!(drain(&mut queue, at(5)), [2]);
+
+        // Unless it was taken up again meanwhile.
+        queue.offer(ticket("other", 3), Turn::Together, NOW);
+        let third = queue.take(NOW).unwrap();
+        queue.closed(&name("other"), RunId(3));
+        queue.offer(ticket("other", 3), Turn::Together, NOW);
+        queue.try_again(third, at(6));
+        assert_eq!(drain(&mut queue, at(6)), [3]);
+    }
+
+    #[test]
+    fn what_runs_is_not_ended_for_a_run_that_is_held_back() {
+        let mut queue = Queue::default();
+        queue.opened(&name("inbox"), RunId(1), Turn::Replacing);
+        queue.offer(ticket("inbox", 2), Turn::Replacing, NOW);
+        queue.hold(&name("inbox"), true);
+        assert!(queue.to_cancel().is_empty());
+        queue.hold(&name("inbox"), false);
+        assert_eq!(queue.to_cancel().len(), 1);
+    }
+
+    #[test]
     fn what_runs_is_replaced_only_where_that_is_the_policy() {
         for (turn, expected) in [(Turn::Replacing, 1), (Turn::OneByOne, 0), (Turn::Together, 0)] {
             let mut queue = Queue::default();
@@ -419,10 +481,14 @@ mod tests {
         }
         assert!(queue.take_overflowed().is_empty());
         assert_eq!(drain(&mut queue, NOW).len(), LANE_LENGTH);
+        assert!(queue.take_overflowed().is_empty(), "the ledger would name those under way alone");
+        for id in 1..=length / 2 {
+            queue.settled(&name("inbox"), RunId(id), true);
+        }
         assert_eq!(queue.take_overflowed(), [name("inbox")]);
         assert!(queue.take_overflowed().is_empty(), "asked for once");
         // The ledger names those under way as well; they are known.
-        for id in 1..=length + 5 {
+        for id in length / 2 + 1..=length + 5 {
             queue.offer(ticket("inbox", id), Turn::Together, NOW);
         }
         assert_eq!(drain(&mut queue, NOW), (length + 1..=length + 5).collect::<Vec<_>>());

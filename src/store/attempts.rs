@@ -1,6 +1,6 @@
 //! Recording how requests to Airflow ended, and the rows that the dispatcher starts from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -207,6 +207,14 @@ impl Ledger {
         let values = [after.0.into(), i64::from(limit).into()].into_iter().chain(schedule.map(Into::into));
         let rows = bind(sql, values).fetch_all(&self.0.read_pool).await?;
         rows.iter().map(ticket).collect()
+    }
+
+    /// Which of these rows wait no more: they were given up, or Airflow has them.
+    pub async fn not_pending(&self, runs: &[RunId]) -> Result<HashSet<RunId>, StoreError> {
+        let mut connection = self.0.read_pool.acquire().await?;
+        let head = "SELECT id FROM runs WHERE state <> 'pending' AND id IN";
+        let rows = select_in(&mut connection, head, "", runs.iter().map(|run| run.0)).await?;
+        rows.iter().map(|row| Columns::of(row).integer().map(RunId)).collect()
     }
 
     /// Every open row that Airflow already has.

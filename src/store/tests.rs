@@ -634,7 +634,9 @@ async fn a_retry_sends_what_was_stored_and_a_cancel_gives_up_only_what_waits() {
     let ticket = tickets.try_recv().unwrap();
     assert_eq!((ticket.attempts, ticket.first_attempt_at, ticket.conf.get()), (1, None, r#"{"b": 1, "a": 2}"#));
 
+    assert!(world.ledger.not_pending(&[run.id]).await.unwrap().is_empty());
     assert!(world.ledger.cancel(&world.leadership, run.id, "not needed", World::audit()).await.unwrap());
+    assert!(world.ledger.not_pending(&[run.id]).await.unwrap().contains(&run.id));
     assert!(!world.ledger.cancel(&world.leadership, run.id, "not needed", World::audit()).await.unwrap());
     assert_eq!(world.state(run.id).await, RunState::Skipped);
     // Its request was under way, and Airflow took it: the row follows.
