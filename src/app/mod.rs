@@ -118,6 +118,7 @@ pub async fn serve(config: Config, environment: Environment, options: ServeOptio
     };
     let leadership = ledger.take_lead(&member_name(address)).await?;
     let member = Member {
+        shadow: options.shadow,
         schedules: Arc::new(config.schedules.clone()),
         status: Status::new(),
         config,
@@ -160,6 +161,9 @@ fn member_name(address: SocketAddr) -> String {
 
 /// A member with everything that its parts share.
 struct Member {
+    /// Nothing is submitted to Airflow and nothing deleted in ZooKeeper, also not what was recorded
+    /// before by a member that was no shadow.
+    shadow: bool,
     config: Config,
     environment: Arc<Environment>,
     clock: Clock,
@@ -189,7 +193,9 @@ impl Member {
         self.adopt_schedules(now).await?;
         let (gates_sender, gates) = watch::channel(first);
         self.spawn_gatekeeper(directories, gates_sender);
-        self.spawn_dispatcher(gates.clone());
+        if !self.shadow {
+            self.spawn_dispatcher(gates.clone());
+        }
         let reconcile = self.spawn_monitors();
         self.spawn_cron(gates.clone()).await?;
         self.spawn_znode_triggers(&gates)?;
@@ -355,7 +361,7 @@ impl Member {
                 Ok::<(), StoreError>(())
             });
         }
-        for ensemble in ensembles.into_values() {
+        for ensemble in ensembles.into_values().filter(|_| !self.shadow) {
             let (ledger, leadership) = (self.ledger.clone(), self.leadership.clone());
             let consumer = consume::run(ensemble, ledger, leadership, self.lifecycle.ending().clone());
             self.lifecycle.spawn("consumer of znodes", async move {

@@ -68,8 +68,13 @@ impl Member {
 
     /// Starts to serve.
     pub(crate) fn start(&mut self) {
+        self.start_with(&["serve"]);
+    }
+
+    /// Starts to serve with these arguments.
+    pub(crate) fn start_with(&mut self, arguments: &[&str]) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("open the log");
-        let process = self.command(&["serve"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let process = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.process = Some(process.expect("start flowkeeper"));
     }
 
@@ -101,6 +106,13 @@ impl Member {
         let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.port);
         let answer = reqwest::get(url).await.ok()?.error_for_status().ok()?;
         answer.json().await.ok()
+    }
+
+    /// Posts JSON to the API.
+    pub(crate) async fn post(&self, path: &str, body: &serde_json::Value) -> serde_json::Value {
+        let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.port);
+        let answer = reqwest::Client::new().post(url).json(body).send().await.expect("an answer");
+        answer.error_for_status().expect("a good answer").json().await.expect("JSON")
     }
 
     /// Waits until every schedule is armed.
@@ -184,6 +196,6 @@ impl Drop for Member {
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
