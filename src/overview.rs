@@ -34,6 +34,10 @@ pub struct ScheduleOverview {
     /// Whether its timer is set, or its watch is set and the first diff is done; null when no serving
     /// member was asked.
     pub armed: Option<bool>,
+    /// What keeps its trigger from seeing everything, or has stopped it; null when nothing does or no
+    /// member was asked.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// The next nominal time that would run; null for znode triggers and while paused without an end.
     #[serde(serialize_with = "optional_microseconds")]
     pub next_time: Option<Timestamp>,
@@ -155,12 +159,21 @@ impl From<&Run> for LastRun {
     }
 }
 
+/// What only the member that serves knows of a schedule; the default is that none was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Whether its trigger is armed.
+    pub armed: Option<bool>,
+    /// What keeps its trigger from seeing everything, or has stopped it.
+    pub trouble: Option<String>,
+}
+
 /// How `schedule` stands at `now`.
 pub fn overview(
     schedule: &Schedule,
     state: Option<&ScheduleState>,
     last_run: Option<&Run>,
-    armed: Option<bool>,
+    standing: Standing,
     now: Timestamp,
 ) -> ScheduleOverview {
     let pause = pause_in_force(schedule, state, now);
@@ -179,7 +192,8 @@ pub fn overview(
         trigger: TriggerOverview::of(&schedule.trigger),
         paused: pause.is_some(),
         pause,
-        armed,
+        armed: standing.armed,
+        trouble: standing.trouble,
         next_time,
         last_run: last_run.map(LastRun::from),
     }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::domain::schedule::ScheduleName;
+use crate::overview::Standing;
 
 /// The state of this member. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +56,11 @@ impl Status {
     /// What [`Self::set_trouble`] has said.
     pub fn trouble(&self, schedule: &ScheduleName) -> Option<String> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).troubles.get(schedule).cloned()
+    }
+
+    /// Both, as overviews show them.
+    pub fn standing(&self, schedule: &ScheduleName) -> Standing {
+        Standing { armed: Some(self.is_armed(schedule)), trouble: self.trouble(schedule) }
     }
 
     /// Notes whether this member schedules; one that stops leading has nothing armed.

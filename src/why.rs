@@ -16,6 +16,8 @@ use crate::store::model::{DecisionEntry, NominalRow, Run, ScheduleState, microse
 pub struct Facts<'a> {
     /// The schedule, as configured now.
     pub schedule: &'a Schedule,
+    /// What keeps its trigger from seeing everything, or has stopped it, as the member that serves says.
+    pub trouble: Option<&'a str>,
     /// What the ledger knows of it; `None` when no member has ever served it.
     pub state: Option<&'a ScheduleState>,
     /// The rows that cover a nominal time around `at`.
@@ -42,6 +44,8 @@ pub struct Explanation {
     pub at: Timestamp,
     /// The pause in force now.
     pub pause: Option<PauseOverview>,
+    /// What keeps its trigger from seeing everything, or has stopped it.
+    pub trouble: Option<String>,
     /// All nominal times up to here are decided.
     #[serde(serialize_with = "optional_microseconds")]
     pub cursor: Option<Timestamp>,
@@ -65,6 +69,9 @@ pub fn explain(facts: &Facts<'_>, show: &dyn Fn(Timestamp) -> String) -> Explana
     let pause = pause_in_force(schedule, facts.state, facts.now);
     let mut sentences = vec![what_it_does(schedule)];
     sentences.push(pause_sentence(pause.as_ref(), show));
+    if let Some(trouble) = facts.trouble {
+        sentences.push(format!("Its trigger has stopped or does not see everything: {}.", end_trimmed(trouble)));
+    }
     let (mut previous_time, mut next_time) = (None, None);
     match (&schedule.trigger, facts.state) {
         (_, None) => sentences.push("No member has served it yet, so nothing has been decided.".to_owned()),
@@ -106,6 +113,7 @@ pub fn explain(facts: &Facts<'_>, show: &dyn Fn(Timestamp) -> String) -> Explana
         schedule: schedule.name.to_string(),
         at: facts.at,
         pause,
+        trouble: facts.trouble.map(str::to_owned),
         cursor: facts.state.filter(|_| matches!(schedule.trigger, Trigger::Cron(_))).map(|state| state.cron_cursor),
         previous_time,
         next_time,

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::error::CommandError;
 use crate::config::Environment;
 use crate::config::model::{Role, Server};
+use crate::overview::ScheduleOverview;
+use crate::store::model::Page;
 
 /// The variable that holds a token for those who may not read the one in the configuration.
 const TOKEN_VARIABLE: &str = "FLOWKEEPER_TOKEN";
@@ -76,12 +78,26 @@ impl ApiClient {
 
     /// Reads something.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, CallError> {
-        self.call(Method::GET, path, None::<&()>).await
+        self.call(Method::GET, path, &[], None::<&()>).await
+    }
+
+    /// All schedules, as the member knows them.
+    pub(super) async fn schedules(&self) -> Result<Vec<ScheduleOverview>, CallError> {
+        let (mut schedules, mut cursor) = (Vec::new(), None);
+        loop {
+            let query: Vec<_> = cursor.iter().map(|cursor: &String| ("cursor", cursor.as_str())).collect();
+            let page: Page<ScheduleOverview> = self.call(Method::GET, &["schedules"], &query, None::<&()>).await?;
+            schedules.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(schedules);
+            }
+        }
     }
 
     /// Does something, once.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, CallError> {
-        self.call(Method::POST, path, Some(body)).await
+        self.call(Method::POST, path, &[], Some(body)).await
     }
 
     /// Does something that is safe to repeat: outcomes that are not known are tried again.
@@ -109,11 +125,15 @@ impl ApiClient {
         &self,
         method: Method,
         path: &[&str],
+        query: &[(&str, &str)],
         body: Option<&impl Serialize>,
     ) -> Result<T, CallError> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
         let mut request = self.http.request(method, url.clone()).header(header::ACCEPT, "application/json");
         if let Some(token) = &self.token {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,7 +17,11 @@ use crate::config::render::{self, Color};
 use crate::config::{self, Config, Environment};
 use crate::domain::schedule::Schedule;
 use crate::operations::find_schedule;
+use crate::overview::Standing;
 use crate::store::{Ledger, StoreError};
+
+/// How long reading commands, which work without a member, wait for what only a member knows.
+const STANDING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What commands work with.
 pub(super) struct Context {
@@ -75,6 +80,17 @@ impl Context {
     /// The API of the member that serves.
     pub(super) fn api(&self, config: &Config) -> Result<ApiClient, CommandError> {
         ApiClient::new(&config.server, &self.environment)
+    }
+
+    /// What the member that serves knows of its schedules, by name; nothing when none answers at once.
+    pub(super) async fn standings(&self, config: &Config) -> HashMap<String, Standing> {
+        let asked = async { self.api(config).ok()?.schedules().await.ok() };
+        let answer = tokio::time::timeout(STANDING_PATIENCE, asked).await.ok().flatten();
+        answer
+            .into_iter()
+            .flatten()
+            .map(|schedule| (schedule.name, Standing { armed: schedule.armed, trouble: schedule.trouble }))
+            .collect()
     }
 
     /// The instant that a time on the command line means.

@@ -12,7 +12,7 @@ use crate::overview::{ScheduleOverview, overview};
 use crate::store::model::RunFilter;
 
 /// The fields of a schedule in CSV.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "name",
     "owner",
     "airflow",
@@ -23,6 +23,7 @@ const FIELDS: [&str; 12] = [
     "pause.reason",
     "pause.until",
     "armed",
+    "trouble",
     "next_time",
     "last_run.state",
 ];
@@ -36,6 +37,7 @@ pub(super) async fn list(context: &Context, arguments: &SchedulesArguments) -> R
         Some(ledger) => ledger.schedule_states().await?,
         None => std::collections::HashMap::new(),
     };
+    let mut standings = context.standings(&config).await;
     if let Some(name) = &arguments.name {
         let schedule = schedule_of(&config, name.as_str())?;
         let own = RunFilter { schedule: Some(name.to_string()), ..RunFilter::default() };
@@ -43,7 +45,13 @@ pub(super) async fn list(context: &Context, arguments: &SchedulesArguments) -> R
             Some(ledger) => ledger.runs(&own, 1, None).await?.items.into_iter().next(),
             None => None,
         };
-        let shown = overview(&schedule, states.get(name), last_run.as_ref(), None, now);
+        let shown = overview(
+            &schedule,
+            states.get(name),
+            last_run.as_ref(),
+            standings.remove(name.as_str()).unwrap_or_default(),
+            now,
+        );
         return show(context, &zones, &shown);
     }
     let last_runs = match &ledger {
@@ -55,7 +63,8 @@ pub(super) async fn list(context: &Context, arguments: &SchedulesArguments) -> R
         .iter()
         .map(|schedule| {
             let last_run = last_runs.get(schedule.name.as_str());
-            overview(schedule, states.get(&schedule.name), last_run, None, now)
+            let standing = standings.remove(schedule.name.as_str()).unwrap_or_default();
+            overview(schedule, states.get(&schedule.name), last_run, standing, now)
         })
         .collect();
     shown.sort_by(|a, b| a.name.cmp(&b.name));
@@ -104,6 +113,7 @@ fn table(schedules: &[ScheduleOverview], zones: &Zones) -> Rows {
     for schedule in schedules {
         let zone = zones.of(&schedule.name);
         let next = match (schedule.paused, schedule.next_time) {
+            _ if schedule.trouble.is_some() => Cell::toned("in trouble", Tone::Bad),
             (true, None) => Cell::toned("paused", Tone::Warning),
             (true, Some(next)) => Cell::toned(format!("paused until {}", show_time(next, zone)), Tone::Warning),
             (false, Some(next)) => show_time(next, zone).into(),
@@ -149,6 +159,7 @@ fn show(context: &Context, zones: &Zones, schedule: &ScheduleOverview) -> Result
             ("airflow", schedule.airflow.clone().into()),
             ("dag", schedule.dag_id.clone().into()),
             ("armed", armed),
+            ("trouble", schedule.trouble.as_deref().map_or_else(Cell::default, |text| Cell::toned(text, Tone::Bad))),
             ("paused", pause),
             ("next", schedule.next_time.map(|next| show_time(next, zone)).unwrap_or_default().into()),
             ("last", last),

@@ -54,8 +54,10 @@ pub(super) async fn run(context: &Context, arguments: &WhyArguments) -> Result<(
         decisions.sort_by_key(|decision| std::cmp::Reverse(decision.at));
         decision_counts = ledger.decision_counts(name).await?;
     }
+    let standing = context.standings(&config).await.remove(name.as_str()).unwrap_or_default();
     let facts = Facts {
         schedule: &schedule,
+        trouble: standing.trouble.as_deref(),
         state: state.as_ref(),
         nominal_rows: &nominal_rows,
         runs: &runs,

@@ -49,8 +49,8 @@ pub(super) async fn list(
     let items = page
         .iter()
         .map(|schedule| {
-            let armed = Some(api.status.is_armed(&schedule.name));
-            overview(schedule, states.get(&schedule.name), last_runs.get(schedule.name.as_str()), armed, now)
+            let standing = api.status.standing(&schedule.name);
+            overview(schedule, states.get(&schedule.name), last_runs.get(schedule.name.as_str()), standing, now)
         })
         .collect();
     Ok(Json(Page { items, next_cursor }))
@@ -236,6 +236,6 @@ async fn show(api: &Api, schedule: &Schedule) -> Result<Json<ScheduleOverview>, 
     let states = api.ledger.schedule_states().await?;
     let own = RunFilter { schedule: Some(schedule.name.to_string()), ..RunFilter::default() };
     let last_run = api.ledger.runs(&own, 1, None).await?.items.into_iter().next();
-    let armed = Some(api.status.is_armed(&schedule.name));
-    Ok(Json(overview(schedule, states.get(&schedule.name), last_run.as_ref(), armed, api.clock.now())))
+    let standing = api.status.standing(&schedule.name);
+    Ok(Json(overview(schedule, states.get(&schedule.name), last_run.as_ref(), standing, api.clock.now())))
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use flowkeeper::domain::run::{AirflowState, RunState};
 use serde_json::{Value, json};
 
-use crate::support::member::{Member, dag_run_id};
+use crate::support::member::{Member, dag_run_id, name};
 
 /// A command whose environment holds nothing by accident.
 fn flowkeeper(configuration: &Path, arguments: &[&str]) -> Command {
@@ -90,6 +90,27 @@ async fn tables_show_history_in_the_zone_of_the_schedule() {
 }
 
 #[tokio::test]
+async fn a_trigger_in_trouble_is_shown_as_long_as_its_member_serves() {
+    let member = Member::start().await;
+    member.status.set_trouble(&name("on-flag"), Some("/data/ready cannot be read: no permission".to_owned()));
+    let shown = |output: Output| stdout(&output).lines().any(|line| line.contains("cannot be read"));
+    assert!(shown(run(&member, &["schedules", "on-flag"]).await));
+    assert!(shown(run(&member, &["why", "on-flag"]).await));
+    let table = stdout(&run(&member, &["schedules"]).await);
+    assert!(table.lines().any(|line| line.starts_with("on-flag") && line.contains("in trouble")), "{table}");
+    let listed = parsed(&run(&member, &["schedules", "-o", "json"]).await);
+    assert_eq!(
+        (&listed[2]["armed"], &listed[2]["trouble"]),
+        (&json!(false), &json!("/data/ready cannot be read: no permission"))
+    );
+
+    let directory = member.stop_serving().await;
+    let alone = flowkeeper(&directory.path().join("flowkeeper.toml"), &["schedules", "-o", "json"]);
+    let listed = parsed(&run_command(alone).await);
+    assert_eq!((&listed[2]["armed"], &listed[2]["trouble"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test]
 async fn tables_fit_the_terminal() {
     let member = member_with_history().await;
     for width in [60, 80, 120, 200] {
@@ -116,7 +137,7 @@ async fn json_and_csv_have_the_names_of_the_api() {
     let one = parsed(&run(&member, &["runs", "1", "-o", "json"]).await);
     assert_eq!(one, member.get("/api/v1/runs/1").await.json());
     let mut schedules = parsed(&run(&member, &["schedules", "-o", "json"]).await);
-    assert_eq!(schedules[0]["armed"], Value::Null, "nobody was asked");
+    assert_eq!(schedules[0]["armed"], json!(false), "the member says so");
     assert_eq!(schedules[0]["last_run"], member.get("/api/v1/schedules").await.json()["items"][0]["last_run"]);
     assert_eq!(schedules.as_array_mut().map(|list| list.len()), Some(3));
     assert_eq!(parsed(&run(&member, &["stats", "-o", "json"]).await)[0]["group"], "hourly-load");

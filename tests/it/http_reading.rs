@@ -60,6 +60,10 @@ async fn schedules_show_configuration_ledger_and_member_together() {
     assert_eq!(flag["trigger"]["kind"], "znode");
     assert_eq!((&flag["trigger"]["path"], &flag["armed"]), (&json!("/data/ready"), &json!(false)));
 
+    assert_eq!(flag["trouble"], Value::Null);
+    member.status.set_trouble(&name("on-flag"), Some("/data/ready cannot be read".to_owned()));
+    assert_eq!(member.get("/api/v1/schedules/on-flag").await.json()["trouble"], "/data/ready cannot be read");
+
     let page = member.get("/api/v1/schedules?limit=2").await.json();
     assert_eq!(page["next_cursor"], "nightly");
     let rest = member.get("/api/v1/schedules?limit=2&cursor=nightly").await.json();

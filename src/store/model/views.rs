@@ -158,7 +158,7 @@ pub struct TimelineEntry {
 }
 
 /// A page of a list, newest first.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,

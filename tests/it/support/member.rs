@@ -255,9 +255,15 @@ impl Member {
 
     /// Stops serving; fails when the server does not end by itself.
     pub(crate) async fn stop(self) {
+        self.stop_serving().await;
+    }
+
+    /// The same, and keeps the configuration and the ledger.
+    pub(crate) async fn stop_serving(self) -> TempDir {
         self.shutdown.cancel();
         let ended = tokio::time::timeout(std::time::Duration::from_secs(10), self.task).await;
         ended.expect("the server ends").expect("no panic").expect("no error");
+        self.directory
     }
 }
 
