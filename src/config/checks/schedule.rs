@@ -224,6 +224,17 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
         defaults,
     );
     let overlap = own_overlap.or(if consumes { None } else { defaults.overlap });
+    let overlap = overlap.unwrap_or(if is_cron { Overlap::Skip } else { Overlap::Allow });
+    let own_catchup = written.catchup.map(|choice| choice.0);
+    let by_itself = if is_cron { Catchup::Latest } else { Catchup::All };
+    let catchup = own_catchup.or(defaults.catchup).unwrap_or(by_itself);
+    if is_cron && (catchup, overlap) == (Catchup::All, Overlap::Skip) {
+        section.warning(
+            &[if own_catchup.is_some() { "catchup" } else { "name" }],
+            "catchup = \"all\" makes many times due at once, and overlap = \"skip\" (cron's default) runs only the first of them",
+            "write overlap = \"queue\" to run them one after the other, or \"allow\" to run them beside each other",
+        );
+    }
     let airflow_at = written.airflow.is_some().then(|| section.span(&["airflow"]));
     Some(Draft {
         name_at: section.span(&["name"]),
@@ -245,13 +256,9 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
             conf,
             logical_date,
             data_interval,
-            catchup: written.catchup.map(|choice| choice.0).or(defaults.catchup).unwrap_or(if is_cron {
-                Catchup::Latest
-            } else {
-                Catchup::All
-            }),
+            catchup,
             catchup_window: written.catchup_window.map(|window| window.0).or(defaults.catchup_window),
-            overlap: overlap.unwrap_or(if is_cron { Overlap::Skip } else { Overlap::Allow }),
+            overlap,
             retry,
             deadline: Deadline {
                 start: own_deadline.start.or(defaults.deadline.start),

@@ -117,6 +117,25 @@ fn defaults_of_a_file_go_before_those_of_the_main_one() {
 }
 
 #[test]
+fn catching_up_with_all_while_skipping_overlaps_is_warned_about() {
+    let cases = [
+        ("catchup = \"all\"\n", Some("schedule.catchup")),
+        ("catchup = \"all\"\noverlap = \"skip\"\n", Some("schedule.catchup")),
+        ("catchup = \"all\"\noverlap = \"queue\"\n", None),
+        ("", None),
+    ];
+    for (keys, expected) in cases {
+        let text = format!(
+            "[airflow.main]\nurl = \"http://a\"\n[[schedule]]\nname = \"a\"\ncron = \"@daily\"\ndag = \"d\"\n{keys}"
+        );
+        let (result, _) = check_files(&[("flowkeeper.toml", text.as_bytes())], &[]);
+        let (_, warnings) = result.unwrap();
+        assert_eq!(warnings.first().map(|fault| fault.key.as_str()), expected, "{keys}");
+        assert!(warnings.iter().all(|fault| fault.hint.as_ref().is_some_and(|hint| hint.contains("queue"))));
+    }
+}
+
+#[test]
 fn a_file_that_two_name_is_read_once_and_a_glob_may_match_its_own_file() {
     let (result, _) = check_files(
         &[
