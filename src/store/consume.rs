@@ -10,15 +10,16 @@ use crate::domain::schedule::Consume;
 const PAGE: i64 = 1000;
 
 impl Ledger {
-    /// The oldest consumes that are due in this ensemble (`None`: the home ensemble).
-    pub async fn consume_due(&self, ensemble: Option<&str>) -> Result<Vec<ConsumeDue>, StoreError> {
-        let condition = if ensemble.is_some() { "consume_ensemble = $2" } else { "consume_ensemble IS NULL" };
+    /// The oldest consumes that are due in this ensemble (`None`: the home ensemble), of the rows
+    /// behind `after`; at most a page of them.
+    pub async fn consume_due(&self, ensemble: Option<&str>, after: RunId) -> Result<Vec<ConsumeDue>, StoreError> {
+        let condition = if ensemble.is_some() { "consume_ensemble = $3" } else { "consume_ensemble IS NULL" };
         let sql = format!(
             "SELECT id, schedule, consume_path, consume_czxid, consume_when FROM runs \
-             WHERE consume_when IS NOT NULL AND consume_note IS NULL AND {condition} AND (state = 'success' \
+             WHERE consume_when IS NOT NULL AND consume_note IS NULL AND id > $2 AND {condition} AND (state = 'success' \
              OR (consume_when = 'accepted' AND accepted_at IS NOT NULL)) ORDER BY id LIMIT $1"
         );
-        let values = std::iter::once(PAGE.into()).chain(ensemble.map(Into::into));
+        let values = [PAGE.into(), after.0.into()].into_iter().chain(ensemble.map(Into::into));
         let rows = bind(sql, values).fetch_all(&self.0.read_pool).await?;
         rows.iter()
             .map(|row| {
@@ -32,12 +33,7 @@ impl Ledger {
             .collect()
     }
 
-    /// Notes that nothing is owed any more, and what became of the child.
-    pub async fn consume_settled(&self, leadership: &Leadership, run: RunId, note: &str) -> Result<(), StoreError> {
-        self.consumes_settled(leadership, &[(run, note)]).await
-    }
-
-    /// The same for many at once.
+    /// Notes that these rows owe nothing any more, and what became of their children.
     pub async fn consumes_settled(&self, leadership: &Leadership, settled: &[(RunId, &str)]) -> Result<(), StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let rows = settled.iter().map(|(run, note)| vec![run.0.into(), (*note).into()]).collect();

@@ -393,13 +393,15 @@ async fn a_consume_is_owed_until_it_is_settled() {
     let world = World::new().await;
     let work = ConsumeWork { ensemble: None, path: "/inbox/a".into(), czxid: 5, when: Consume::Accepted };
     let run = world.record(NewRun { consume: Some(work.clone()), ..cron_run(minute(0), Overlap::Allow) }).await;
-    assert!(world.ledger.consume_due(None).await.unwrap().is_empty(), "not accepted yet");
+    let first = RunId(0);
+    assert!(world.ledger.consume_due(None, first).await.unwrap().is_empty(), "not accepted yet");
     world.ledger.record_attempt(&world.leadership, accepted(run.id, 1)).await.unwrap();
-    let due = world.ledger.consume_due(None).await.unwrap();
+    let due = world.ledger.consume_due(None, first).await.unwrap();
     assert_eq!(due.iter().map(|due| (due.run, due.work.clone())).collect::<Vec<_>>(), [(run.id, work)]);
-    assert!(world.ledger.consume_due(Some("solr")).await.unwrap().is_empty());
-    world.ledger.consume_settled(&world.leadership, run.id, "deleted").await.unwrap();
-    assert!(world.ledger.consume_due(None).await.unwrap().is_empty());
+    assert!(world.ledger.consume_due(Some("solr"), first).await.unwrap().is_empty());
+    assert!(world.ledger.consume_due(None, run.id).await.unwrap().is_empty(), "a page later");
+    world.ledger.consumes_settled(&world.leadership, &[(run.id, "deleted")]).await.unwrap();
+    assert!(world.ledger.consume_due(None, first).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -68,7 +68,17 @@ impl Consumer {
         loop {
             status.borrow_and_update();
             if let Some(session) = self.ensemble.session() {
-                self.delete_due(&session).await?;
+                match self.delete_due(&session).await {
+                    Ok(()) => {}
+                    // What is owed stays owed.
+                    Err(error) if error.is_transient() => {
+                        warn!(
+                            ensemble = self.ensemble.label(), %error,
+                            "what is to be deleted could not be read or noted, trying again in a minute"
+                        );
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             loop {
                 tokio::select! {
@@ -93,19 +103,19 @@ impl Consumer {
         }
     }
 
-    /// Deletes page after page, as long as that settles something.
+    /// Deletes page after page. What the servers refuse is passed over, so that nothing waits behind it.
     async fn delete_due(&self, session: &Session) -> Result<(), StoreError> {
         let name = self.ensemble.name().map(|name| &**name);
+        let mut after = RunId(0);
         loop {
-            let due = self.ledger.consume_due(name).await?;
-            if due.is_empty() {
-                return Ok(());
-            }
+            let due = self.ledger.consume_due(name, after).await?;
+            let Some(last) = due.last() else { return Ok(()) };
+            after = last.run;
             let (settled, broken) = self.delete(session, due).await;
             if !settled.is_empty() {
                 self.ledger.consumes_settled(&self.leadership, &settled).await?;
             }
-            if broken || settled.is_empty() {
+            if broken || self.leadership.lost().is_cancelled() {
                 return Ok(());
             }
         }
