@@ -39,6 +39,9 @@ const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the state of the queues is told to the metrics.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// When Airflow is told again to end a run that a newer one replaces.
+const END_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// How many pending rows are read at once when the dispatcher starts.
 const PAGE: u32 = 1000;
 
@@ -74,6 +77,8 @@ enum Message {
     Answered { airflow: Arc<str>, load: Load },
     /// The outcome of an attempt is in the ledger.
     Recorded { ticket: Box<Ticket>, outcome: Result<AttemptOutcome, StoreError> },
+    /// Airflow could not be told to end a run that a newer one replaces; it is told again.
+    NotEnded { airflow: Arc<str>, run: RunId },
     /// Runs read from the ledger for a lane that had overflowed.
     Refilled { airflow: Arc<str>, schedule: ScheduleName, tickets: Result<Vec<Ticket>, StoreError> },
 }
@@ -276,6 +281,11 @@ impl Dispatcher {
                         error = %error,
                         "the outcome of a request could not be recorded; the next leader asks Airflow again"
                     ),
+                }
+            }
+            Message::NotEnded { airflow, run } => {
+                if let Some(lanes) = self.airflows.get_mut(&airflow) {
+                    lanes.cancelling.remove(&run);
                 }
             }
             Message::Refilled { airflow, schedule, tickets } => match tickets {
@@ -481,7 +491,8 @@ impl Dispatcher {
                     continue;
                 };
                 let airflow = lanes.target.airflow.clone();
-                let schedule = schedule.clone();
+                let (schedule, name) = (schedule.clone(), Arc::clone(name));
+                let (to_loop, lost) = (self.to_loop.clone(), self.leadership.lost().clone());
                 self.requests.spawn(async move {
                     match airflow.fail_run(&active.dag_id, &active.dag_run_id).await {
                         Ok(()) => tracing::info!(
@@ -489,12 +500,18 @@ impl Dispatcher {
                             schedule = %schedule,
                             "ended a DAG run for a newer occurrence (overlap = \"cancel_running\")"
                         ),
-                        Err(error) => tracing::warn!(
-                            run.id = run.0,
-                            schedule = %schedule,
-                            error = %error,
-                            "a DAG run could not be ended for a newer occurrence, which now waits for its end"
-                        ),
+                        Err(error) => {
+                            tracing::warn!(
+                                run.id = run.0,
+                                schedule = %schedule,
+                                error = %error,
+                                "a DAG run could not be ended for a newer occurrence, which waits; tried again soon"
+                            );
+                            // Nobody waits for it once the lead is given up.
+                            if lost.run_until_cancelled(tokio::time::sleep(END_AGAIN_AFTER)).await.is_some() {
+                                let _ = to_loop.send(Message::NotEnded { airflow: name, run });
+                            }
+                        }
                     }
                 });
             }
