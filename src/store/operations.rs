@@ -240,7 +240,7 @@ async fn split(
         insert_alike(transaction, row, &dag_run_id, covers).await?;
     }
     if let Some(covers) = after {
-        shrink(transaction, row, covers).await?
+        shrink(transaction, row, covers).await?;
     } else {
         let Some(last) = runs.pop() else { return Ok(false) };
         make_pending(transaction, row, state, Some(&last)).await?;

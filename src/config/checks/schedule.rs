@@ -225,16 +225,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     );
     let overlap = own_overlap.or(if consumes { None } else { defaults.overlap });
     let overlap = overlap.unwrap_or(if is_cron { Overlap::Skip } else { Overlap::Allow });
-    let own_catchup = written.catchup.map(|choice| choice.0);
-    let by_itself = if is_cron { Catchup::Latest } else { Catchup::All };
-    let catchup = own_catchup.or(defaults.catchup).unwrap_or(by_itself);
-    if is_cron && (catchup, overlap) == (Catchup::All, Overlap::Skip) {
-        section.warning(
-            &[if own_catchup.is_some() { "catchup" } else { "name" }],
-            "catchup = \"all\" makes many times due at once, and overlap = \"skip\" (cron's default) runs only the first of them",
-            "write overlap = \"queue\" to run them one after the other, or \"allow\" to run them beside each other",
-        );
-    }
+    let catchup = catchup(section, is_cron, written.catchup.map(|choice| choice.0), defaults.catchup, overlap);
     let airflow_at = written.airflow.is_some().then(|| section.span(&["airflow"]));
     Some(Draft {
         name_at: section.span(&["name"]),
@@ -473,6 +464,25 @@ fn dates(
         }
     }
     (logical_date, data_interval.or(defaults.data_interval).unwrap_or(by_itself))
+}
+
+fn catchup(
+    section: &Section<'_, '_>,
+    is_cron: bool,
+    own: Option<Catchup>,
+    defaults: Option<Catchup>,
+    overlap: Overlap,
+) -> Catchup {
+    let by_itself = if is_cron { Catchup::Latest } else { Catchup::All };
+    let catchup = own.or(defaults).unwrap_or(by_itself);
+    if is_cron && (catchup, overlap) == (Catchup::All, Overlap::Skip) {
+        section.warning(
+            &[if own.is_some() { "catchup" } else { "name" }],
+            "catchup = \"all\" makes many times due at once, and overlap = \"skip\" (cron's default) runs only the first of them",
+            "write overlap = \"queue\" to run them one after the other, or \"allow\" to run them beside each other",
+        );
+    }
+    catchup
 }
 
 fn retry_text(section: &Section<'_, '_>, written: Option<written::Retry>) -> RetryText {
