@@ -12,7 +12,7 @@ const DECISIONS_KEPT: i64 = 50;
 const BLOCK: i64 = 5_000;
 
 impl Ledger {
-    /// Deletes closed rows older than `retention`; how many. The newest row of each schedule, open
+    /// Deletes rows that were due and closed longer than `retention` ago; how many. The newest row of each schedule, open
     /// rows, and runs by hand (their keys must stay taken) are kept.
     pub async fn retain(&self, leadership: &Leadership, retention: Duration) -> Result<u64, StoreError> {
         let retention = jiff::SignedDuration::try_from(retention).unwrap_or(jiff::SignedDuration::MAX);
@@ -22,6 +22,7 @@ impl Ledger {
             let mut transaction = self.begin(leadership).await?;
             let rows = bind(
                 "DELETE FROM runs WHERE id IN (SELECT id FROM runs r WHERE r.due_at < $1 AND r.is_open = 0 \
+                 AND COALESCE(r.closed_at, r.recorded_at) < $1 \
                  AND r.trigger_kind <> 'manual' AND (r.consume_when IS NULL OR r.consume_note IS NOT NULL) \
                  AND EXISTS (SELECT 1 FROM runs n WHERE n.schedule = r.schedule AND (n.due_at, n.id) > (r.due_at, r.id)) \
                  ORDER BY r.due_at LIMIT $2) RETURNING id"

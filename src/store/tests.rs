@@ -254,7 +254,8 @@ async fn a_run_that_was_cleared_and_ended_again_unseen_was_reopened() {
     ];
     for (state, (started, ended), reopened) in looks {
         let (started_at, ended_at) = (second(started), second(ended));
-        let seen = vec![Sighting { started_at, ended_at, ..sighting(&run.dag_run_id, state) }];
+        let note = Some(world.ledger.store_id().to_owned());
+        let seen = vec![Sighting { started_at, ended_at, note, ..sighting(&run.dag_run_id, state) }];
         world.ledger.record_sightings(&world.leadership, "main", seen, None).await.unwrap();
         let shown = world.ledger.run(&run.dag_run_id).await.unwrap().unwrap();
         assert_eq!((shown.reopened, shown.started_at, shown.ended_at), (reopened, started_at, ended_at));
@@ -542,10 +543,14 @@ async fn retention_keeps_what_is_open_what_is_newest_and_keys_by_hand() {
     };
     let by_hand = world.record(by_hand).await.id;
     world.clock.advance(SignedDuration::from_hours(24 * 100));
+    // A backfill of an old time has only just ended.
+    let long_ago = minute(0) - SignedDuration::from_hours(24 * 365);
+    let backfilled = world.record(NewRun { state: RunState::Skipped, ..cron_run(long_ago, Overlap::Allow) }).await.id;
     world.ledger.retain(&world.leadership, Duration::from_hours(2160)).await.unwrap();
     let kept: Vec<_> =
         world.ledger.runs(&RunFilter::default(), 10, None).await.unwrap().items.iter().map(|run| run.id).collect();
-    assert_eq!(kept, [ids[2], ids[1], by_hand], "the newest, the open one, and the one by hand");
+    let why = "the newest, the open one, the one by hand, and the one that ended late";
+    assert_eq!(kept, [ids[2], ids[1], by_hand, backfilled], "{why}");
 }
 
 #[tokio::test]
