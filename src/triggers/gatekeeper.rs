@@ -14,7 +14,7 @@ use super::gate::{Gate, Gates};
 use crate::airflow::dags::DagDirectory;
 use crate::clock::Clock;
 use crate::domain::schedule::{PausedDag, Schedule, ScheduleName};
-use crate::store::model::{Pause, ScheduleStates};
+use crate::store::model::{Pause, ScheduleState, ScheduleStates};
 use crate::store::{Leadership, Ledger, StoreError};
 
 /// How long to wait before the ledger is asked again after it did not answer.
@@ -79,6 +79,18 @@ pub async fn run(
     }
 }
 
+/// What the ledger knows of a schedule; of one that is being renamed, under its old name.
+pub(super) fn state_of<'s>(
+    schedule: &Schedule,
+    schedules: &[Arc<Schedule>],
+    states: &'s ScheduleStates,
+) -> Option<&'s ScheduleState> {
+    states.get(&schedule.name).or_else(|| {
+        let was = schedule.was.as_ref()?;
+        schedules.iter().all(|other| other.name != *was).then(|| states.get(was)).flatten()
+    })
+}
+
 fn is_paused(directories: &mut Directories, schedule: &Schedule) -> bool {
     directories
         .get_mut(&schedule.airflow)
@@ -113,7 +125,7 @@ fn judge(
 ) -> HashMap<ScheduleName, Gate> {
     let mut closed = HashMap::new();
     for schedule in schedules {
-        let pause = states.get(&schedule.name).and_then(|state| state.pause.as_ref());
+        let pause = state_of(schedule, schedules, states).and_then(|state| state.pause.as_ref());
         let pause = pause.filter(|pause| pause.until.is_none_or(|until| until > now));
         let gate = if schedule.paused {
             Gate::Paused { reason: "the schedule was paused in the configuration".into() }
@@ -174,6 +186,20 @@ mod tests {
             pause: Some(pause),
         };
         (name, state)
+    }
+
+    #[test]
+    fn a_pause_goes_along_with_a_new_name() {
+        let mut renamed = (*schedules()[0]).clone();
+        renamed.was = ScheduleName::new("before");
+        let states = HashMap::from([state("before", None)]);
+        let gates = judge(&[Arc::new(renamed.clone())], &states, |_| false, Timestamp::UNIX_EPOCH);
+        assert_eq!(gates.len(), 1);
+        // Another schedule has the old name: it is no rename.
+        let mut other = renamed.clone();
+        (other.name, other.was) = (ScheduleName::new("before").unwrap(), None);
+        let gates = judge(&[Arc::new(renamed), Arc::new(other)], &states, |_| false, Timestamp::UNIX_EPOCH);
+        assert_eq!(gates.keys().map(ScheduleName::as_str).collect::<Vec<_>>(), ["before"]);
     }
 
     #[test]

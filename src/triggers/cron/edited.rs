@@ -15,6 +15,7 @@ use crate::domain::schedule::{CronTrigger, Schedule, Trigger};
 use crate::store::model::{ScheduleState, ScheduleStates};
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::triggers::gate::{Gate, Gates};
+use crate::triggers::gatekeeper::state_of;
 
 /// Records what the triggers of an earlier configuration had made due by `now`, for each schedule
 /// whose trigger is another one today. Call it before the ledger adopts the schedules.
@@ -28,11 +29,16 @@ pub async fn settle_edited(
 ) -> Result<(), StoreError> {
     let mut wheel = CronWheel::new();
     for schedule in schedules {
-        let Some(state) = states.get(&schedule.name) else { continue };
+        let Some(state) = state_of(schedule, schedules, states) else { continue };
         let Some(before) = before_the_edit(schedule, state) else { continue };
-        let gate = gates.get(&schedule.name).cloned().unwrap_or(Gate::Open);
+        // What a pause holds back is decided now, as at its end; whatever is to run waits for that end.
+        let (gate, why) = match gates.get(&schedule.name) {
+            Some(Gate::Paused { reason }) => (Gate::Open, Blindness::Paused(reason.to_string())),
+            Some(gate) => (gate.clone(), Blindness::Down),
+            None => (Gate::Open, Blindness::Down),
+        };
         tracing::info!(schedule = %schedule.name, "the trigger was edited; what the old one made due is settled first");
-        wheel.insert(Arc::new(before), state.cron_cursor, gate, Blindness::Down, now);
+        wheel.insert(Arc::new(before), state.cron_cursor, gate, why, now);
     }
     loop {
         let due = wheel.due(now, ROWS_PER_RECORDING);
@@ -56,12 +62,15 @@ fn before_the_edit(schedule: &Schedule, state: &ScheduleState) -> Option<Schedul
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use jiff::SignedDuration;
 
     use super::*;
     use crate::clock::Clock;
     use crate::config::{self, Environment};
     use crate::domain::run::RunState;
+    use crate::domain::schedule::ScheduleName;
     use crate::store::TriggerIdentity;
     use crate::store::model::RunFilter;
 
@@ -111,5 +120,32 @@ mod tests {
         );
         let states = ledger.schedule_states().await.unwrap();
         assert_eq!(states.values().next().unwrap().cron_cursor, clock.now());
+    }
+
+    #[tokio::test]
+    async fn a_pause_and_a_new_name_take_part_in_the_settling() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::manual("2026-11-22T00:30:00Z".parse().unwrap());
+        let url = format!("sqlite://{}", directory.path().join("ledger.db").display());
+        let ledger = Ledger::open(&url, clock.clone()).await.unwrap();
+        let leadership = ledger.take_lead("test").await.unwrap();
+        let before = schedules(&directory, "@hourly");
+        let identity = TriggerIdentity { name: before[0].name.clone(), was: None, key: before[0].trigger.identity() };
+        ledger.adopt_schedules(&leadership, &[identity], clock.now()).await.unwrap();
+        clock.advance(SignedDuration::from_hours(3));
+
+        let mut renamed = (*schedules(&directory, "15 * * * *")[0]).clone();
+        renamed.was = Some(renamed.name.clone());
+        renamed.name = ScheduleName::new("load-again").unwrap();
+        let gate = Gate::Paused { reason: "the schedule was paused by ada".into() };
+        let gates = Gates::new(HashMap::from([(renamed.name.clone(), gate)]));
+        let states = ledger.schedule_states().await.unwrap();
+        let renamed = [Arc::new(renamed)];
+        settle_edited(&ledger, &leadership, &renamed, &states, &gates, clock.now()).await.unwrap();
+
+        let page = ledger.runs(&RunFilter::default(), 10, None).await.unwrap();
+        let rows: Vec<_> = page.items.iter().map(|run| (run.schedule.as_str(), run.state, run.count)).collect();
+        assert_eq!(rows, [("load-again", RunState::Pending, 1), ("load-again", RunState::Skipped, 2)]);
+        assert!(page.items[1].reason.as_ref().is_some_and(|reason| reason.contains("paused by ada")));
     }
 }
