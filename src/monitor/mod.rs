@@ -97,7 +97,7 @@ pub async fn run(parts: Parts) -> Result<(), StoreError> {
         full = monitor.judge(looked, full)?;
         // Before it is asked what is open, so that nothing opens unnoticed.
         let mut events = ledger.subscribe();
-        let wake = Instant::now() + monitor.pause().await?;
+        let wake = Instant::now() + monitor.pause().await;
         tokio::select! {
             () = lost.cancelled() => return Ok(()),
             () = tokio::time::sleep_until(wake) => {}
@@ -180,10 +180,11 @@ impl Monitor {
         Ok(owed)
     }
 
-    async fn pause(&self) -> Result<Duration, StoreError> {
-        let open = self.parts.ledger.has_open_runs(&self.name).await?;
+    async fn pause(&self) -> Duration {
+        // A ledger that cannot be read just now may hold open runs.
+        let open = self.parts.ledger.has_open_runs(&self.name).await.unwrap_or(true);
         let moved = self.last_move.is_some_and(|at| self.parts.clock.now().duration_since(at) < BUSY_FOR);
-        Ok(interval(open, moved, !self.parts.keep.is_empty()))
+        interval(open, moved, !self.parts.keep.is_empty())
     }
 
     fn full_is_due(&self) -> bool {

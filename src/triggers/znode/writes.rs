@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{FuturesOrdered, StreamExt};
@@ -15,6 +16,9 @@ use crate::domain::schedule::ScheduleName;
 use crate::domain::znode::ZnodeVersion;
 use crate::store::model::{CursorMove, Recording};
 use crate::store::{Leadership, Ledger, StoreError};
+
+/// When to read again what the ledger could not tell.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a write brought, once it is durable.
 #[derive(Debug, Default)]
@@ -26,6 +30,24 @@ pub(super) struct Written {
 
 /// A version that the ledger may not have yet, and its data.
 type Unwritten = (Option<ZnodeVersion>, Option<Vec<u8>>);
+
+/// Asks until the ledger can be read: a trigger does not stop because the readers are busy.
+async fn stored_data(
+    ledger: &Ledger,
+    leadership: &Leadership,
+    schedule: &ScheduleName,
+    path: &str,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    loop {
+        match ledger.previous_data(schedule, path).await {
+            Err(error) if error.is_transient() && !leadership.lost().is_cancelled() => {
+                tracing::warn!(schedule = %schedule, %error, "the state last handled could not be read, trying again");
+                tokio::time::sleep(READ_AGAIN_AFTER).await;
+            }
+            answer => return answer,
+        }
+    }
+}
 
 pub(super) struct Writes {
     ledger: Ledger,
@@ -72,7 +94,7 @@ impl Writes {
     pub(super) async fn previous_data(&mut self, path: &Arc<str>) -> Result<Option<Vec<u8>>, StoreError> {
         match self.unwritten.get(path) {
             Some((_, data)) => Ok(data.clone()),
-            None => self.ledger.previous_data(&self.schedule, path).await,
+            None => stored_data(&self.ledger, &self.leadership, &self.schedule, path).await,
         }
     }
 
