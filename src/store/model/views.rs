@@ -15,7 +15,6 @@ pub fn microseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S:
 }
 
 /// The same for a time that may be missing.
-#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
 pub fn optional_microseconds<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => microseconds(time, serializer),
