@@ -13,9 +13,18 @@ use super::error::StoreError;
 use crate::domain::run::RunState;
 use crate::domain::schedule::ScheduleName;
 
-/// The sizes of block that rows are sent in. The largest keeps 35 columns below `SQLite`'s limit of
-/// 32,766 parameters (sqlite.org/limits.html).
-const BLOCKS: [usize; 4] = [256, 32, 8, 1];
+/// The sizes of block that rows are sent in: few, so that the prepared statements stay cached.
+const BLOCKS: [usize; 7] = [256, 64, 32, 16, 8, 4, 1];
+
+/// About how many parameters a statement may have. SQLite finds the name of a parameter by walking a
+/// list from its beginning (`sqlite3VListNumToName`), so binding takes a time that grows with the
+/// square of their number.
+const PARAMETERS: usize = 320;
+
+/// The largest block for what is left, of rows with so many columns.
+fn block_size(left: usize, columns: usize) -> Option<usize> {
+    BLOCKS.into_iter().find(|&size| size <= left && (size == 1 || size * columns <= PARAMETERS))
+}
 
 /// A value to bind.
 #[derive(Debug, Clone)]
@@ -104,10 +113,10 @@ pub(super) async fn bulk(
     rows: Vec<Vec<Value>>,
 ) -> Result<Vec<AnyRow>, StoreError> {
     let mut returned = Vec::new();
+    let columns = rows.first().map_or(0, Vec::len);
     let mut rows = rows.into_iter();
-    while let Some(size) = BLOCKS.into_iter().find(|&size| size <= rows.len()) {
+    while let Some(size) = block_size(rows.len(), columns) {
         let block: Vec<_> = rows.by_ref().take(size).collect();
-        let columns = block.first().map_or(0, Vec::len);
         let mut sql = String::with_capacity(head.len() + tail.len() + size * columns * 6);
         sql.push_str(head);
         for row in 0..size {
@@ -139,7 +148,7 @@ pub(super) async fn select_in<V: Into<Value>>(
     let keys: Vec<Value> = keys.into_iter().map(Into::into).collect();
     let mut returned = Vec::new();
     let mut keys = keys.into_iter();
-    while let Some(size) = BLOCKS.into_iter().find(|&size| size <= keys.len()) {
+    while let Some(size) = block_size(keys.len(), 1) {
         let marks: Vec<_> = (1..=size).map(|number| format!("${number}")).collect();
         let sql = format!("{head} ({}) {tail}", marks.join(", "));
         returned.extend(bind(sql, keys.by_ref().take(size)).fetch_all(&mut *connection).await?);
