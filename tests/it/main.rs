@@ -9,6 +9,7 @@ mod http_actions;
 mod http_airflow;
 mod http_events;
 mod http_reading;
+mod overlap;
 mod shadow;
 mod story_runs;
 mod support;
