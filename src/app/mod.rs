@@ -255,6 +255,13 @@ impl Member {
         );
     }
 
+    /// Where runs can be read, for the notes of DAG runs; `None` where nobody could follow a link.
+    fn link(&self) -> Option<String> {
+        let server = &self.config.server;
+        let listens = (!server.listen.ip().is_unspecified()).then(|| format!("http://{}", server.listen));
+        server.advertise.clone().or(listens)
+    }
+
     fn spawn_dispatcher(&self, gates: watch::Receiver<Gates>) {
         let targets = self
             .airflows
@@ -281,7 +288,7 @@ impl Member {
                     .collect(),
                 gates,
                 clock: self.clock.clone(),
-                link: self.config.server.advertise.clone(),
+                link: self.link(),
             }),
         );
     }

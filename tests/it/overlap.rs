@@ -78,4 +78,6 @@ async fn a_newer_run_ends_the_one_before_it() {
     let ended = [RunState::Failed, RunState::Queued];
     member.wait_for_runs("the second takes over", |runs| states(runs) == ended).await;
     assert_eq!(fake.count("patch"), 1);
+    let note = fake.world().runs()[0].note.clone().unwrap_or_default();
+    assert!(note.ends_with("/api/v1/runs/1") && note.contains("\nhttp://127.0.0.1:"), "{note}");
 }
