@@ -231,4 +231,23 @@ mod tests {
         }
         assert!(!is_manual_key(&"k".repeat(172)));
     }
+
+    proptest::proptest! {
+        /// Ids that are met in Airflow are anybody's: reading them never fails, and what is taken for
+        /// ours is legal throughout.
+        #[test]
+        fn arbitrary_ids_are_read_without_harm(head in "(flowkeeper__)?([a-z0-9-]{0,70}__)?(g[0-9]{0,4}\\.)?", tail in ".{0,40}") {
+            let id = format!("{head}{tail}");
+            let schedule = schedule_of(&id);
+            if let Some(schedule) = &schedule {
+                let prefix = format!("{RUN_ID_PREFIX}{schedule}__");
+                proptest::prop_assert!(id.starts_with(&prefix));
+                proptest::prop_assert!(id.len() <= RUN_ID_MAX_LENGTH && id.bytes().all(is_run_id_byte));
+            }
+            proptest::prop_assert!(schedule.is_some() || kind_of(&id).is_none());
+            if nominal_time_of(&id).is_some() {
+                proptest::prop_assert_eq!(kind_of(&id), Some(TriggerKind::Cron));
+            }
+        }
+    }
 }
