@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::run::{RunId, RunState};
-use crate::domain::schedule::{Schedule, Trigger, WatchScope};
+use crate::domain::schedule::{PausedDag, Schedule, Trigger, WatchScope};
 use crate::domain::znode::ChangeKind;
 use crate::store::model::{Run, ScheduleState, microseconds, optional_microseconds};
 
 /// Who paused a schedule, where the configuration itself did.
 pub const CONFIGURATION: &str = "configuration";
+
+/// Who paused a schedule, where its DAG is paused in Airflow.
+pub const AIRFLOW: &str = "airflow";
 
 /// A schedule as the API and the commands show it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -27,7 +30,7 @@ pub struct ScheduleOverview {
     pub dag_id: String,
     /// What makes it due.
     pub trigger: TriggerOverview,
-    /// Whether it is paused, by an operator or by the configuration.
+    /// Whether it is paused: by an operator, by the configuration, or with its DAG in Airflow.
     pub paused: bool,
     /// Who paused it, and why.
     pub pause: Option<PauseOverview>,
@@ -115,7 +118,7 @@ impl TriggerOverview {
 /// A pause in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PauseOverview {
-    /// Who paused; `configuration` for `paused = true`.
+    /// Who paused; `configuration` for `paused = true`, `airflow` for a DAG that is paused there.
     pub by: String,
     /// Why.
     pub reason: Option<String>,
@@ -199,17 +202,23 @@ pub fn overview(
     }
 }
 
-/// The pause that holds at `now`: the configuration's, which has no end, before an operator's.
+/// The pause that holds at `now`: the configuration's, which has no end, before an operator's before
+/// that of the DAG.
 pub fn pause_in_force(schedule: &Schedule, state: Option<&ScheduleState>, now: Timestamp) -> Option<PauseOverview> {
     if schedule.paused {
         let reason = Some("`paused = true` in the configuration".to_owned());
         return Some(PauseOverview { by: CONFIGURATION.to_owned(), reason, until: None, at: None });
     }
-    let pause = state?.pause.as_ref()?;
-    (pause.until.is_none_or(|until| now < until)).then(|| PauseOverview {
-        by: pause.by.clone(),
-        reason: pause.reason.clone(),
-        until: pause.until,
-        at: Some(pause.at),
-    })
+    let state = state?;
+    if let Some(pause) = state.pause.as_ref().filter(|pause| pause.until.is_none_or(|until| now < until)) {
+        return Some(PauseOverview {
+            by: pause.by.clone(),
+            reason: pause.reason.clone(),
+            until: pause.until,
+            at: Some(pause.at),
+        });
+    }
+    let at = state.dag_paused_at.filter(|_| schedule.paused_dag == PausedDag::Hold)?;
+    let reason = Some(format!("the DAG `{}` is paused in Airflow `{}`", schedule.dag_id, schedule.airflow));
+    Some(PauseOverview { by: AIRFLOW.to_owned(), reason, until: None, at: Some(at) })
 }

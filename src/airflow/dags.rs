@@ -23,11 +23,6 @@ impl DagDirectory {
     pub fn facts(&self, dag_id: &str) -> Option<&DagFacts> {
         self.0.get(dag_id)
     }
-
-    /// Whether the DAG is known to be paused.
-    pub fn is_paused(&self, dag_id: &str) -> bool {
-        self.facts(dag_id).is_some_and(|facts| facts.is_paused)
-    }
 }
 
 impl FromIterator<DagFacts> for DagDirectory {

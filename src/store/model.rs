@@ -173,6 +173,8 @@ pub struct ScheduleState {
     pub znode_initialized: Option<i64>,
     /// An operator's pause.
     pub pause: Option<Pause>,
+    /// Since when it waits for its DAG, which is paused in Airflow, as far as the leader knows.
+    pub dag_paused_at: Option<Timestamp>,
 }
 
 /// The states of all schedules.

@@ -15,7 +15,10 @@ use super::{EVENT_BACKLOG, Inner, Ledger, StoreError, StoreHealth, WRITE_QUEUE_L
 use crate::clock::Clock;
 
 /// All migrations, oldest first. Each only adds, so that the version before still runs.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "ledger", include_str!("../../migrations/0001_ledger.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
+    (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
+];
 
 /// How many readers work beside each other.
 const READERS: u32 = 4;

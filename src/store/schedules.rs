@@ -26,8 +26,8 @@ pub struct TriggerIdentity {
     pub key: String,
 }
 
-const STATE_COLUMNS: &str =
-    "name, trigger_key, since, cron_cursor, znode_zxid, paused_by, pause_reason, paused_at, pause_until";
+const STATE_COLUMNS: &str = "name, trigger_key, since, cron_cursor, znode_zxid, paused_by, pause_reason, paused_at, pause_until, \
+     dag_paused_at";
 
 fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
     let mut columns = Columns::of(row);
@@ -37,7 +37,8 @@ fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
     let (by, reason, at, until) =
         (columns.optional_text()?, columns.optional_text()?, columns.optional_time()?, columns.optional_time()?);
     let pause = by.zip(at).map(|(by, at)| Pause { by, reason, until, at });
-    Ok(ScheduleState { name, trigger_key, since, cron_cursor, znode_initialized, pause })
+    let dag_paused_at = columns.optional_time()?;
+    Ok(ScheduleState { name, trigger_key, since, cron_cursor, znode_initialized, pause, dag_paused_at })
 }
 
 impl Ledger {
@@ -117,6 +118,26 @@ impl Ledger {
         let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1");
         let rows = bind(sql, [schedule.as_str().into()]).fetch_all(&self.0.read_pool).await?;
         rows.first().map(state).transpose()
+    }
+
+    /// Notes which schedules wait for a DAG that is paused in Airflow, and which do not any more.
+    pub async fn note_paused_dags(
+        &self,
+        leadership: &Leadership,
+        changes: Vec<(ScheduleName, bool)>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let at = transaction.at();
+        let row = |(name, paused): (ScheduleName, bool)| vec![name.as_str().into(), paused.then_some(at).into()];
+        bulk(
+            transaction.connection(),
+            "UPDATE schedules SET dag_paused_at = v.column2 FROM (VALUES ",
+            ") AS v WHERE schedules.name = v.column1",
+            &["TEXT", "BIGINT"],
+            changes.into_iter().map(row).collect(),
+        )
+        .await?;
+        transaction.commit().await
     }
 
     /// The znodes that a trigger has handled.

@@ -1,7 +1,8 @@
 //! Opens and closes the gates: watches pauses in the ledger and paused DAGs in Airflow.
 //!
 //! It decides nothing by itself: `judge` is a pure function over what is known, and the loop only
-//! waits for one of its sources to change, or for a pause to run out.
+//! waits for one of its sources to change, or for a pause to run out. Which schedules wait for a paused
+//! DAG is noted in the ledger: for whoever reads it, and for the next start while Airflow is away.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub fn first(
     directories: &mut Directories,
     now: Timestamp,
 ) -> Gates {
-    Arc::new(judge(schedules, states, |schedule| is_paused(directories, schedule), now))
+    Arc::new(judge(schedules, states, |schedule| dag_is_paused(directories, schedules, states, schedule), now))
 }
 
 /// Publishes the gates until the leadership is lost.
@@ -49,7 +50,10 @@ pub async fn run(
         let until = match ledger.schedule_states().await {
             Ok(states) => {
                 let now = clock.now();
-                let closed = judge(&schedules, &states, |schedule| is_paused(&mut directories, schedule), now);
+                let mut dag_is_paused =
+                    |schedule: &Schedule| dag_is_paused(&mut directories, &schedules, &states, schedule);
+                let news = news_of_dags(&schedules, &states, &mut dag_is_paused);
+                let closed = judge(&schedules, &states, dag_is_paused, now);
                 gates.send_if_modified(|known| {
                     let news = **known != closed;
                     if news {
@@ -57,6 +61,9 @@ pub async fn run(
                     }
                     news
                 });
+                if !news.is_empty() {
+                    ledger.note_paused_dags(&leadership, news).await?;
+                }
                 next_expiry(&states, now).map(|until| until.duration_since(now))
             }
             Err(error) => {
@@ -91,10 +98,34 @@ pub(super) fn state_of<'s>(
     })
 }
 
-fn is_paused(directories: &mut Directories, schedule: &Schedule) -> bool {
-    directories
+/// Whether Airflow has the schedule's DAG paused; what the ledger remembers while Airflow has not said.
+fn dag_is_paused(
+    directories: &mut Directories,
+    schedules: &[Arc<Schedule>],
+    states: &ScheduleStates,
+    schedule: &Schedule,
+) -> bool {
+    let said = directories
         .get_mut(&schedule.airflow)
-        .is_some_and(|directory| directory.borrow_and_update().is_paused(&schedule.dag_id))
+        .and_then(|directory| directory.borrow_and_update().facts(&schedule.dag_id).map(|facts| facts.is_paused));
+    said.unwrap_or_else(|| state_of(schedule, schedules, states).is_some_and(|state| state.dag_paused_at.is_some()))
+}
+
+/// What the ledger does not know yet of the schedules that wait for a paused DAG.
+fn news_of_dags(
+    schedules: &[Arc<Schedule>],
+    states: &ScheduleStates,
+    mut dag_is_paused: impl FnMut(&Schedule) -> bool,
+) -> Vec<(ScheduleName, bool)> {
+    let mut news = Vec::new();
+    for schedule in schedules {
+        let Some(state) = states.get(&schedule.name) else { continue };
+        let paused = schedule.paused_dag == PausedDag::Hold && dag_is_paused(schedule);
+        if paused != state.dag_paused_at.is_some() {
+            news.push((schedule.name.clone(), paused));
+        }
+    }
+    news
 }
 
 /// Waits until a directory changes; for ever when all their refreshers have gone.
@@ -155,6 +186,7 @@ fn pause_reason(pause: &Pause) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::airflow::DagFacts;
     use crate::config::{self, Environment};
     use crate::store::model::ScheduleState;
 
@@ -184,6 +216,7 @@ mod tests {
             cron_cursor: at,
             znode_initialized: None,
             pause: Some(pause),
+            dag_paused_at: None,
         };
         (name, state)
     }
@@ -200,6 +233,34 @@ mod tests {
         (other.name, other.was) = (ScheduleName::new("before").unwrap(), None);
         let gates = judge(&[Arc::new(renamed), Arc::new(other)], &states, |_| false, Timestamp::UNIX_EPOCH);
         assert_eq!(gates.keys().map(ScheduleName::as_str).collect::<Vec<_>>(), ["before"]);
+    }
+
+    #[test]
+    fn what_airflow_says_is_noted_once_and_remembered_while_it_says_nothing() {
+        let schedules = schedules();
+        let hold = &schedules[0];
+        let mut states = HashMap::from([state("hold", None), state("submit", None)]);
+        let noted = vec![(hold.name.clone(), true)];
+        assert_eq!(news_of_dags(&schedules, &states, |_| true), noted, "only who holds waits for the DAG");
+        assert_eq!(news_of_dags(&schedules, &states, |_| false), []);
+
+        let directories = |facts: Option<bool>| {
+            let facts = facts.map(|is_paused| DagFacts {
+                dag_id: "d".into(),
+                is_paused,
+                has_import_errors: false,
+                own_schedule: None,
+            });
+            Directories::from([("main".into(), watch::channel(facts.into_iter().collect()).1)])
+        };
+        for (said, remembered, expected) in
+            [(None, false, false), (None, true, true), (Some(false), true, false), (Some(true), false, true)]
+        {
+            let held = states.get_mut(&hold.name).unwrap();
+            held.dag_paused_at = remembered.then_some(Timestamp::UNIX_EPOCH);
+            let paused = dag_is_paused(&mut directories(said), &schedules, &states, hold);
+            assert_eq!(paused, expected, "said {said:?}, remembered {remembered}");
+        }
     }
 
     #[test]
