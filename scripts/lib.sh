@@ -248,20 +248,20 @@ airflow_start() {
         fi
         rm -f "$home"/*.pid
         if [[ $major == 2 ]]; then
-            spawn "$sandbox" "$name-webserver" airflow webserver
+            spawn "$sandbox" "$name-webserver" bash -c "$forever" -- airflow webserver
             spawn "$sandbox" "$name-scheduler" bash -c "$forever" -- airflow scheduler --skip-serve-logs
         else
-            spawn "$sandbox" "$name-api-server" airflow api-server
+            spawn "$sandbox" "$name-api-server" bash -c "$forever" -- airflow api-server
             spawn "$sandbox" "$name-scheduler" bash -c "$forever" -- airflow scheduler --skip-serve-logs
-            spawn "$sandbox" "$name-dag-processor" airflow dag-processor
+            spawn "$sandbox" "$name-dag-processor" bash -c "$forever" -- airflow dag-processor
         fi
     )
 }
 
-# Airflow's scheduler ends when SQLite says "database is locked" to it, which it
-# does not wait out; whoever operates it lets a supervisor start it again.
+# Airflow's components end when SQLite says "database is locked" to them, which
+# they do not wait out; whoever operates them lets a supervisor start them again.
 # shellcheck disable=SC2016 # expanded by the shell that runs it
-forever='while true; do "$@" || true; sleep 1; done'
+forever='while true; do "$@" || true; rm -f "$AIRFLOW_HOME"/*.pid; sleep 1; done'
 
 # airflow_ready HOME: its API answers and its scheduler has beaten.
 airflow_ready() {
