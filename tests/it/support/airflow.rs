@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// How long a new DAG file may take until its DAG is known; a few seconds on an idle machine.
 const PARSE_TIMEOUT: Duration = Duration::from_mins(3);
@@ -16,8 +17,21 @@ const PARSE_TIMEOUT: Duration = Duration::from_mins(3);
 /// How long a request that Airflow fails with 5xx is repeated: on SQLite that is its way to say "busy".
 const BUSY_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// Airflow's scheduler on SQLite does not survive a burst beside its own work: whoever makes one waits
+/// until the other stories are over, and they wait for it.
+static PEACE: RwLock<()> = RwLock::const_new(());
+
+/// A share of the peace, or all of it.
+#[expect(dead_code, reason = "held, and never looked at")]
+enum Peace {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+    Other,
+}
+
 /// A running Airflow.
 pub(crate) struct Airflow {
+    _peace: Peace,
     home: PathBuf,
     url: String,
     root: &'static str,
@@ -30,7 +44,16 @@ pub(crate) struct Airflow {
 impl Airflow {
     /// Airflow 3, with API v2.
     pub(crate) async fn three() -> Self {
-        let mut airflow = Self::open("FLOWKEEPER_TEST_AIRFLOW3", "api/v2");
+        Self::log_in(Peace::Shared(PEACE.read().await)).await
+    }
+
+    /// Airflow 3, while no other story uses it.
+    pub(crate) async fn three_alone() -> Self {
+        Self::log_in(Peace::Alone(PEACE.write().await)).await
+    }
+
+    async fn log_in(peace: Peace) -> Self {
+        let mut airflow = Self::open("FLOWKEEPER_TEST_AIRFLOW3", "api/v2", peace);
         let login = json!({"username": airflow.username, "password": airflow.password});
         let answer = airflow.client.post(format!("{}/auth/token", airflow.url)).json(&login).send().await;
         let answer: Value = answer.expect("Airflow answers").json().await.expect("a token");
@@ -40,10 +63,10 @@ impl Airflow {
 
     /// Airflow 2, with API v1.
     pub(crate) fn two() -> Self {
-        Self::open("FLOWKEEPER_TEST_AIRFLOW2", "api/v1")
+        Self::open("FLOWKEEPER_TEST_AIRFLOW2", "api/v1", Peace::Other)
     }
 
-    fn open(variable: &str, root: &'static str) -> Self {
+    fn open(variable: &str, root: &'static str, peace: Peace) -> Self {
         let home = std::env::var_os(variable)
             .unwrap_or_else(|| panic!("{variable} is not set: `make test` starts the Airflow that this test needs"));
         let home = PathBuf::from(home);
@@ -53,7 +76,8 @@ impl Airflow {
         };
         let (url, username, password) = (read("url"), read("username"), read("password"));
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build();
-        Self { home, url, root, username, password, token: None, client: client.expect("a client") }
+        let client = client.expect("a client");
+        Self { _peace: peace, home, url, root, username, password, token: None, client }
     }
 
     /// The section of a configuration that names this Airflow. `password` is a file beside it.
@@ -133,6 +157,12 @@ impl Airflow {
     pub(crate) async fn clear(&self, dag_id: &str, dag_run_id: &str) {
         let path = format!("dags/{dag_id}/dagRuns/{dag_run_id}/clear");
         self.done(Method::POST, &path, Some(&json!({"dry_run": false}))).await;
+    }
+
+    /// Deletes a DAG with all its runs, and its file before that, so that it does not come back.
+    pub(crate) async fn delete_dag(&self, dag: &OwnDag) {
+        std::fs::remove_file(&dag.path).expect("remove the DAG file");
+        self.done(Method::DELETE, &format!("dags/{}", dag.dag_id), None).await;
     }
 
     /// Puts a DAG of the test's own into the DAG folder, and waits until Airflow knows it.
