@@ -8,7 +8,9 @@ CREATE TABLE ledger (
     store_id     TEXT NOT NULL,
     epoch        BIGINT NOT NULL,
     leader       TEXT,
-    leader_since BIGINT
+    leader_since BIGINT,
+    -- A shadow's ledger: what came due was recorded and never submitted.
+    is_shadow    BIGINT NOT NULL
 );
 
 -- How far each schedule's trigger has got, and the operator's pause over it.

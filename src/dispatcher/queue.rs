@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::run::RunId;
 use crate::domain::schedule::{Overlap, ScheduleName, TriggerKind};
@@ -16,6 +16,9 @@ use crate::store::model::Ticket;
 /// How many runs of one schedule are kept ready; the others wait in the ledger. Bounds memory when a
 /// schedule falls hours behind.
 pub(super) const LANE_LENGTH: usize = 1000;
+
+/// When a try that a pause holds back is looked at again.
+const HELD_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
 /// How the runs of a schedule stand to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +159,7 @@ impl Queue {
             lane.ended.remove(&ticket.id);
             return;
         }
-        if ticket.attempts > 0 || ticket.not_before.is_some_and(|at| at > now) {
+        if ticket.first_attempt_at.is_some() || ticket.not_before.is_some_and(|at| at > now) {
             // It was tried before this process began, so it keeps its place.
             let at = ticket.not_before.unwrap_or(now);
             if lane.waiting.iter().all(|waiting| waiting.id != ticket.id) {
@@ -165,7 +168,8 @@ impl Queue {
             }
             return;
         }
-        if lane.overflowed || lane.waiting.len() >= LANE_LENGTH {
+        // Runs by hand are few, and must be at hand when the schedule is held.
+        if ticket.trigger != TriggerKind::Manual && (lane.overflowed || lane.waiting.len() >= LANE_LENGTH) {
             lane.overflowed = true;
             self.overflowed.insert(ticket.schedule);
             return;
@@ -196,8 +200,14 @@ impl Queue {
             let Some(Reverse(Delayed { ticket, .. })) = self.delayed.pop() else { break };
             self.again.push_back(ticket);
         }
-        if let Some(ticket) = self.again.pop_front() {
-            return Some(ticket);
+        while let Some(ticket) = self.again.pop_front() {
+            let held = self.lanes.get(&ticket.schedule).is_some_and(|lane| lane.held);
+            if !held || ticket.trigger == TriggerKind::Manual || ticket.lookup_only {
+                return Some(ticket);
+            }
+            // A pause comes before a retry; looking whether the run exists goes on.
+            let at = now.saturating_add(HELD_PAUSE).unwrap_or(Timestamp::MAX);
+            self.delayed.push(Reverse(Delayed { at, ticket }));
         }
         while let Some(schedule) = self.ring.pop_front() {
             let Some(lane) = self.lanes.get_mut(&schedule) else { continue };
@@ -318,7 +328,6 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
@@ -397,7 +406,11 @@ mod tests {
     #[test]
     fn a_run_that_was_tried_in_an_earlier_life_waits_for_its_time() {
         let mut queue = Queue::default();
-        queue.offer(Ticket { attempts: 3, not_before: Some(at(9)), ..ticket("inbox", 1) }, Turn::OneByOne, NOW);
+        queue.offer(
+            Ticket { attempts: 3, first_attempt_at: Some(NOW), not_before: Some(at(9)), ..ticket("inbox", 1) },
+            Turn::OneByOne,
+            NOW,
+        );
         queue.offer(ticket("inbox", 2), Turn::OneByOne, NOW);
         assert_eq!(drain(&mut queue, NOW), [0; 0]);
         assert_eq!(drain(&mut queue, at(9)), [1]);
@@ -412,6 +425,32 @@ mod tests {
         assert_eq!(drain(&mut queue, NOW), [2]);
         queue.hold(&name("inbox"), false);
         assert_eq!(drain(&mut queue, NOW), [1]);
+    }
+
+    #[test]
+    fn a_run_taken_up_again_by_hand_waits_its_turn() {
+        let mut queue = Queue::default();
+        queue.offer(ticket("inbox", 2), Turn::OneByOne, NOW);
+        assert_eq!(drain(&mut queue, NOW), [2]);
+        queue.offer(Ticket { attempts: 3, not_before: Some(NOW), ..ticket("inbox", 1) }, Turn::OneByOne, NOW);
+        assert_eq!(drain(&mut queue, NOW), [0; 0]);
+        queue.settled(&name("inbox"), RunId(2), false);
+        assert_eq!(drain(&mut queue, NOW), [1]);
+    }
+
+    #[test]
+    fn a_pause_holds_back_tries_but_not_looks() {
+        let mut queue = Queue::default();
+        for id in 1..=2 {
+            queue.offer(ticket("inbox", id), Turn::Together, NOW);
+        }
+        let (first, second) = (queue.take(NOW).unwrap(), queue.take(NOW).unwrap());
+        queue.hold(&name("inbox"), true);
+        queue.try_again(first, at(1));
+        queue.try_again(Ticket { lookup_only: true, ..second }, at(1));
+        assert_eq!(drain(&mut queue, at(1)), [2]);
+        queue.hold(&name("inbox"), false);
+        assert_eq!(drain(&mut queue, at(3)), [1]);
     }
 
     #[test]

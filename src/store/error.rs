@@ -33,6 +33,14 @@ pub enum StoreError {
         /// The migration that this version does not know.
         migration: i64,
     },
+    /// A shadow and a member that submits must not share a store.
+    #[error("open the store `{url}`: it is {}", if *is_shadow { "a shadow's" } else { "not a shadow's" })]
+    Shadow {
+        /// As configured, without a password.
+        url: String,
+        /// Whose it is.
+        is_shadow: bool,
+    },
     /// Another member has taken the lead since.
     #[error("write to the ledger: a newer leader (epoch {current}) has taken over from epoch {held}")]
     Fenced {
@@ -119,6 +127,14 @@ impl StoreError {
             Self::Absent { .. } => "`flowkeeper serve` creates it; is `[store] url` the one that serves?".into(),
             Self::Foreign { .. } => "point `[store] url` at a database of its own".into(),
             Self::Newer { .. } => "run the newer version, or restore the copy made before the upgrade".into(),
+            Self::Shadow { is_shadow: true, .. } => {
+                "what a shadow recorded was never submitted; serve from another `[store] url`".into()
+            }
+            Self::Shadow { is_shadow: false, .. } => {
+                "a shadow takes a store of its own, so that it covers nothing that is to run: set `[store] url`, or \
+                 FLOWKEEPER_STORE__URL for this call"
+                    .into()
+            }
             Self::Fenced { .. } => "this member stops scheduling; the newer one goes on".into(),
             Self::IdentityConflict { .. } => "choose another `--key`, or repeat the call with the same content".into(),
             Self::BadCursor { .. } => "start again without `cursor`".into(),

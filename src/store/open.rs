@@ -44,7 +44,7 @@ impl Ledger {
         let write_pool = pool(url, path, "rwc", 1).await?;
         refuse_foreign(&write_pool, url).await?;
         migrate(&write_pool, url).await?;
-        let store_id = identity(&write_pool).await?;
+        let store_id = identity(&write_pool, url, Some(shadow)).await?;
         let read_pool = pool(url, path, "rw", READERS).await?;
         let (sender, work) = mpsc::channel(WRITE_QUEUE_LENGTH);
         let ledger = Self(Arc::new(Inner {
@@ -78,7 +78,7 @@ impl Ledger {
         if let Some(migration) = newest.filter(|newest| MIGRATIONS.iter().all(|(version, ..)| version < newest)) {
             return Err(StoreError::Newer { url: shown(url), migration });
         }
-        let store_id = identity(&read_pool).await?;
+        let store_id = identity(&read_pool, url, None).await?;
         // No writer listens on the other end: writes answer that the ledger is closed.
         let (sender, _) = mpsc::channel(1);
         Ok(Self(Arc::new(Inner {
@@ -190,16 +190,27 @@ async fn migrate(pool: &AnyPool, url: &str) -> Result<(), StoreError> {
     })
 }
 
-/// Reads the store's identity, drawing it in a new one.
-async fn identity(pool: &AnyPool) -> Result<String, StoreError> {
-    let rows = sqlx::query("SELECT store_id FROM ledger WHERE singleton = 1").fetch_all(pool).await?;
+/// Reads the store's identity, drawing it in a new one. `shadow` is who asks; readers do not say.
+///
+/// A shadow and a member that submits must not share a store: what one covers, the other would not
+/// run.
+async fn identity(pool: &AnyPool, url: &str, shadow: Option<bool>) -> Result<String, StoreError> {
+    let rows = sqlx::query("SELECT store_id, is_shadow FROM ledger WHERE singleton = 1").fetch_all(pool).await?;
     if let Some(row) = rows.first() {
-        return Columns::of(row).text();
+        let mut columns = Columns::of(row);
+        let (store_id, is_shadow) = (columns.text()?, columns.boolean()?);
+        return match shadow {
+            Some(shadow) if shadow != is_shadow => Err(StoreError::Shadow { url: shown(url), is_shadow }),
+            _ => Ok(store_id),
+        };
     }
     let drawn = uuid::Uuid::new_v4().simple().to_string();
-    sqlx::query("INSERT INTO ledger (singleton, application, store_id, epoch) VALUES (1, 'flowkeeper', $1, 0)")
-        .bind(drawn.clone())
-        .execute(pool)
-        .await?;
+    sqlx::query(
+        "INSERT INTO ledger (singleton, application, store_id, epoch, is_shadow) VALUES (1, 'flowkeeper', $1, 0, $2)",
+    )
+    .bind(drawn.clone())
+    .bind(i64::from(shadow.unwrap_or_default()))
+    .execute(pool)
+    .await?;
     Ok(drawn)
 }

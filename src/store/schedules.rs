@@ -70,7 +70,7 @@ impl Ledger {
                 continue;
             }
             if let Some(key) = known.remove(was.as_str()) {
-                for table in ["schedules SET name", "znode_cursors SET schedule"] {
+                for table in ["schedules SET name", "znode_cursors SET schedule", "runs SET schedule"] {
                     let column = table.rsplit(' ').next().unwrap_or_default();
                     bind(
                         format!("UPDATE {table} = $1 WHERE {column} = $2"),

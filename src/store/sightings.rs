@@ -121,7 +121,7 @@ async fn follow(
             continue;
         }
         let lived_again = lived_again(row, seen);
-        let moved = next.or_else(|| lived_again.then_some(row.state));
+        let end = next.or_else(|| lived_again.then_some(row.state));
         let state = next.unwrap_or(row.state);
         updates.insert(
             row.id,
@@ -133,14 +133,14 @@ async fn follow(
                 at.into(),
                 seen.started_at.into(),
                 ended_at.into(),
-                (moved.is_some() && !state.is_open()).then_some(at).into(),
+                (end.is_some() && !state.is_open()).then_some(at).into(),
             ],
         );
-        if let Some((started_at, ended_at)) = seen.started_at.zip(ended_at).filter(|_| moved.is_some()) {
+        if let Some((started_at, ended_at)) = seen.started_at.zip(ended_at).filter(|_| end.is_some()) {
             let took = ended_at.duration_since(started_at);
             crate::metrics::run_ended(state, took.try_into().unwrap_or_default());
         }
-        if let Some(state) = moved {
+        if let Some(state) = end {
             moves.push(Move {
                 run: RunId(row.id),
                 schedule: row.schedule.clone(),
