@@ -256,8 +256,8 @@ mod tests {
         for (said, remembered, expected) in
             [(None, false, false), (None, true, true), (Some(false), true, false), (Some(true), false, true)]
         {
-            let held = states.get_mut(&hold.name).unwrap();
-            held.dag_paused_at = remembered.then_some(Timestamp::UNIX_EPOCH);
+            let state = states.get_mut(&hold.name).unwrap();
+            state.dag_paused_at = remembered.then_some(Timestamp::UNIX_EPOCH);
             let paused = dag_is_paused(&mut directories(said), &schedules, &states, hold);
             assert_eq!(paused, expected, "said {said:?}, remembered {remembered}");
         }
