@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 
-/// Durations of one kind, in milliseconds, sorted.
+/// Measurements of one kind, sorted; durations are in milliseconds.
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
-    pub(crate) fn new(mut milliseconds: Vec<f64>) -> Self {
-        milliseconds.sort_by(f64::total_cmp);
-        Self(milliseconds)
+    pub(crate) fn new(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        Self(values)
     }
 
     pub(crate) fn len(&self) -> usize {
