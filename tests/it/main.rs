@@ -13,6 +13,7 @@ mod overlap;
 mod shadow;
 mod story_airflow2;
 mod story_burst;
+mod story_outage;
 mod story_runs;
 mod story_trouble;
 mod support;
