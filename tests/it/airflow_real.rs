@@ -8,6 +8,7 @@ use flowkeeper::domain::run::AirflowState;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
+use crate::support::airflow::alone;
 use crate::support::fake_airflow::{Dag, FakeAirflow, Version, World};
 use crate::support::real_airflow::{RealAirflow, client};
 
@@ -173,16 +174,19 @@ async fn compare(real: &RealAirflow, version: Version) {
 
 #[tokio::test]
 async fn the_fake_answers_as_airflow_3_does() {
+    let _alone = alone().await;
     compare(&RealAirflow::three(), Version::Three).await;
 }
 
 #[tokio::test]
 async fn the_fake_answers_as_airflow_2_does() {
+    let _alone = alone().await;
     compare(&RealAirflow::two(), Version::Two).await;
 }
 
 #[tokio::test]
 async fn a_real_dag_run_succeeds_and_a_failed_one_succeeds_when_cleared() {
+    let _alone = alone().await;
     for real in [RealAirflow::three(), RealAirflow::two()] {
         let sender = Sender::new(real.client());
         let tail = unique();

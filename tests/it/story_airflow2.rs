@@ -11,7 +11,7 @@ use crate::support::zookeeper::{ZooKeeperServer, create};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn airflow_2_runs_what_times_and_children_make_due() {
-    let airflow = Airflow::two();
+    let airflow = Airflow::two().await;
     let dag = airflow.add_dag(DagKind::Empty).await;
     let server = ZooKeeperServer::shared().await;
     let client = server.client().await;
@@ -64,7 +64,7 @@ dag = "fk_success"
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn airflow_2_names_who_holds_a_logical_date_and_shows_a_cleared_run() {
-    let airflow = Airflow::two();
+    let airflow = Airflow::two().await;
     let dag = airflow.add_dag(DagKind::FailsOnce).await;
     let body = json!({"dag_run_id": "somebody_elses", "logical_date": "2024-01-01T00:00:00Z"});
     airflow.done(Method::POST, &format!("dags/{}/dagRuns", dag.dag_id), Some(&body)).await;

@@ -17,16 +17,24 @@ const PARSE_TIMEOUT: Duration = Duration::from_mins(3);
 /// How long a request that Airflow fails with 5xx is repeated: on SQLite that is its way to say "busy".
 const BUSY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Airflow's scheduler on SQLite does not survive a burst beside its own work: whoever makes one waits
-/// until the other stories are over, and they wait for it.
+/// An Airflow on SQLite does not stand a burst beside its other work, and answers some requests with 500
+/// while it is busy. Whoever makes the one or cannot bear the other waits until the stories that are
+/// being told are over, and the others wait for it.
 static PEACE: RwLock<()> = RwLock::const_new(());
 
 /// A share of the peace, or all of it.
 #[expect(dead_code, reason = "held, and never looked at")]
 enum Peace {
     Shared(RwLockReadGuard<'static, ()>),
-    Alone(RwLockWriteGuard<'static, ()>),
-    Other,
+    Alone(Alone),
+}
+
+/// All Airflows, for one test.
+pub(crate) type Alone = RwLockWriteGuard<'static, ()>;
+
+/// Waits until no story uses an Airflow; none begins until the answer is dropped.
+pub(crate) async fn alone() -> Alone {
+    PEACE.write().await
 }
 
 /// A running Airflow.
@@ -49,7 +57,7 @@ impl Airflow {
 
     /// Airflow 3, while no other story uses it.
     pub(crate) async fn three_alone() -> Self {
-        Self::log_in(Peace::Alone(PEACE.write().await)).await
+        Self::log_in(Peace::Alone(alone().await)).await
     }
 
     async fn log_in(peace: Peace) -> Self {
@@ -62,8 +70,8 @@ impl Airflow {
     }
 
     /// Airflow 2, with API v1.
-    pub(crate) fn two() -> Self {
-        Self::open("FLOWKEEPER_TEST_AIRFLOW2", "api/v1", Peace::Other)
+    pub(crate) async fn two() -> Self {
+        Self::open("FLOWKEEPER_TEST_AIRFLOW2", "api/v1", Peace::Shared(PEACE.read().await))
     }
 
     fn open(variable: &str, root: &'static str, peace: Peace) -> Self {
