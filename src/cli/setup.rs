@@ -16,7 +16,7 @@ use crate::config;
 /// What `init` writes, relative to its directory.
 const FILES: [(&str, &str); 2] = [
     ("flowkeeper.toml", config::EXAMPLE),
-    ("dags/flowkeeper_examples.py", include_str!("init/flowkeeper_examples.py")),
+    ("dags/flowkeeper_examples.py", include_str!("../../dags/flowkeeper_examples.py")),
 ];
 
 /// A file of `init`.
