@@ -155,7 +155,7 @@ async fn a_logical_date_that_someone_else_holds_rejects_the_run_by_name_until_it
     assert!(reason.contains("somebody_elses") && reason.contains("2024-01-01T00:00:00Z"), "{reason}");
     assert_eq!(run.attempts.last().and_then(|attempt| attempt.http_status), Some(409));
 
-    airflow.done(Method::DELETE, &format!("dags/{}/dagRuns/somebody_elses", dag.dag_id), None).await;
+    airflow.delete(&format!("dags/{}/dagRuns/somebody_elses", dag.dag_id)).await;
     let retried = member.json(&["runs", "retry", &id, "--reason", "the date is free"]).await;
     assert_eq!(retried["state"], "pending", "{retried}");
     let run = member.wait_for_run("the date is free", &id, |run| run.state == RunState::Success).await;

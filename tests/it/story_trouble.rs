@@ -146,7 +146,7 @@ async fn runs_whose_dag_run_or_dag_is_deleted_while_they_are_open_are_removed() 
     member.wait_for_runs("all are queued", all_queued).await;
 
     let path = format!("dags/{}/dagRuns/{}", kept.dag_id, id(&first, "gone"));
-    airflow.done(Method::DELETE, &path, None).await;
+    airflow.delete(&path).await;
     airflow.delete_dag(&deleted).await;
     for gone in [id(&first, "gone"), id(&second, "gone")] {
         let run = member.wait_for_run("it is gone", &gone, |run| run.state == RunState::Removed).await;

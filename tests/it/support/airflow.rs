@@ -129,6 +129,20 @@ impl Airflow {
         answer
     }
 
+    /// Deletes something, waiting while Airflow refuses because it is running. A lost answer may be
+    /// of a deletion that was done.
+    pub(crate) async fn delete(&self, path: &str) {
+        let end = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            let (status, answer) = self.send(Method::DELETE, path, None).await;
+            if status.is_success() || status == StatusCode::NOT_FOUND {
+                return;
+            }
+            assert!(status == StatusCode::CONFLICT && Instant::now() < end, "DELETE {path}: {status}: {answer}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     /// A DAG run, if there is one.
     pub(crate) async fn dag_run(&self, dag_id: &str, dag_run_id: &str) -> Option<Value> {
         let (status, run) = self.send(Method::GET, &format!("dags/{dag_id}/dagRuns/{dag_run_id}"), None).await;
@@ -170,7 +184,7 @@ impl Airflow {
     /// Deletes a DAG with all its runs, and its file before that, so that it does not come back.
     pub(crate) async fn delete_dag(&self, dag: &OwnDag) {
         std::fs::remove_file(&dag.path).expect("remove the DAG file");
-        self.done(Method::DELETE, &format!("dags/{}", dag.dag_id), None).await;
+        self.delete(&format!("dags/{}", dag.dag_id)).await;
     }
 
     /// Puts a DAG of the test's own into the DAG folder, and waits until Airflow knows it.
