@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use flowkeeper::domain::run::RunState;
 use flowkeeper::store::model::Run;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::story_runs::{by_hand, serve};
