@@ -192,7 +192,8 @@ async fn covered_before(connection: &mut AnyConnection, runs: &[NewRun]) -> Resu
     Ok(covered)
 }
 
-async fn insert_rows(
+/// Inserts the rows that are new; their numbers by identity.
+pub(super) async fn insert_rows(
     connection: &mut AnyConnection,
     rows: Vec<Vec<Value>>,
 ) -> Result<HashMap<String, i64>, StoreError> {

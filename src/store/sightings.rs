@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use sqlx::AnyConnection;
 
 use super::model::{NewRun, OpenRun, Sighting};
-use super::record::{columns, note_moves};
+use super::record::{columns, insert_rows, note_moves};
 use super::sql::{Columns, Value, bind, bulk, select_in};
 use super::writer::{Changes, Move};
 use super::{Leadership, Ledger, StoreError};
@@ -199,16 +199,10 @@ async fn enter_missing(
         known.iter().map(|row| Columns::of(row).text()).collect::<Result<_, _>>()?;
     for seen in marked.into_iter().filter(|seen| !known.contains(&seen.dag_run_id)) {
         let Some(run) = restored(airflow, seen, at) else { continue };
-        let head = "INSERT INTO runs (schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, \
-             covers_to, occurrences, due_at, recorded_at, closed_at, state, is_open, reason, coalesced, reopened, conf, \
-             logical_date, interval_start, interval_end, attempts, lookup_only, consume_when, consume_ensemble, \
-             consume_path, consume_czxid) VALUES ";
-        let rows =
-            bulk(connection, head, " ON CONFLICT (dag_run_id) DO NOTHING RETURNING id", &[], vec![columns(&run, at)])
-                .await?;
-        let Some(row) = rows.first() else { continue };
+        let inserted = insert_rows(connection, vec![columns(&run, at)]).await?;
+        let Some(number) = inserted.into_values().next() else { continue };
         let entered = Move {
-            run: RunId(Columns::of(row).integer()?),
+            run: RunId(number),
             schedule: run.schedule.to_string(),
             airflow: airflow.to_owned(),
             dag_id: run.dag_id.clone(),
