@@ -317,7 +317,7 @@ impl Keeper {
         };
         let state = client.state_watcher();
         self.sessions += 1;
-        let session = Session::new(self.sessions, chroot, client);
+        let session = Session::new(self.sessions, chroot, settings.new_node_acl(), client);
         match session.sync().await {
             Ok(()) => Ok((session, state)),
             Err(error) => {

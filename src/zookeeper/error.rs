@@ -11,6 +11,9 @@ pub enum ZooKeeperError {
     /// A znode with children is not deleted. Nothing changed.
     #[error("it has children")]
     NotEmpty,
+    /// There is no znode to hold the new one. Nothing changed.
+    #[error("its parent does not exist")]
+    NoParent,
     /// The znode has another version than the one that was asked for. Nothing changed.
     #[error("it was changed meanwhile")]
     BadVersion,
@@ -42,11 +45,12 @@ impl From<Error> for ZooKeeperError {
         match error {
             Error::NoAuth => Self::NoPermission,
             Error::NotEmpty => Self::NotEmpty,
+            // Where a znode may be absent, that is an answer; what is left is a creation.
+            Error::NoNode => Self::NoParent,
             Error::BadVersion => Self::BadVersion,
             Error::Unimplemented => Self::Unsupported,
             Error::AuthFailed => Self::AuthenticationFailed,
-            Error::NoNode
-            | Error::NodeExists
+            Error::NodeExists
             | Error::NoChildrenForEphemerals
             | Error::InvalidAcl
             | Error::NotReadOnly

@@ -4,6 +4,7 @@
 //! An [`Ensemble`] keeps a session up for as long as it lives; a [`Session`] is one connection, and
 //! everything that was read through one belongs to one unbroken view of the znodes.
 
+pub mod contender;
 mod ensemble;
 mod error;
 mod mailbox;
@@ -13,5 +14,5 @@ mod settings;
 pub use ensemble::{Ensemble, SessionStatus, Subscription};
 pub use error::ZooKeeperError;
 pub use mailbox::{Arming, Interest, Touched};
-pub use session::Session;
+pub use session::{Lifetime, Session};
 pub use settings::{Sasl, Settings, SettingsSource, Tls};

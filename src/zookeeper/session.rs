@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
-use zookeeper_client::{AddWatchMode, Client, Error, PersistentWatcher, Stat};
+use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, Error, PersistentWatcher, Stat};
 
 use super::error::ZooKeeperError;
 use crate::domain::znode::ZnodeStat;
@@ -28,6 +28,8 @@ pub struct Session(Arc<Inner>);
 struct Inner {
     number: u64,
     chroot: String,
+    /// Who may touch the znodes that this session makes.
+    acl: NewNodeAcl,
     /// `None` once closed. The client lives on inside requests that are under way.
     client: RwLock<Option<Client>>,
     /// Wakes the ensemble, which closes the session and opens another.
@@ -40,11 +42,39 @@ impl fmt::Debug for Session {
     }
 }
 
+/// How long a znode lives that is made here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until somebody deletes it.
+    Persistent,
+    /// Until the session ends.
+    Ephemeral,
+}
+
+/// The access control list of znodes that flowkeeper makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NewNodeAcl {
+    /// A session without credentials: everybody may do everything.
+    Anyone,
+    /// Whoever has the credentials of this session may do everything, everybody else nothing.
+    Creator,
+}
+
+impl NewNodeAcl {
+    fn acls(self) -> Acls<'static> {
+        match self {
+            Self::Anyone => Acls::anyone_all(),
+            Self::Creator => Acls::creator_all(),
+        }
+    }
+}
+
 impl Session {
-    pub(super) fn new(number: u64, chroot: &str, client: Client) -> Self {
+    pub(super) fn new(number: u64, chroot: &str, acl: NewNodeAcl, client: Client) -> Self {
         Self(Arc::new(Inner {
             number,
             chroot: chroot.to_owned(),
+            acl,
             client: RwLock::new(Some(client)),
             broken: Notify::new(),
         }))
@@ -142,8 +172,95 @@ impl Session {
         }
     }
 
+    /// Makes a znode; `false` when there is one already. [`ZooKeeperError::NoParent`] without a parent.
+    pub fn create(
+        &self,
+        path: &str,
+        data: &[u8],
+        lifetime: Lifetime,
+    ) -> impl Future<Output = Result<bool, ZooKeeperError>> + Send + use<> {
+        let mode = match lifetime {
+            Lifetime::Persistent => CreateMode::Persistent,
+            Lifetime::Ephemeral => CreateMode::Ephemeral,
+        };
+        let answer = self.make(path, data, mode);
+        async move {
+            match answer.await {
+                Ok(_) => Ok(true),
+                Err(Error::NodeExists) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+
+    /// Makes a znode whose name is `prefix` and a number that the servers count up (ten digits); its
+    /// path. Asked again after an unknown outcome it may leave two.
+    pub fn create_sequential(
+        &self,
+        prefix: &str,
+        data: &[u8],
+        lifetime: Lifetime,
+    ) -> impl Future<Output = Result<String, ZooKeeperError>> + Send + use<> {
+        let mode = match lifetime {
+            Lifetime::Persistent => CreateMode::PersistentSequential,
+            Lifetime::Ephemeral => CreateMode::EphemeralSequential,
+        };
+        let answer = self.make(prefix, data, mode);
+        let prefix = prefix.to_owned();
+        async move { Ok(format!("{prefix}{}", answer.await?)) }
+    }
+
+    /// The sequence of the new znode as text; empty without one. Goes out at the first poll.
+    fn make(&self, path: &str, data: &[u8], mode: CreateMode) -> BoxFuture<'static, Result<String, Error>> {
+        let Ok(client) = self.client() else { return Box::pin(std::future::ready(Err(Error::ClientClosed))) };
+        let (path, data, acls) = (self.absolute(path), data.to_owned(), self.0.acl.acls());
+        Box::pin(limited(async move {
+            let options = mode.with_acls(acls);
+            let (_, sequence) = client.create(&path, &data, &options).await?;
+            let sequential = matches!(mode, CreateMode::PersistentSequential | CreateMode::EphemeralSequential);
+            Ok(if sequential { sequence.to_string() } else { String::new() })
+        }))
+    }
+
+    /// Makes `path` and what is missing above it, empty and persistent. Concurrent callers are fine.
+    pub async fn make_path(&self, path: &str) -> Result<(), ZooKeeperError> {
+        let mut ends: Vec<usize> = path.match_indices('/').map(|(at, _)| at).filter(|&at| at > 0).collect();
+        ends.push(path.len());
+        // From the far end: usually only the last is missing, or nothing is.
+        let mut missing = ends.len();
+        while missing > 0 {
+            match self.create(&path[..ends[missing - 1]], b"", Lifetime::Persistent).await {
+                Ok(_) => break,
+                Err(ZooKeeperError::NoParent) => missing -= 1,
+                Err(error) => return Err(error),
+            }
+        }
+        for &end in &ends[missing..] {
+            self.create(&path[..end], b"", Lifetime::Persistent).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets the data of a znode, in this version only if one is given; the new version, or `None` when
+    /// there is no such znode.
+    pub fn set_data(
+        &self,
+        path: &str,
+        data: &[u8],
+        version: Option<i32>,
+    ) -> impl Future<Output = Result<Option<i32>, ZooKeeperError>> + Send + use<> {
+        let answer = self.send(|client| client.set_data(&self.absolute(path), data, version));
+        async move {
+            match answer.await {
+                Ok(stat) => Ok(Some(stat.version)),
+                Err(Error::NoNode) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+
     /// Waits until this session's server has caught up with the leader of the ensemble.
-    pub(super) fn sync(&self) -> impl Future<Output = Result<(), ZooKeeperError>> + Send + use<> {
+    pub fn sync(&self) -> impl Future<Output = Result<(), ZooKeeperError>> + Send + use<> {
         let client = self.client();
         async move {
             let client = client?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::session::NewNodeAcl;
 use zookeeper_client::{Connector, Error, SaslOptions, TlsOptions};
 
 /// Gives the settings for the next connection. It is asked each time, so that rotated passwords
@@ -68,6 +69,16 @@ impl Settings {
                 let (servers, chroot) = self.connect.split_at(after_scheme + slash);
                 (servers, chroot.trim_end_matches('/'))
             }
+        }
+    }
+
+    /// Who may touch what a session with these settings makes: only its like, if it has credentials.
+    pub(super) fn new_node_acl(&self) -> NewNodeAcl {
+        let has_identity = self.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+        if self.auth.is_some() || self.sasl.is_some() || has_identity {
+            NewNodeAcl::Creator
+        } else {
+            NewNodeAcl::Anyone
         }
     }
 
