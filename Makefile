@@ -13,7 +13,7 @@ demo: ## ZooKeeper, Airflow 3 and flowkeeper together: a znode changes, a DAG ru
 demo-down: ## end a demo that is still running somewhere
 	@scripts/demo.sh down
 
-test: ## every test, with a real ZooKeeper, Airflow 3 and Airflow 2
+test: ## every test, with a real ZooKeeper, PostgreSQL, Airflow 3 and Airflow 2
 	@scripts/test.sh
 
 test-shell: ## a shell with both Airflows running, for single tests

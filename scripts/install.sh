@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the demo, the tests and the benchmarks need beside Rust:
 #
-#   scripts/install.sh packages            Debian packages (ZooKeeper's jars, Java, curl …)
+#   scripts/install.sh packages            Debian packages (ZooKeeper's jars, Java, PostgreSQL …)
 #   scripts/install.sh airflow 3.3.2 DIR   one Airflow from PyPI into a venv of its own
 #   scripts/install.sh peers DIR           the Python peers of the benchmarks
 #
@@ -15,6 +15,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 install_packages() {
     local missing=()
     [[ -e /usr/share/java/zookeeper.jar && -x /usr/share/zookeeper/bin/zkCli.sh ]] || missing+=(zookeeper)
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     have java || missing+=(default-jre-headless)
     have python3 || missing+=(python3)
     { have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; } || missing+=(python3-venv)

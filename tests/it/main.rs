@@ -10,6 +10,7 @@ mod http_airflow;
 mod http_events;
 mod http_reading;
 mod overlap;
+mod postgres;
 mod shadow;
 mod story_airflow2;
 mod story_burst;

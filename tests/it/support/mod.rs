@@ -3,6 +3,8 @@
 pub(crate) mod airflow;
 pub(crate) mod fake_airflow;
 pub(crate) mod member;
+#[allow(dead_code, reason = "the tests of `src/store` use this file too, and other parts of it")]
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod real_airflow;
