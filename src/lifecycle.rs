@@ -43,19 +43,23 @@ impl Lifecycle {
     ) {
         let lifecycle = self.clone();
         self.tasks.spawn(async move {
-            let failed = match tokio::spawn(task_error(task)).await {
-                Ok(None) => return,
-                Ok(Some(error)) => format!("{name}: {error}"),
-                Err(panic) => format!("{name} panicked: {panic}"),
-            };
-            if lifecycle.ending.is_cancelled() {
-                tracing::debug!(task = name, error = %failed, "a task ended with an error while the process was ending");
-                return;
+            match tokio::spawn(task_error(task)).await {
+                Ok(None) => {}
+                Ok(Some(error)) => lifecycle.fail(name, &error),
+                Err(panic) => lifecycle.fail(name, &format!("it panicked: {panic}")),
             }
-            tracing::error!(task = name, error = %failed, "a task failed, so the process ends; nothing recorded is lost");
-            lifecycle.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failed);
-            lifecycle.ending.cancel();
         });
+    }
+
+    /// Ends the process since a task failed, unless it is ending anyway.
+    pub fn fail(&self, name: &'static str, error: &dyn Display) {
+        if self.ending.is_cancelled() {
+            tracing::debug!(task = name, error = %error, "a task ended with an error while the process was ending");
+            return;
+        }
+        tracing::error!(task = name, error = %error, "a task failed, so the process ends; nothing recorded is lost");
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(format!("{name}: {error}"));
+        self.ending.cancel();
     }
 
     /// Asks everything to end.

@@ -197,6 +197,13 @@ pub fn leader(leading: bool) {
     gauge!(LEADER).set(flag(leading));
 }
 
+/// This member no longer leads: what only a leader counts is nothing here.
+pub fn term_ended(airflow: &str) {
+    pending_runs(airflow, 0);
+    open_runs(airflow, 0);
+    gauge!(AIRFLOW_IN_FLIGHT, "airflow" => airflow.to_owned()).set(0.0);
+}
+
 /// How many schedules the configuration has.
 #[expect(clippy::cast_precision_loss, reason = "a count of schedules is exact far beyond any configuration")]
 pub fn schedules(trigger: TriggerKind, count: usize) {

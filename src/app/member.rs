@@ -1,0 +1,227 @@
+//! What lives as long as the process: clients, ledger, sessions with ensembles, what is known of DAGs.
+//!
+//! A member that stands by keeps all of it warm, so that a term begins without waiting for anybody.
+//! What only a leader does is in [`super::term`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::connect::{self, ConnectError};
+use super::{ServeError, ServeOptions};
+use crate::airflow::Airflow;
+use crate::airflow::dags::{self, DagDirectory};
+use crate::clock::Clock;
+use crate::config::{Config, Environment};
+use crate::domain::schedule::{Schedule, Trigger, TriggerKind};
+use crate::http::{self, Access, Api};
+use crate::lifecycle::Lifecycle;
+use crate::metrics;
+use crate::operations::{Operations, OperationsParts};
+use crate::status::Status;
+use crate::store::{Leadership, Ledger, StoreError};
+use crate::triggers::gatekeeper::Directories;
+use crate::zookeeper::Ensemble;
+
+/// How long the first look at an Airflow may take before a term begins without knowing which DAGs are
+/// paused; the ledger remembers what was known last.
+const DIRECTORY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Ensembles by the name that triggers give them; `None` is the home ensemble.
+pub(super) type Ensembles = HashMap<Option<Arc<str>>, Ensemble>;
+
+/// A member with everything that outlives its terms.
+pub(super) struct Member {
+    /// Nothing is submitted to Airflow and nothing deleted in ZooKeeper, also not what was recorded
+    /// before by a member that was no shadow.
+    pub(super) shadow: bool,
+    pub(super) config: Config,
+    pub(super) clock: Clock,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) ledger: Ledger,
+    pub(super) schedules: Arc<Vec<Arc<Schedule>>>,
+    pub(super) airflows: HashMap<Arc<str>, Airflow>,
+    pub(super) ensembles: Ensembles,
+    pub(super) directories: Directories,
+    pub(super) status: Status,
+    /// The lead, while this member has it.
+    pub(super) lead: watch::Sender<Option<Leadership>>,
+    /// The first looks at each Airflow that are still under way.
+    first_looks: TaskTracker,
+}
+
+impl Member {
+    /// Opens the store and starts what is kept warm.
+    pub(super) async fn open(
+        config: Config,
+        environment: Environment,
+        options: ServeOptions,
+        lifecycle: Lifecycle,
+    ) -> Result<Self, ServeError> {
+        let clock = Clock::system();
+        let environment = Arc::new(environment);
+        let airflows = airflows(&config, &environment, &clock)?;
+        let url = &config.store.url;
+        let ledger = if options.shadow {
+            Ledger::open_shadow(url, clock.clone()).await?
+        } else {
+            Ledger::open(url, clock.clone()).await?
+        };
+        let ensembles = ensembles(&config, &environment, &clock, &lifecycle)?;
+        let (directories, first_looks) = directories(&config, &airflows, &lifecycle);
+        for kind in [TriggerKind::Cron, TriggerKind::Znode] {
+            let count = config.schedules.iter().filter(|schedule| schedule.trigger.kind() == kind).count();
+            metrics::schedules(kind, count);
+        }
+        metrics::ledger_writable(true);
+        metrics::leader(false);
+        Ok(Self {
+            shadow: options.shadow,
+            schedules: Arc::new(config.schedules.clone()),
+            config,
+            clock,
+            lifecycle,
+            ledger,
+            airflows,
+            ensembles,
+            directories,
+            status: Status::new(),
+            lead: watch::Sender::new(None),
+            first_looks,
+        })
+    }
+
+    /// What the ledger calls this process.
+    pub(super) fn name(&self) -> String {
+        format!("{} (process {})", self.config.server.listen, std::process::id())
+    }
+
+    /// Where runs can be read, for the notes of DAG runs; `None` where nobody could follow a link.
+    pub(super) fn link(&self) -> Option<String> {
+        let server = &self.config.server;
+        let listens = (!server.listen.ip().is_unspecified()).then(|| format!("http://{}", server.listen));
+        server.advertise.clone().or(listens)
+    }
+
+    /// The ensembles that a schedule watches.
+    pub(super) fn watched_ensembles(&self) -> impl Iterator<Item = &Ensemble> {
+        let watched: BTreeSet<_> = self
+            .schedules
+            .iter()
+            .filter_map(|schedule| match &schedule.trigger {
+                Trigger::Znode(trigger) => Some(&trigger.ensemble),
+                Trigger::Cron(_) => None,
+            })
+            .collect();
+        watched.into_iter().filter_map(|name| self.ensembles.get(name))
+    }
+
+    /// Waits until each Airflow was asked once which DAGs are paused, early in the life of the process.
+    pub(super) async fn first_looks(&self) {
+        self.first_looks.wait().await;
+    }
+
+    /// Serves the API for as long as the process lives.
+    pub(super) fn spawn_api(&self, listener: TcpListener, metrics: PrometheusHandle, access: Access) {
+        let (schedules_sender, schedules) = watch::channel(Arc::clone(&self.schedules));
+        let operations = Operations::new(OperationsParts {
+            ledger: self.ledger.clone(),
+            leadership: self.lead.subscribe(),
+            schedules: schedules.clone(),
+            airflows: self.airflows.clone(),
+            clock: self.clock.clone(),
+        });
+        let api = Api {
+            ledger: self.ledger.clone(),
+            operations,
+            schedules,
+            clock: self.clock.clone(),
+            status: self.status.clone(),
+            access,
+            metrics,
+            shutdown: self.lifecycle.ending().clone(),
+        };
+        self.lifecycle.spawn("HTTP API", async move {
+            let served = http::serve(listener, api).await;
+            drop(schedules_sender);
+            served
+        });
+    }
+}
+
+/// Takes the address of `[server] listen`.
+pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+fn airflows(
+    config: &Config,
+    environment: &Environment,
+    clock: &Clock,
+) -> Result<HashMap<Arc<str>, Airflow>, ConnectError> {
+    let airflows = config.airflows.iter();
+    airflows
+        .map(|(name, settings)| Ok((Arc::clone(name), connect::airflow(settings, environment, clock.clone())?)))
+        .collect()
+}
+
+/// Connects to the home ensemble, if there is one, and to every other that a schedule watches.
+fn ensembles(
+    config: &Config,
+    environment: &Arc<Environment>,
+    clock: &Clock,
+    lifecycle: &Lifecycle,
+) -> Result<Ensembles, ConnectError> {
+    let watched = config.schedules.iter().filter_map(|schedule| match &schedule.trigger {
+        Trigger::Znode(trigger) => Some(trigger.ensemble.clone()),
+        Trigger::Cron(_) => None,
+    });
+    let names: BTreeSet<_> = std::iter::once(None).chain(watched).collect();
+    let mut ensembles = Ensembles::new();
+    for name in names {
+        // The configuration was checked: a schedule names only ensembles that there are.
+        let Some(connection) = config.connection(name.as_deref()) else { continue };
+        let key = name.as_ref().map_or_else(|| "zookeeper".to_owned(), |name| format!("ensemble.{name}"));
+        let settings = connect::zookeeper(connection.clone(), Arc::clone(environment), key)?;
+        let ensemble = Ensemble::start(name.clone(), settings, clock.clone(), lifecycle.ending().clone());
+        ensembles.insert(name, ensemble);
+    }
+    Ok(ensembles)
+}
+
+/// Follows what each Airflow knows of the DAGs that schedules use; the tracker has a token for each
+/// that was not asked yet.
+fn directories(
+    config: &Config,
+    airflows: &HashMap<Arc<str>, Airflow>,
+    lifecycle: &Lifecycle,
+) -> (Directories, TaskTracker) {
+    let mut directories = Directories::new();
+    let first_looks = TaskTracker::new();
+    for (name, airflow) in airflows {
+        let used = config.schedules.iter().filter(|schedule| schedule.airflow == *name);
+        let dags: BTreeSet<String> = used.map(|schedule| schedule.dag_id.to_string()).collect();
+        let dags: Vec<String> = dags.into_iter().collect();
+        let (sender, directory) = watch::channel(DagDirectory::default());
+        let (airflow, ending) = (airflow.clone(), lifecycle.ending().clone());
+        let under_way = first_looks.token();
+        let follow = async move {
+            sender.send_replace(dags::first(&airflow, &dags, DIRECTORY_PATIENCE).await);
+            drop(under_way);
+            dags::refresh(airflow, dags, sender).await;
+        };
+        lifecycle.spawn("DAG directory", async move {
+            let () = ending.run_until_cancelled(follow).await.unwrap_or_default();
+            Ok::<(), StoreError>(())
+        });
+        directories.insert(Arc::clone(name), directory);
+    }
+    first_looks.close();
+    (directories, first_looks)
+}

@@ -1,0 +1,295 @@
+//! A term: what runs while this member leads, from taking the lead to losing it or giving it up.
+//!
+//! Each part takes the [`Leadership`] and ends when it is lost. A part whose writes the ledger refuses,
+//! since a newer leader has taken over, ends quietly: the term is over, and the member stands by. Any
+//! other failure of a part ends the process, since a scheduler with one limb missing looks healthy and
+//! is not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_cron_scheduler::JobSchedulerError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::member::Member;
+use super::witness::AirflowClocks;
+use crate::airflow::pace::Pace;
+use crate::chores::Chores;
+use crate::config::model::InFlight;
+use crate::dispatcher::{self, Target};
+use crate::domain::schedule::{Schedule, Trigger};
+use crate::metrics;
+use crate::monitor;
+use crate::store::{Leadership, StoreError, TriggerIdentity};
+use crate::triggers::cron::{Cron, settle_edited};
+use crate::triggers::gate::Gates;
+use crate::triggers::znode::ZnodeTriggerParts;
+use crate::triggers::{consume, gatekeeper, znode};
+
+/// Why a part of a term ended.
+#[derive(Debug, thiserror::Error)]
+enum PartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Chores(#[from] JobSchedulerError),
+}
+
+impl PartError {
+    /// Whether it only says that the term is over.
+    fn is_end_of_term(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Fenced { .. } | StoreError::Closed))
+    }
+}
+
+/// The parts of a leader at work.
+pub(super) struct Term {
+    member: Arc<Member>,
+    leadership: Leadership,
+    /// A child of the process's ending.
+    ending: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Term {
+    /// Starts everything that leads. An error leaves nothing running.
+    pub(super) async fn begin(member: &Arc<Member>, leadership: Leadership) -> Result<Self, StoreError> {
+        let term = Self {
+            member: Arc::clone(member),
+            leadership,
+            ending: member.lifecycle.ending().child_token(),
+            tasks: TaskTracker::new(),
+        };
+        member.status.set_leading(true);
+        metrics::leader(true);
+        if let Err(error) = term.start().await {
+            term.end(Duration::ZERO).await;
+            return Err(error);
+        }
+        Ok(term)
+    }
+
+    /// Proof of leading, for as long as the term lasts.
+    pub(super) fn leadership(&self) -> &Leadership {
+        &self.leadership
+    }
+
+    /// Gives the lead up and waits until the parts have finished what they had begun, but no longer
+    /// than `patience`: what is left then can no longer write, and ends by itself.
+    pub(super) async fn end(self, patience: Duration) {
+        self.leadership.give_up();
+        self.ending.cancel();
+        self.member.lead.send_replace(None);
+        self.member.status.set_leading(false);
+        metrics::leader(false);
+        self.tasks.close();
+        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() && !patience.is_zero() {
+            tracing::info!(
+                epoch = self.leadership.epoch(),
+                "requests of the last term are still under way; whoever leads asks Airflow what became of them"
+            );
+        }
+        // Parts that were ending may have told something meanwhile.
+        self.member.status.set_leading(false);
+        for airflow in self.member.airflows.keys() {
+            metrics::term_ended(airflow);
+        }
+    }
+
+    async fn start(&self) -> Result<(), StoreError> {
+        let member = &self.member;
+        member.first_looks().await;
+        // Before anything starts, the gates must be where they belong: what is paused must not fire.
+        let mut directories = member.directories.clone();
+        let states = member.ledger.schedule_states().await?;
+        let now = member.clock.now();
+        let first = gatekeeper::first(&member.schedules, &states, &mut directories, now);
+        settle_edited(&member.ledger, &self.leadership, &member.schedules, &states, &first, now).await?;
+        self.adopt_schedules(now).await?;
+        let (gates_sender, gates) = watch::channel(first);
+        self.spawn_gatekeeper(directories, gates_sender);
+        if !member.shadow {
+            self.spawn_dispatcher(gates.clone());
+        }
+        let reconcile = self.spawn_monitors();
+        self.spawn_cron(gates.clone()).await?;
+        self.spawn_znode_triggers(&gates);
+        if !member.shadow {
+            self.spawn_consumers();
+        }
+        self.spawn_chores(reconcile);
+        member.lead.send_replace(Some(self.leadership.clone()));
+        Ok(())
+    }
+
+    /// Runs a part of the term; its error, unless it says that the term is over, is the process's.
+    fn spawn<E: Into<PartError>>(
+        &self,
+        name: &'static str,
+        part: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let (lifecycle, leadership) = (self.member.lifecycle.clone(), self.leadership.clone());
+        let part = tokio::spawn(async move { part.await.map_err(Into::into) });
+        self.tasks.spawn(async move {
+            match part.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if error.is_end_of_term() => leadership.give_up(),
+                Ok(Err(error)) if leadership.lost().is_cancelled() => {
+                    tracing::debug!(task = name, error = %error, "a part ended with an error while its term was ending");
+                }
+                Ok(Err(error)) => lifecycle.fail(name, &error),
+                Err(panic) => lifecycle.fail(name, &format!("it panicked: {panic}")),
+            }
+        });
+    }
+
+    /// Brings the cursors in the ledger into line with the configuration.
+    async fn adopt_schedules(&self, now: Timestamp) -> Result<(), StoreError> {
+        let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
+            name: schedule.name.clone(),
+            was: schedule.was.clone(),
+            key: schedule.trigger.identity(),
+        };
+        let identities: Vec<_> = self.member.schedules.iter().map(identity).collect();
+        self.member.ledger.adopt_schedules(&self.leadership, &identities, now).await
+    }
+
+    fn spawn_gatekeeper(&self, directories: gatekeeper::Directories, gates: watch::Sender<Gates>) {
+        self.spawn(
+            "gatekeeper",
+            gatekeeper::run(
+                self.member.ledger.clone(),
+                self.leadership.clone(),
+                Arc::clone(&self.member.schedules),
+                directories,
+                gates,
+                self.member.clock.clone(),
+            ),
+        );
+    }
+
+    fn spawn_dispatcher(&self, gates: watch::Receiver<Gates>) {
+        let member = &self.member;
+        let targets = member
+            .airflows
+            .iter()
+            .map(|(name, airflow)| {
+                let in_flight = member.config.airflows.get(name).map_or(InFlight::Auto, |airflow| airflow.in_flight);
+                let pace = match in_flight {
+                    InFlight::Auto => Pace::auto(),
+                    InFlight::Fixed(limit) => Pace::fixed(limit),
+                };
+                (Arc::clone(name), Target { airflow: airflow.clone(), pace })
+            })
+            .collect();
+        let schedules = member.schedules.iter().map(|schedule| (schedule.name.clone(), Arc::clone(schedule))).collect();
+        self.spawn(
+            "dispatcher",
+            dispatcher::run(dispatcher::Parts {
+                ledger: member.ledger.clone(),
+                leadership: self.leadership.clone(),
+                targets,
+                schedules,
+                gates,
+                clock: member.clock.clone(),
+                link: member.link(),
+            }),
+        );
+    }
+}
+
+impl Term {
+    /// Starts a monitor for each Airflow; what wakes each of them for a full comparison.
+    fn spawn_monitors(&self) -> Vec<Arc<Notify>> {
+        let member = &self.member;
+        let mut wakers = Vec::new();
+        for (name, airflow) in &member.airflows {
+            let Some(settings) = member.config.airflows.get(name) else { continue };
+            let reconcile = Arc::new(Notify::new());
+            wakers.push(Arc::clone(&reconcile));
+            self.spawn(
+                "monitor",
+                monitor::run(monitor::Parts {
+                    airflow: airflow.clone(),
+                    ledger: member.ledger.clone(),
+                    leadership: self.leadership.clone(),
+                    keep: settings.monitor.clone(),
+                    clock: member.clock.clone(),
+                    reconcile,
+                }),
+            );
+        }
+        wakers
+    }
+
+    async fn spawn_cron(&self, gates: watch::Receiver<Gates>) -> Result<(), StoreError> {
+        let member = &self.member;
+        let states = member.ledger.schedule_states().await?;
+        // The configuration is read once, so nothing is ever sent.
+        let (edits_sender, edits) = mpsc::channel(1);
+        let cron = Cron {
+            ledger: member.ledger.clone(),
+            leadership: self.leadership.clone(),
+            clock: member.clock.clone(),
+            witness: AirflowClocks::new(member.airflows.values().cloned().collect()),
+            gates,
+            edits,
+            status: member.status.clone(),
+            shutdown: self.ending.clone(),
+        };
+        let schedules = Arc::clone(&member.schedules);
+        self.spawn("cron trigger", async move {
+            let ended = cron.run(schedules.iter().cloned(), &states).await;
+            drop(edits_sender);
+            ended
+        });
+        Ok(())
+    }
+
+    fn spawn_znode_triggers(&self, gates: &watch::Receiver<Gates>) {
+        let member = &self.member;
+        for schedule in member.schedules.iter() {
+            let Trigger::Znode(trigger) = &schedule.trigger else { continue };
+            let Some(ensemble) = member.ensembles.get(&trigger.ensemble) else { continue };
+            let parts = ZnodeTriggerParts {
+                schedule: Arc::clone(schedule),
+                ensemble: ensemble.clone(),
+                ledger: member.ledger.clone(),
+                leadership: self.leadership.clone(),
+                gates: gates.clone(),
+                clock: member.clock.clone(),
+                status: member.status.clone(),
+                generation: 0,
+            };
+            let trigger = znode::run(parts, self.ending.clone());
+            self.spawn("znode trigger", async move {
+                trigger.await;
+                Ok::<(), StoreError>(())
+            });
+        }
+    }
+
+    fn spawn_consumers(&self) {
+        for ensemble in self.member.watched_ensembles() {
+            let (ledger, leadership) = (self.member.ledger.clone(), self.leadership.clone());
+            let consumer = consume::run(ensemble.clone(), ledger, leadership, self.ending.clone());
+            self.spawn("consumer of znodes", async move {
+                consumer.await;
+                Ok::<(), StoreError>(())
+            });
+        }
+    }
+
+    fn spawn_chores(&self, reconcile: Vec<Arc<Notify>>) {
+        let chores = Chores {
+            ledger: self.member.ledger.clone(),
+            leadership: self.leadership.clone(),
+            retention: self.member.config.store.retention,
+            reconcile,
+        };
+        self.spawn("chores", chores.run());
+    }
+}
