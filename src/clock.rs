@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -55,4 +56,24 @@ impl fmt::Debug for Clock {
             Source::Manual(_) => "Clock::manual",
         })
     }
+}
+
+/// Time since boot, suspends included where the operating system counts them (Linux). Nobody can set
+/// this clock, so it tells how much time really passed.
+pub fn boot_time() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    // Elsewhere there is no clock that is known to count suspends: one then looks like a jump.
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    since_boot(clock)
+}
+
+/// Time since boot, suspends left out.
+pub fn awake_time() -> Duration {
+    since_boot(rustix::time::ClockId::Monotonic)
+}
+
+fn since_boot(clock: rustix::time::ClockId) -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
 }

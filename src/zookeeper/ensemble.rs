@@ -23,8 +23,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use zookeeper_client::{Error, EventType, PersistentWatcher, SessionState};
+use zookeeper_client::{EventType, PersistentWatcher, SessionState};
 
+use super::connect::{Failure, Life, connect};
 use super::error::ZooKeeperError;
 use super::mailbox::{Arming, Interest, Mailbox, Touched};
 use super::session::Session;
@@ -233,14 +234,6 @@ struct Keeper {
     commands: mpsc::UnboundedReceiver<Command>,
 }
 
-/// Why there is no session.
-enum Failure {
-    /// The network, or servers without a quorum.
-    Unreachable(String),
-    /// Credentials, certificates, settings.
-    Refused(String),
-}
-
 type Watching = BoxFuture<'static, (Arc<str>, Result<PersistentWatcher, ZooKeeperError>)>;
 
 /// What ended, or moved on, a session.
@@ -292,37 +285,15 @@ impl Keeper {
 
     /// Opens a session and makes sure that its server is not behind.
     async fn open(&mut self) -> Result<(Session, zookeeper_client::StateWatcher), Failure> {
-        let settings = (self.settings)().map_err(Failure::Refused)?;
-        let connector = settings.connector().map_err(|error| Failure::Refused(error.to_string()))?;
-        let (servers, chroot) = settings.split_connect();
-        let connect = async {
-            if settings.tls.is_some() {
-                connector.secure_connect(servers).await
-            } else {
-                connector.connect(servers).await
-            }
-        };
-        // Each server may take 0.4 of the session timeout to turn out silent.
-        let servers_count = u32::try_from(servers.split(',').count()).unwrap_or(u32::MAX);
-        let limit = settings.session_timeout.saturating_mul(servers_count.max(2));
-        let client = match tokio::time::timeout(limit, connect).await {
-            Err(_) => return Err(Failure::Unreachable(format!("no session with {servers} came about in {limit:?}"))),
-            Ok(Err(Error::AuthFailed)) => return Err(Failure::Refused("the credentials were refused".to_owned())),
-            Ok(Err(error @ Error::BadArguments(_))) => return Err(Failure::Refused(error.to_string())),
-            Ok(Err(Error::NoHosts)) => {
-                return Err(Failure::Unreachable(format!("none of {servers} gave a session")));
-            }
-            Ok(Err(error)) => return Err(Failure::Unreachable(format!("{servers}: {error}"))),
-            Ok(Ok(client)) => client,
-        };
-        let state = client.state_watcher();
+        let opened = connect(&self.settings, Life::Connection).await?;
+        let state = opened.client.state_watcher();
         self.sessions += 1;
-        let session = Session::new(self.sessions, chroot, settings.new_node_acl(), client);
+        let session = opened.into_session(self.sessions);
         match session.sync().await {
             Ok(()) => Ok((session, state)),
             Err(error) => {
                 session.close();
-                Err(Failure::Unreachable(format!("{servers}: {error}")))
+                Err(Failure::Unreachable(format!("its first request failed: {error}")))
             }
         }
     }
@@ -442,7 +413,8 @@ impl Keeper {
     fn report(&self, failure: Failure) {
         let status = match failure {
             Failure::Refused(reason) => SessionStatus::Refused { reason },
-            Failure::Unreachable(reason) => {
+            Failure::Unreachable(_) | Failure::Expired => {
+                let reason = failure.to_string();
                 let since = match &*self.ensemble.0.status.borrow() {
                     SessionStatus::Disconnected { since, .. } => *since,
                     _ => self.clock.now(),

@@ -2,17 +2,25 @@
 //!
 //! This is the one place that names the client crate. It knows nothing of schedules or runs.
 //! An [`Ensemble`] keeps a session up for as long as it lives; a [`Session`] is one connection, and
-//! everything that was read through one belongs to one unbroken view of the znodes.
+//! everything that was read through one belongs to one unbroken view of the znodes. A [`Membership`]
+//! owns the znodes that show that this process lives, through a session that outlives its connections.
 
+mod connect;
 pub mod contender;
+mod election;
 mod ensemble;
 mod error;
+mod lasting;
 mod mailbox;
+mod membership;
+mod registry;
 mod session;
 mod settings;
 
 pub use ensemble::{Ensemble, SessionStatus, Subscription};
 pub use error::ZooKeeperError;
 pub use mailbox::{Arming, Interest, Touched};
+pub use membership::{Membership, MembershipParts, Standing};
+pub use registry::{Member, MemberCard, member_id};
 pub use session::{Lifetime, Session};
 pub use settings::{Sasl, Settings, SettingsSource, Tls};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
-use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, Error, PersistentWatcher, Stat};
+use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, Error, OneshotWatcher, PersistentWatcher, Stat};
 
 use super::error::ZooKeeperError;
 use crate::domain::znode::ZnodeStat;
@@ -279,6 +279,36 @@ impl Session {
             let client = client?;
             Ok(limited(client.watch(&path, AddWatchMode::PersistentRecursive)).await?)
         }
+    }
+
+    /// Whether a znode is there, and a watch that tells once when it is deleted, made or set.
+    pub(super) async fn exists_and_watch(&self, path: &str) -> Result<(bool, OneshotWatcher), ZooKeeperError> {
+        let client = self.client()?;
+        let (stat, watcher) = limited(client.check_and_watch_stat(&self.absolute(path))).await?;
+        Ok((stat.is_some(), watcher))
+    }
+
+    /// The children of a znode, and a watch that tells once when one comes or goes; `None` without
+    /// such a znode.
+    pub(super) async fn get_children_and_watch(
+        &self,
+        path: &str,
+    ) -> Result<Option<(Vec<String>, OneshotWatcher)>, ZooKeeperError> {
+        let client = self.client()?;
+        match limited(client.list_and_watch_children(&self.absolute(path))).await {
+            Ok(listed) => Ok(Some(listed)),
+            Err(Error::NoNode) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a znode lives as long as this session does; `None` when there is no such znode. One
+    /// that a session before this one made may still be there, and goes when the servers notice.
+    pub(super) async fn owns(&self, path: &str) -> Result<Option<bool>, ZooKeeperError> {
+        let client = self.client()?;
+        let owner = client.session_id();
+        let stat = limited(client.check_stat(&self.absolute(path))).await?;
+        Ok(stat.map(|stat| stat.ephemeral_owner == owner.0))
     }
 
     fn client(&self) -> Result<Client, ZooKeeperError> {

@@ -4,6 +4,7 @@ mod airflow_client;
 mod airflow_real;
 mod cli;
 mod crash;
+mod election;
 mod http_access;
 mod http_actions;
 mod http_airflow;

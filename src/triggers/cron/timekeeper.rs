@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, awake_time, boot_time};
 
 /// A jump forwards that needs a witness; smaller ones are catch-up like any other.
 const DOUBTED_JUMP: SignedDuration = SignedDuration::from_mins(1);
@@ -60,7 +60,7 @@ pub struct Reading {
 impl Reading {
     /// Reads them.
     pub fn take(clock: &Clock) -> Self {
-        Self { wall: clock.now(), boot: boot(), awake: awake() }
+        Self { wall: clock.now(), boot: boot_time(), awake: awake_time() }
     }
 }
 
@@ -128,25 +128,6 @@ impl Timekeeper {
 
 fn elapsed(from: Duration, to: Duration) -> SignedDuration {
     SignedDuration::try_from(to.saturating_sub(from)).unwrap_or(SignedDuration::MAX)
-}
-
-#[cfg(target_os = "linux")]
-fn boot() -> Duration {
-    since_boot(rustix::time::ClockId::Boottime)
-}
-
-/// Elsewhere there is no clock that is known to count suspends: one then looks like a jump.
-#[cfg(not(target_os = "linux"))]
-fn boot() -> Duration {
-    awake()
-}
-
-fn awake() -> Duration {
-    since_boot(rustix::time::ClockId::Monotonic)
-}
-
-fn since_boot(clock: rustix::time::ClockId) -> Duration {
-    Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,0 +1,131 @@
+//! A session that lives across connections, for those who own ephemeral znodes.
+//!
+//! A short cut of the network must not cost a member its place in the queue, so a new connection
+//! goes on with the session of the one before, for as long as the servers know it: after an outage
+//! of the whole ensemble they may do so long beyond the timeout. When they have ended it, the next
+//! connection begins a new session and says so.
+//!
+//! The client crate would reconnect by itself. It is not let: its pauses double until they exceed
+//! what is left of the session, it keeps the list of servers and the credentials of the start, and
+//! it sends requests whose callers gave up long ago. Its task is ended with the connection instead,
+//! and with it everything that was not sent. What was sent has taken effect or never will once the
+//! next connection has synced: the servers refuse what reaches them over a connection that the
+//! session has left.
+
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use spawns_core::{Spawn, Task};
+use tokio::task::AbortHandle;
+use zookeeper_client::{SessionInfo, SessionState, StateWatcher};
+
+use super::connect::{Failure, Life, connect};
+use super::session::Session;
+use super::settings::SettingsSource;
+
+/// How long the servers may take to confirm that a session is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Opens connections of one session after another.
+pub(super) struct LastingSession {
+    settings: SettingsSource,
+    held: Option<SessionInfo>,
+    connections: u64,
+}
+
+/// One connection of a session that may have had others. Dropped, the session goes on.
+pub(super) struct Connection {
+    /// The way to send requests.
+    pub(super) session: Session,
+    /// The session begins with this connection: it owns no znodes yet, and those of the one before
+    /// may still be there.
+    pub(super) begins: bool,
+    /// After this time without a word the servers end the session.
+    pub(super) timeout: Duration,
+    state: StateWatcher,
+    _tasks: Tasks,
+}
+
+impl LastingSession {
+    pub(super) fn new(settings: SettingsSource) -> Self {
+        Self { settings, held: None, connections: 0 }
+    }
+
+    /// Tries to connect, once. What is read through the connection is never older than what was
+    /// read before.
+    pub(super) async fn connect(&mut self) -> Result<Connection, Failure> {
+        let tasks = Tasks::default();
+        let opening = connect(&self.settings, Life::Lasting(self.held.clone()));
+        let opened = tasks.scope(opening).await.inspect_err(|failure| {
+            if matches!(failure, Failure::Expired) {
+                self.held = None;
+            }
+        })?;
+        let info = opened.client.session().clone();
+        // Some servers begin a new session where the old one is over, without a word.
+        let begins = self.held.as_ref().is_none_or(|held| held.id() != info.id());
+        self.held = Some(info);
+        self.connections += 1;
+        let (timeout, state) = (opened.client.session_timeout(), opened.client.state_watcher());
+        let session = opened.into_session(self.connections);
+        session.sync().await.map_err(|error| Failure::Unreachable(format!("its first request failed: {error}")))?;
+        Ok(Connection { session, begins, timeout, state, _tasks: tasks })
+    }
+}
+
+impl Connection {
+    /// Waits for the end of the connection, and tells the reason.
+    pub(super) async fn lost(&mut self) -> String {
+        tokio::select! {
+            biased;
+            state = self.state.changed() => format!("the client is {state}"),
+            () = self.session.given_up() => "a request was not answered".to_owned(),
+        }
+    }
+
+    /// Ends the session; whether the servers confirmed in time that its ephemeral znodes are gone.
+    pub(super) async fn close(mut self) -> bool {
+        self.session.close();
+        let closed = async {
+            loop {
+                let state = self.state.changed().await;
+                if state.is_terminated() {
+                    return state == SessionState::Closed;
+                }
+            }
+        };
+        tokio::time::timeout(CLOSE_TIMEOUT, closed).await.unwrap_or(false)
+    }
+}
+
+/// The client crate's tasks of one connection; they end when this is dropped.
+#[derive(Default)]
+struct Tasks(Mutex<Vec<AbortHandle>>);
+
+impl Tasks {
+    /// Runs a future whose tasks are to be these.
+    async fn scope<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|context| -> Poll<T> {
+            let _scope = spawns_core::enter(self);
+            future.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+impl Spawn for Tasks {
+    fn spawn(&self, task: Task) {
+        let handle = tokio::spawn(Box::into_pin(task.future));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle.abort_handle());
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in self.0.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+    }
+}
