@@ -4,8 +4,10 @@
 //! The tests of `src/store` use this file too. A server ends with the test process, however that
 //! ends: a shell waits for the other end of its standard input to close, and clears up.
 
+#[path = "ports.rs"]
+mod ports;
+
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AnyConnection, Connection as _};
 use tokio::sync::OnceCell;
+
+use ports::free_port;
 
 /// Where Debian keeps the programs of each major version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -272,9 +276,4 @@ fn signal(name: &str, processes: &[String]) {
         let told = Command::new("kill").args(["-s", name]).args(processes).stderr(Stdio::null()).status();
         told.expect("kill runs");
     }
-}
-
-/// A port that nobody listens on.
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }

@@ -8,6 +8,9 @@ use flowkeeper::clock::Clock;
 use flowkeeper::store::Ledger;
 use flowkeeper::store::model::{Run, RunFilter};
 
+use super::children;
+use super::ports::free_port;
+
 /// How long anything may take that a test waits for.
 const PATIENCE: Duration = Duration::from_mins(3);
 
@@ -15,19 +18,35 @@ const PATIENCE: Duration = Duration::from_mins(3);
 pub(crate) struct Member {
     directory: tempfile::TempDir,
     port: u16,
+    /// What [`Member::ledger`] opens.
+    store: String,
     process: Option<Child>,
 }
 
 impl Member {
-    /// Writes the configuration: `[server]`, `[store]` and `[log]` are added to `rest`.
+    /// A member with a ledger of its own in SQLite: `[server]`, `[store]` and `[log]` are added to `rest`.
     pub(crate) fn new(rest: &str) -> Self {
+        Self::configured("sqlite://ledger.db", "", rest)
+    }
+
+    /// A member that shares the store at `store` with others and tells them where it listens.
+    pub(crate) fn sharing(store: &str, rest: &str) -> Self {
+        Self::configured(store, "advertise = \"http://127.0.0.1:{port}\"\n", rest)
+    }
+
+    fn configured(store: &str, server: &str, rest: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the member");
         let port = free_port();
+        let server = server.replace("{port}", &port.to_string());
         let head = format!(
-            "[server]\nlisten = \"127.0.0.1:{port}\"\n[log]\nlevel = \"debug\"\n[store]\nurl = \"sqlite://ledger.db\"\n"
+            "[server]\nlisten = \"127.0.0.1:{port}\"\n{server}[log]\nlevel = \"debug\"\n[store]\nurl = \"{store}\"\n"
         );
         std::fs::write(directory.path().join("flowkeeper.toml"), head + rest).expect("write the configuration");
-        Self { directory, port, process: None }
+        let store = match store.strip_prefix("sqlite://") {
+            Some(file) => format!("sqlite://{}", directory.path().join(file).display()),
+            None => store.to_owned(),
+        };
+        Self { directory, port, store, process: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -46,8 +65,12 @@ impl Member {
     /// A command of the binary with this member's configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flowkeeper"));
-        command.arg("-c").arg(self.path().join("flowkeeper.toml")).args(arguments);
+        command.arg("-c").arg(self.configuration()).args(arguments);
         command
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.path().join("flowkeeper.toml")
     }
 
     /// Runs a command of the binary to its end.
@@ -74,8 +97,10 @@ impl Member {
     /// Starts to serve with these arguments.
     pub(crate) fn start_with(&mut self, arguments: &[&str]) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("open the log");
-        let process = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        self.process = Some(process.expect("start flowkeeper"));
+        let mut command = children::mortal(env!("CARGO_BIN_EXE_flowkeeper"));
+        command.arg("-c").arg(self.configuration()).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.process = Some(children::spawn(command).expect("start flowkeeper"));
     }
 
     /// Kills it with SIGKILL, wherever it stands.
@@ -86,11 +111,17 @@ impl Member {
         }
     }
 
+    /// Sends a signal, `STOP` for example.
+    pub(crate) fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("a process to signal");
+        let sent = Command::new("kill").args(["-s", signal, &process.id().to_string()]).status().expect("run kill");
+        assert!(sent.success(), "SIG{signal} is sent");
+    }
+
     /// Asks it to end with SIGTERM; its exit code.
     pub(crate) async fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
         let mut process = self.process.take().expect("a process to stop");
-        let asked = Command::new("kill").arg(process.id().to_string()).status().expect("run kill");
-        assert!(asked.success());
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = process.try_wait().expect("wait for flowkeeper") {
@@ -101,16 +132,21 @@ impl Member {
         }
     }
 
+    /// Where it listens: `http://127.0.0.1:port`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Asks the API; `None` while it does not answer well.
     pub(crate) async fn get(&self, path: &str) -> Option<serde_json::Value> {
-        let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.port);
+        let url = format!("{}/api/v1/{path}", self.url());
         let answer = reqwest::get(url).await.ok()?.error_for_status().ok()?;
         answer.json().await.ok()
     }
 
     /// Posts JSON to the API.
     pub(crate) async fn post(&self, path: &str, body: &serde_json::Value) -> serde_json::Value {
-        let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.port);
+        let url = format!("{}/api/v1/{path}", self.url());
         let answer = reqwest::Client::new().post(url).json(body).send().await.expect("an answer");
         answer.error_for_status().expect("a good answer").json().await.expect("JSON")
     }
@@ -134,8 +170,7 @@ impl Member {
 
     /// The ledger, for reading.
     pub(crate) async fn ledger(&self) -> Ledger {
-        let url = format!("sqlite://{}", self.path().join("ledger.db").display());
-        Ledger::open_read_only(&url, Clock::system()).await.expect("open the ledger")
+        Ledger::open_read_only(&self.store, Clock::system()).await.expect("open the ledger")
     }
 
     /// Every run in the ledger, oldest first.
@@ -193,9 +228,4 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A port that nobody listens on now.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }

@@ -21,8 +21,18 @@ pub(crate) struct Proxy {
     control: Arc<Control>,
 }
 
+/// What the two sides speak, as far as the proxy has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    /// Requests are frames, some of which the proxy may answer itself.
+    ZooKeeper,
+    /// Bytes.
+    Any,
+}
+
 struct Control {
     target: String,
+    protocol: Protocol,
     /// Raised to cut every connection that is open.
     cuts: watch::Sender<u64>,
     frozen: watch::Sender<bool>,
@@ -33,12 +43,22 @@ struct Control {
 }
 
 impl Proxy {
-    /// Listens, and passes on to `target`.
+    /// Listens, and passes on to the ZooKeeper server `target`.
     pub(crate) async fn start(target: &str) -> Self {
+        Self::between(target, Protocol::ZooKeeper).await
+    }
+
+    /// Listens, and passes on to `target`, which may speak any protocol.
+    pub(crate) async fn start_plain(target: &str) -> Self {
+        Self::between(target, Protocol::Any).await
+    }
+
+    async fn between(target: &str, protocol: Protocol) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port for the proxy");
         let address = listener.local_addr().expect("the proxy's address");
         let control = Arc::new(Control {
             target: target.to_owned(),
+            protocol,
             cuts: watch::Sender::new(0),
             frozen: watch::Sender::new(false),
             refusing: AtomicBool::new(false),
@@ -104,10 +124,16 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             let to_client = Arc::new(Mutex::new(to_client));
+            let upwards = async {
+                match control.protocol {
+                    Protocol::ZooKeeper => upwards(from_client, to_server, Arc::clone(&to_client), &control).await,
+                    Protocol::Any => pass_on(from_client, &Mutex::new(to_server), &control).await,
+                }
+            };
             tokio::select! {
                 _ = cuts.changed() => {}
-                () = upwards(from_client, to_server, Arc::clone(&to_client), &control) => {}
-                () = downwards(from_server, &to_client, &control) => {}
+                () = upwards => {}
+                () = pass_on(from_server, &to_client, &control) => {}
             }
         });
     }
@@ -122,7 +148,7 @@ async fn thawed(control: &Control) {
     control.frozen.subscribe().wait_for(|frozen| !frozen).await.ok();
 }
 
-async fn downwards(mut from: OwnedReadHalf, to: &Mutex<OwnedWriteHalf>, control: &Control) {
+async fn pass_on(mut from: OwnedReadHalf, to: &Mutex<OwnedWriteHalf>, control: &Control) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         thawed(control).await;
@@ -132,7 +158,7 @@ async fn downwards(mut from: OwnedReadHalf, to: &Mutex<OwnedWriteHalf>, control:
     }
 }
 
-/// Passes requests on, frame by frame.
+/// Passes requests to ZooKeeper on, frame by frame.
 async fn upwards(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

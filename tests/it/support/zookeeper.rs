@@ -3,7 +3,7 @@
 //! A server dies with the test process, however that ends.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 use zookeeper_client::{Acls, Client, CreateMode};
+
+use super::children;
+use super::ports::free_port;
 
 /// Where Debian keeps the classes.
 const CLASSPATH: &str = "/etc/zookeeper/conf:/usr/share/java/*";
@@ -22,10 +25,15 @@ const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// The shortest session timeout that the servers here grant.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// One standalone server with a data directory of its own.
+/// How much memory a server that serves all tests may take, and one of an ensemble.
+const HEAP: &str = "-Xmx512m";
+const SMALL_HEAP: &str = "-Xmx128m";
+
+/// One server with a data directory of its own.
 pub(crate) struct ZooKeeperServer {
     directory: tempfile::TempDir,
     port: u16,
+    heap: &'static str,
     child: Mutex<Option<Child>>,
 }
 
@@ -34,18 +42,31 @@ static SHARED: OnceCell<ZooKeeperServer> = OnceCell::const_new();
 impl ZooKeeperServer {
     /// A server of the test's own, to be killed and wiped.
     pub(crate) async fn start() -> Self {
+        let server = Self::prepare(free_port(), HEAP, "tickTime=500\n");
+        server.restart().await;
+        server
+    }
+
+    /// One server of an ensemble, not yet started. `settings` say how long a tick is and who the
+    /// others are; `number` is its own among them.
+    pub(super) fn of_ensemble(port: u16, number: usize, settings: &str) -> Self {
+        let server = Self::prepare(port, SMALL_HEAP, settings);
+        let data = server.directory.path().join("data");
+        std::fs::create_dir(&data).expect("a directory for data");
+        std::fs::write(data.join("myid"), number.to_string()).expect("the server's number is written");
+        server
+    }
+
+    fn prepare(port: u16, heap: &'static str, settings: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for ZooKeeper");
-        let port = free_port();
         let data = directory.path().join("data");
         let configuration = format!(
-            "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=500\nminSessionTimeout=1000\n\
-             maxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n",
+            "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nminSessionTimeout=1000\n\
+             maxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n{settings}",
             data.display()
         );
         std::fs::write(directory.path().join("zoo.cfg"), configuration).expect("zoo.cfg is written");
-        let server = Self { directory, port, child: Mutex::new(None) };
-        server.restart().await;
-        server
+        Self { directory, port, heap, child: Mutex::new(None) }
     }
 
     /// The server that all tests use which leave it as it is; each under a path of its own.
@@ -68,11 +89,20 @@ impl ZooKeeperServer {
 
     /// Starts it on the data that it has.
     pub(crate) async fn restart(&self) {
+        self.launch();
+        self.answers().await;
+    }
+
+    /// Starts it without waiting for it: alone, a server of an ensemble does not serve.
+    pub(super) fn launch(&self) {
         self.kill();
-        let child = spawn(self.directory.path());
-        *self.child.lock().expect("not poisoned") = Some(child);
+        *self.child.lock().expect("not poisoned") = Some(spawn(self.directory.path(), self.heap));
+    }
+
+    /// Waits until it serves.
+    pub(super) async fn answers(&self) {
         let deadline = Instant::now() + START_TIMEOUT;
-        while !self.serves() {
+        while self.mode().is_none() {
             let log = || std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "ZooKeeper does not answer; its log:\n{}", log());
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -103,7 +133,8 @@ impl ZooKeeperServer {
             .expect("the server takes a client")
     }
 
-    fn serves(&self) -> bool {
+    /// What it is while it serves: `standalone`, `leader` or `follower`.
+    pub(super) fn mode(&self) -> Option<String> {
         let answer = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -112,7 +143,8 @@ impl ZooKeeperServer {
             stream.read_to_string(&mut answer)?;
             Ok(answer)
         };
-        answer().is_ok_and(|answer| answer.contains("Mode:"))
+        let answer = answer().ok()?;
+        answer.lines().find_map(|line| line.strip_prefix("Mode: ")).map(ToOwned::to_owned)
     }
 }
 
@@ -122,17 +154,16 @@ impl Drop for ZooKeeperServer {
     }
 }
 
-/// Starts the JVM from a thread that outlives every test: the kernel kills it when that thread is
-/// gone, which is when the process is.
-fn spawn(directory: &Path) -> Child {
+fn spawn(directory: &Path, heap: &str) -> Child {
     assert!(
         Path::new("/usr/share/java/zookeeper.jar").exists(),
         "ZooKeeper is not installed: `apt-get install zookeeper`, or run the tests with `make test`"
     );
-    let log = std::fs::File::create(directory.join("log")).expect("a log for ZooKeeper");
-    let mut command = Command::new("setpriv");
+    let log = std::fs::File::options().create(true).append(true).open(directory.join("log"));
+    let log = log.expect("a log for ZooKeeper");
+    let mut command = children::mortal("java");
     command
-        .args(["--pdeathsig", "KILL", "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .args([heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
         .args(["-Dzookeeper.forceSync=no", "-Dzookeeper.root.logger=WARN,CONSOLE", "-cp", CLASSPATH])
         .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
         .arg(directory.join("zoo.cfg"))
@@ -140,22 +171,8 @@ fn spawn(directory: &Path) -> Child {
         .stdout(log.try_clone().expect("the log's second handle"))
         .stderr(log)
         .process_group(0);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        sender.send(command.spawn()).ok();
-        loop {
-            std::thread::park();
-        }
-    });
-    receiver
-        .recv()
-        .expect("the thread answers")
+    children::spawn(command)
         .expect("setpriv and java start: `apt-get install zookeeper`, or run the tests with `make test`")
-}
-
-/// A port that nobody listens on.
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// Creates a znode that anybody may use.

@@ -1,0 +1,119 @@
+//! A real ZooKeeper ensemble of three servers, whose servers can be killed one by one.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use zookeeper_client::Client;
+
+use super::ports::free_port;
+use super::zookeeper::ZooKeeperServer;
+
+/// How many servers there are: the fewest that bear the loss of one.
+pub(crate) const SERVERS: usize = 3;
+
+/// How long the servers may take to agree on a leader.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Three servers with data directories of their own.
+pub(crate) struct ZooKeeperEnsemble {
+    servers: Vec<ZooKeeperServer>,
+    connects: Vec<String>,
+}
+
+impl ZooKeeperEnsemble {
+    /// Starts three servers. Sessions expire on whole ticks.
+    pub(crate) async fn start(tick: Duration) -> Self {
+        // Many ticks for the followers, however short one is: three JVMs that start together on a
+        // busy machine take their time.
+        let limit = Duration::from_secs(15).as_millis() / tick.as_millis();
+        let mut settings = format!(
+            "tickTime={}\ninitLimit={limit}\nsyncLimit={limit}\nmaxSessionTimeout=60000\n\
+             quorumListenOnAllIPs=false\n",
+            tick.as_millis()
+        );
+        for number in 1..=SERVERS {
+            let line = format!("server.{number}=127.0.0.1:{}:{}\n", free_port(), free_port());
+            settings.push_str(&line);
+        }
+        let ports: Vec<u16> = (0..SERVERS).map(|_| free_port()).collect();
+        let server = |(index, port): (usize, &u16)| ZooKeeperServer::of_ensemble(*port, index + 1, &settings);
+        let ensemble = Self {
+            servers: ports.iter().enumerate().map(server).collect(),
+            connects: ports.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
+        };
+        ensemble.restart_all().await;
+        ensemble
+    }
+
+    /// `127.0.0.1:port` of each server.
+    pub(crate) fn servers(&self) -> &[String] {
+        &self.connects
+    }
+
+    /// All servers, as a client is told of them.
+    pub(crate) fn connect(&self) -> String {
+        self.connects.join(",")
+    }
+
+    /// Which server leads the ensemble; `None` while none does.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        self.servers.iter().position(|server| server.mode().as_deref() == Some("leader"))
+    }
+
+    /// Kills one server as a power cut would.
+    pub(crate) fn kill(&self, index: usize) {
+        self.servers[index].kill();
+    }
+
+    /// Kills all of them.
+    pub(crate) fn kill_all(&self) {
+        for server in &self.servers {
+            server.kill();
+        }
+    }
+
+    /// Starts one server on the data that it has; the others must be a quorum with it.
+    pub(crate) async fn restart(&self, index: usize) {
+        self.servers[index].restart().await;
+    }
+
+    /// Starts all of them on the data that they have, and waits until they serve.
+    pub(crate) async fn restart_all(&self) {
+        for server in &self.servers {
+            server.launch();
+        }
+        for server in &self.servers {
+            server.answers().await;
+        }
+    }
+
+    /// Waits until every server serves and one leads.
+    pub(crate) async fn is_whole(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let modes: Vec<_> = self.servers.iter().map(ZooKeeperServer::mode).collect();
+            let count = |wanted: &str| modes.iter().filter(|mode| mode.as_deref() == Some(wanted)).count();
+            if count("leader") == 1 && count("follower") == SERVERS - 1 {
+                return;
+            }
+            let mut complaint = String::from("the ensemble is not whole:");
+            for (server, mode) in self.connects.iter().zip(&modes) {
+                let _ = write!(complaint, " {server} {}", mode.as_deref().unwrap_or("silent"));
+            }
+            assert!(Instant::now() < deadline, "{complaint}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A client that acts as the user would.
+    pub(crate) async fn client(&self) -> Client {
+        let connector = || Client::connector().with_session_timeout(Duration::from_secs(30));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match connector().connect(&self.connect()).await {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < deadline, "the ensemble takes no client: {error}"),
+            }
+        }
+    }
+}
