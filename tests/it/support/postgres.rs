@@ -1,11 +1,8 @@
 //! A real PostgreSQL of the tests' own, from Debian's package: with an empty database for each test
 //! of its own, and one to be stopped, restarted and killed.
 //!
-//! The tests of `src/store` use this file too. A server ends with the test process, however that
+//! The tests of `src/store` use this file too, with `ports.rs` beside it. A server ends with the test process, however that
 //! ends: a shell waits for the other end of its standard input to close, and clears up.
-
-#[path = "ports.rs"]
-mod ports;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,7 +14,7 @@ use std::time::{Duration, Instant};
 use sqlx::{AnyConnection, Connection as _};
 use tokio::sync::OnceCell;
 
-use ports::free_port;
+use super::ports::free_port;
 
 /// Where Debian keeps the programs of each major version.
 const VERSIONS: &str = "/usr/lib/postgresql";

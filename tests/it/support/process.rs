@@ -1,7 +1,7 @@
 //! The real binary, serving: started, killed, asked to end, and looked at from outside.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use flowkeeper::clock::Clock;
@@ -132,6 +132,11 @@ impl Member {
         }
     }
 
+    /// How it ended, if it was not told to and has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut().and_then(|process| process.try_wait().expect("look at flowkeeper"))
+    }
+
     /// Where it listens: `http://127.0.0.1:port`.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -142,6 +147,12 @@ impl Member {
         let url = format!("{}/api/v1/{path}", self.url());
         let answer = reqwest::get(url).await.ok()?.error_for_status().ok()?;
         answer.json().await.ok()
+    }
+
+    /// Asks for a page that is text, `metrics` for example; `None` while it does not answer well.
+    pub(crate) async fn text(&self, path: &str) -> Option<String> {
+        let request = reqwest::Client::new().get(format!("{}/{path}", self.url())).timeout(Duration::from_secs(2));
+        request.send().await.ok()?.error_for_status().ok()?.text().await.ok()
     }
 
     /// Posts JSON to the API.
@@ -155,7 +166,7 @@ impl Member {
     pub(crate) async fn armed(&mut self) {
         let end = Instant::now() + PATIENCE;
         loop {
-            let ended = self.process.as_mut().and_then(|process| process.try_wait().expect("look at flowkeeper"));
+            let ended = self.ended();
             assert!(ended.is_none(), "flowkeeper ended: {ended:?}\n{}", self.logged());
             if let Some(schedules) = self.get("schedules").await {
                 let items = schedules["items"].as_array().cloned().unwrap_or_default();
