@@ -2,6 +2,7 @@
 
 mod airflow_client;
 mod airflow_real;
+mod chaos;
 mod cli;
 mod crash;
 mod election;

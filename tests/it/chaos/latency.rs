@@ -61,7 +61,10 @@ pub(crate) fn row(label: &str, waits: &[SignedDuration]) -> String {
 pub(crate) fn table(faults: &[Inflicted], cron: &[Arrival], changes: &[Arrival]) -> String {
     let mut text = String::new();
     for (what, arrivals) in [("second of cron", cron), ("change of a znode", changes)] {
-        let _ = writeln!(text, "| fault → first {what} after it | n | median ms | p99 ms | max ms |\n|---|--:|--:|--:|--:|");
+        let _ = writeln!(
+            text,
+            "| fault → first {what} after it | n | median ms | p99 ms | max ms |\n|---|--:|--:|--:|--:|"
+        );
         for (kind, waits) in first_after(faults, arrivals) {
             let _ = writeln!(text, "{}", row(&kind.to_string(), &waits));
         }
