@@ -12,7 +12,7 @@
 //! next connection has synced: the servers refuse what reaches them over a connection that the
 //! session has left.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -68,6 +68,7 @@ impl LastingSession {
         self.held = Some(info);
         self.connections += 1;
         let (timeout, state) = (opened.client.session_timeout(), opened.client.state_watcher());
+        tasks.end_with(state.clone());
         let session = opened.into_session(self.connections);
         session.sync().await.map_err(|error| Failure::Unreachable(format!("its first request failed: {error}")))?;
         Ok(Connection { session, begins, timeout, state, _tasks: tasks })
@@ -87,21 +88,16 @@ impl Connection {
     /// Ends the session; whether the servers confirmed in time that its ephemeral znodes are gone.
     pub(super) async fn close(mut self) -> bool {
         self.session.close();
-        let closed = async {
-            loop {
-                let state = self.state.changed().await;
-                if state.is_terminated() {
-                    return state == SessionState::Closed;
-                }
-            }
-        };
-        tokio::time::timeout(CLOSE_TIMEOUT, closed).await.unwrap_or(false)
+        matches!(tokio::time::timeout(CLOSE_TIMEOUT, self.state.changed()).await, Ok(SessionState::Closed))
     }
 }
 
-/// The client crate's tasks of one connection; they end when this is dropped.
+/// The client crate's tasks of one connection. They end with the connection, or when this is dropped.
 #[derive(Default)]
-struct Tasks(Mutex<Vec<AbortHandle>>);
+struct Tasks {
+    handles: Mutex<Vec<AbortHandle>>,
+    state: Arc<OnceLock<StateWatcher>>,
+}
 
 impl Tasks {
     /// Runs a future whose tasks are to be these.
@@ -113,18 +109,32 @@ impl Tasks {
         })
         .await
     }
+
+    /// Ends them as soon as this state is another one than connected.
+    fn end_with(&self, state: StateWatcher) {
+        drop(self.state.set(state));
+    }
 }
 
 impl Spawn for Tasks {
     fn spawn(&self, task: Task) {
-        let handle = tokio::spawn(Box::into_pin(task.future));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle.abort_handle());
+        let (mut future, state) = (Box::into_pin(task.future), Arc::clone(&self.state));
+        let until_disconnected = std::future::poll_fn(move |context| match future.as_mut().poll(context) {
+            // It has begun to connect again. Nothing may be sent that way: the servers would give the
+            // session to it, and end the connection that is to follow.
+            Poll::Pending if state.get().is_some_and(|state| state.peek_state() != SessionState::SyncConnected) => {
+                Poll::Ready(())
+            }
+            polled => polled,
+        });
+        let handle = tokio::spawn(until_disconnected);
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).push(handle.abort_handle());
     }
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        for task in self.0.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for task in self.handles.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
             task.abort();
         }
     }

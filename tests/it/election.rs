@@ -8,8 +8,9 @@ use flowkeeper::zookeeper::{MemberCard, Membership, MembershipParts, Settings, S
 use tokio_util::sync::CancellationToken;
 use zookeeper_client::Client;
 
+use crate::support::proxy::{CREATE, Proxy};
 use crate::support::world::wait_for;
-use crate::support::zookeeper::{SESSION_TIMEOUT, ZooKeeperServer};
+use crate::support::zookeeper::{SESSION_TIMEOUT, ZooKeeperServer, create, delete};
 
 /// A member, and the way to end it.
 struct Participant {
@@ -141,4 +142,288 @@ async fn members_lead_in_the_order_in_which_they_stood_up() {
     three.first().await;
     three.sees(&[&three], Some(&three)).await;
     three.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn who_withdraws_and_stands_again_is_last() {
+    let server = ZooKeeperServer::shared().await;
+    let root = "/election-withdraw";
+    let one = join("one:1", &server.connect(), root);
+    one.first().await;
+    let two = join("two:1", &server.connect(), root);
+    two.behind(&one).await;
+    // Both in one breath, as after a refused epoch.
+    one.membership.stand(false);
+    assert_ne!(one.standing(), Standing::First);
+    one.membership.stand(true);
+    assert!(!one.membership.confirm_first().await.expect("an answer"));
+    two.first().await;
+    one.behind(&two).await;
+    // For good.
+    two.membership.stand(false);
+    one.first().await;
+    two.behind(&one).await;
+    one.sees(&[&one, &two], Some(&one)).await;
+    one.membership.stand(false);
+    one.until(|standing| *standing == Standing::Standby { leader: None }).await;
+    one.sees(&[&one, &two], None).await;
+}
+
+#[tokio::test]
+async fn of_ten_that_stand_up_at_once_one_is_first_at_any_time() {
+    let server = ZooKeeperServer::shared().await;
+    let (client, root) = (server.client().await, "/election-crowd");
+    let mut members: Vec<_> = (0..10).map(|at| join(&format!("m{at}:1"), &server.connect(), root)).collect();
+    for member in &members {
+        member.until(|standing| matches!(standing, Standing::First | Standing::Standby { leader: Some(_) })).await;
+    }
+    wait_for(|| async { (queue(&client, root).await.len() == 10).then_some(()) }, || "not all queue".into()).await;
+    while !members.is_empty() {
+        let queue = queue(&client, root).await;
+        assert_eq!(queue.len(), members.len(), "{queue:?}");
+        let (name, leader) = queue.first().expect("somebody queues").clone();
+        let at = members.iter().position(|member| member.id == leader).expect("a member");
+        members[at].first().await;
+        for member in members.iter().filter(|member| member.id != leader) {
+            assert!(!member.membership.confirm_first().await.expect("an answer"), "{} beside {name}", member.id);
+            member.behind(&members[at]).await;
+        }
+        members.remove(at).membership.leave().await;
+    }
+    assert!(client.list_children(&format!("{root}/members")).await.expect("the members are listed").is_empty());
+}
+
+#[tokio::test]
+async fn a_cut_that_is_shorter_than_the_session_costs_nobody_its_place() {
+    let server = ZooKeeperServer::shared().await;
+    let (client, root) = (server.client().await, "/election-cut");
+    let proxy = Proxy::start(&server.connect()).await;
+    let one = join("one:1", &proxy.connect(), root);
+    one.first().await;
+    let two = join("two:1", &server.connect(), root);
+    two.behind(&one).await;
+    let before = queue(&client, root).await;
+    let card = |member: &Participant| format!("{root}/members/{}", member.id);
+    let (_, card_before) = client.get_data(&card(&one)).await.expect("a card");
+
+    for _ in 0..3 {
+        // A reset so short that only its traces show.
+        proxy.cut();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        one.first().await;
+    }
+    // Nobody but the member itself has taken its session up again.
+    assert_eq!(proxy.connect_requests(), 4);
+    // Half of the session's life.
+    proxy.refuse(true);
+    one.until(|standing| matches!(standing, Standing::Disconnected { .. })).await;
+    assert!(one.membership.confirm_first().await.is_err());
+    tokio::time::sleep(SESSION_TIMEOUT / 2).await;
+    proxy.refuse(false);
+    one.first().await;
+    assert!(one.membership.confirm_first().await.expect("an answer"));
+    // A network that lets nothing through and keeps the connection.
+    proxy.freeze(true);
+    one.until(|standing| matches!(standing, Standing::Disconnected { .. })).await;
+    proxy.freeze(false);
+    one.first().await;
+
+    assert_eq!(queue(&client, root).await, before);
+    let (_, card_after) = client.get_data(&card(&one)).await.expect("a card");
+    assert_eq!((card_after.czxid, card_after.ephemeral_owner), (card_before.czxid, card_before.ephemeral_owner));
+    assert_eq!(two.standing(), Standing::Standby { leader: Some(one.id.clone()) });
+}
+
+#[tokio::test]
+async fn after_a_cut_that_outlasts_the_session_a_member_queues_anew() {
+    let server = ZooKeeperServer::shared().await;
+    let (client, root) = (server.client().await, "/election-expired");
+    let proxy = Proxy::start(&server.connect()).await;
+    let one = join("one:1", &proxy.connect(), root);
+    one.first().await;
+    let two = join("two:1", &server.connect(), root);
+    two.behind(&one).await;
+
+    proxy.refuse(true);
+    let cut = Instant::now();
+    two.first().await;
+    let took_over = cut.elapsed();
+    println!("took over {took_over:?} after the cut");
+    assert!(took_over < SESSION_TIMEOUT + Duration::from_secs(2), "{took_over:?}");
+    two.sees(&[&two], Some(&two)).await;
+    proxy.refuse(false);
+    one.behind(&two).await;
+    for member in [&one, &two] {
+        member.sees(&[&one, &two], Some(&two)).await;
+    }
+    assert_eq!(queue(&client, root).await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_next_process_at_a_place_clears_away_what_a_killed_one_left() {
+    let server = ZooKeeperServer::shared().await;
+    let (client, root) = (server.client().await, "/election-killed");
+    // No word of the process arrives any more, as after SIGKILL.
+    let proxy = Proxy::start(&server.connect()).await;
+    let killed = join("one:1", &proxy.connect(), root);
+    killed.first().await;
+    let other = join("two:1", &server.connect(), root);
+    other.behind(&killed).await;
+    proxy.refuse(true);
+    let begun = Instant::now();
+    let next = join("one:1", &server.connect(), root);
+    other.first().await;
+    next.behind(&other).await;
+    next.sees(&[&next, &other], Some(&other)).await;
+    assert!(begun.elapsed() < SESSION_TIMEOUT / 2, "its session was waited for: {:?}", begun.elapsed());
+    let participants: Vec<_> = queue(&client, root).await.into_iter().map(|(_, participant)| participant).collect();
+    assert_eq!(participants, [other.id.clone(), next.id.clone()]);
+    // Two live members that claim one place push each other out once, not for ever.
+    proxy.refuse(false);
+    killed.behind(&other).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(queue(&client, root).await.len(), 3);
+    other.sees(&[&killed, &next, &other], Some(&other)).await;
+}
+
+#[tokio::test]
+async fn an_outage_of_the_whole_ensemble_ends_with_one_place_each() {
+    let server = ZooKeeperServer::start().await;
+    let root = "/flowkeeper";
+    let one = join("one:1", &server.connect(), root);
+    one.first().await;
+    let two = join("two:1", &server.connect(), root);
+    two.behind(&one).await;
+    let before = queue(&server.client().await, root).await;
+    server.kill();
+    one.until(|standing| matches!(standing, Standing::Disconnected { .. })).await;
+    tokio::time::sleep(SESSION_TIMEOUT * 2).await;
+    server.restart().await;
+    // The servers come back with the sessions that they had, and so do the members.
+    one.first().await;
+    two.behind(&one).await;
+    let client = server.client().await;
+    assert_eq!(queue(&client, root).await, before);
+    for member in [&one, &two] {
+        member.sees(&[&one, &two], Some(&one)).await;
+    }
+
+    // Rebuilt: nobody knows them.
+    drop(client);
+    server.wipe().await;
+    let standing = |standing: &Standing| matches!(standing, Standing::First | Standing::Standby { leader: Some(_) });
+    one.until(standing).await;
+    two.until(standing).await;
+    let client = server.client().await;
+    wait_for(|| async { (queue(&client, root).await.len() == 2).then_some(()) }, || "not both queue".into()).await;
+    assert_ne!(queue(&client, root).await, before);
+}
+
+#[tokio::test]
+async fn a_server_that_is_frozen_is_noticed_and_nobody_queues_twice() {
+    let server = ZooKeeperServer::start().await;
+    let root = "/flowkeeper";
+    let one = join("one:1", &server.connect(), root);
+    one.first().await;
+    let two = join("two:1", &server.connect(), root);
+    two.behind(&one).await;
+    server.freeze(true);
+    let begun = Instant::now();
+    one.until(|standing| matches!(standing, Standing::Disconnected { .. })).await;
+    assert!(begun.elapsed() < SESSION_TIMEOUT, "{:?}", begun.elapsed());
+    let leaving = Instant::now();
+    two.membership.leave().await;
+    assert!(leaving.elapsed() < Duration::from_secs(3), "{:?}", leaving.elapsed());
+    tokio::time::sleep(SESSION_TIMEOUT * 2).await;
+    server.freeze(false);
+    one.first().await;
+    let client = server.client().await;
+    wait_for(
+        || async {
+            let participants: Vec<_> = queue(&client, root).await.into_iter().map(|(_, id)| id).collect();
+            (participants == [one.id.clone()]).then_some(())
+        },
+        || "one does not queue alone".into(),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_place_whose_making_was_not_answered_is_found_and_not_made_twice() {
+    let server = ZooKeeperServer::shared().await;
+    let (client, root) = (server.client().await, "/election-unanswered");
+    let proxy = Proxy::start(&server.connect()).await;
+    let one = join_as("one:1", settings(&proxy.connect()), root);
+    one.sees(&[&one], None).await;
+    proxy.lose_answer_to(CREATE);
+    one.membership.stand(true);
+    one.first().await;
+    assert!(proxy.has_lost_answer());
+    let queue = queue(&client, root).await;
+    assert_eq!(queue.len(), 1, "{queue:?}");
+    assert!(queue[0].0.ends_with("-latch-0000000000"), "{queue:?}");
+}
+
+#[tokio::test]
+async fn a_watch_that_is_lost_costs_a_second() {
+    let server = ZooKeeperServer::shared().await;
+    let root = "/election-mute";
+    let proxy = Proxy::start(&server.connect()).await;
+    proxy.mute_watches(true);
+    let one = join("one:1", &server.connect(), root);
+    one.first().await;
+    let two = join("two:1", &proxy.connect(), root);
+    two.behind(&one).await;
+    let begun = Instant::now();
+    one.membership.leave().await;
+    two.first().await;
+    two.sees(&[&two], Some(&two)).await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn what_somebody_deletes_is_made_again() {
+    let server = ZooKeeperServer::shared().await;
+    let (client, root) = (server.client().await, "/election-deleted");
+    let one = join("one:1", &server.connect(), root);
+    one.first().await;
+    let two = join("two:1", &server.connect(), root);
+    two.behind(&one).await;
+    let place = queue(&client, root).await[0].0.clone();
+    delete(&client, &format!("{root}/leader/{place}")).await;
+    two.first().await;
+    one.behind(&two).await;
+    delete(&client, &format!("{root}/members/{}", one.id)).await;
+    wait_for(
+        || async { client.check_stat(&format!("{root}/members/{}", one.id)).await.expect("a stat").map(drop) },
+        || "the card is not made again".into(),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn strangers_in_the_queue_and_cards_of_rubbish_do_no_harm() {
+    let server = ZooKeeperServer::shared().await;
+    let (client, root) = (server.client().await, "/election-strangers");
+    create(&client, root, b"").await;
+    for parent in ["leader", "members"] {
+        create(&client, &format!("{root}/{parent}"), b"").await;
+    }
+    create(&client, &format!("{root}/leader/notes"), b"not a contender").await;
+    create(&client, &format!("{root}/members/rubbish"), b"{{{").await;
+    let stranger = format!("{root}/leader/_c_5e1c4b1e-0d6f-4a52-8a6c-0f4d0a5c1c11-latch-0000000000");
+    create(&client, &stranger, b"\xff\xfe").await;
+    let one = join("one:1", &server.connect(), root);
+    one.until(|standing| *standing == Standing::Standby { leader: None }).await;
+    one.sees(&[&one], None).await;
+    delete(&client, &stranger).await;
+    one.first().await;
+    one.membership.update(|card| {
+        card.id = "somebody else".into();
+        card.configuration_version = "2".into();
+    });
+    let mut members = one.membership.members();
+    let told = members.wait_for(|members| members.iter().any(|member| member.card.configuration_version == "2"));
+    let told = tokio::time::timeout(Duration::from_secs(5), told).await.expect("the card is read again");
+    assert_eq!(told.expect("the member lives")[0].card.id, one.id);
 }

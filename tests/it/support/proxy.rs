@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
@@ -14,6 +14,15 @@ const ADD_WATCH: i32 = 106;
 
 /// What those servers answer.
 const UNIMPLEMENTED: i32 = -6;
+
+/// ZooKeeper's operation to make a znode and tell its stat, `create2`.
+pub(crate) const CREATE: i32 = 15;
+
+/// Stands where answers have the number of their request, for events.
+const EVENT: i32 = -1;
+
+/// No request has this number.
+const NO_REQUEST: i32 = 0;
 
 /// A TCP proxy on a port of its own.
 pub(crate) struct Proxy {
@@ -40,6 +49,11 @@ struct Control {
     /// Answers requests to add a watch as an old server does.
     old_server: AtomicBool,
     accepted: AtomicUsize,
+    connect_requests: AtomicUsize,
+    /// Lets no event of a watch through.
+    mute: AtomicBool,
+    /// The operation whose next answer is to be lost; 0 for none.
+    answer_to_lose: AtomicI32,
 }
 
 impl Proxy {
@@ -64,6 +78,9 @@ impl Proxy {
             refusing: AtomicBool::new(false),
             old_server: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
+            connect_requests: AtomicUsize::new(0),
+            mute: AtomicBool::new(false),
+            answer_to_lose: AtomicI32::new(0),
         });
         tokio::spawn(accept(listener, Arc::clone(&control)));
         Self { address, control }
@@ -97,9 +114,30 @@ impl Proxy {
         self.control.old_server.store(true, Ordering::SeqCst);
     }
 
+    /// Passes no event of a watch on, or does again.
+    pub(crate) fn mute_watches(&self, mute: bool) {
+        self.control.mute.store(mute, Ordering::SeqCst);
+    }
+
+    /// Lets the next request for this operation take effect, and resets the connection instead of
+    /// passing the answer on.
+    pub(crate) fn lose_answer_to(&self, operation: i32) {
+        self.control.answer_to_lose.store(operation, Ordering::SeqCst);
+    }
+
+    /// Whether the answer that was to be lost has been.
+    pub(crate) fn has_lost_answer(&self) -> bool {
+        self.control.answer_to_lose.load(Ordering::SeqCst) == 0
+    }
+
     /// How many connections were taken.
     pub(crate) fn accepted(&self) -> usize {
         self.control.accepted.load(Ordering::SeqCst)
+    }
+
+    /// On how many of them a session was asked for, a new one or one that is to go on.
+    pub(crate) fn connect_requests(&self) -> usize {
+        self.control.connect_requests.load(Ordering::SeqCst)
     }
 }
 
@@ -124,16 +162,26 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             let to_client = Arc::new(Mutex::new(to_client));
-            let upwards = async {
+            // The request of this connection whose answer is to be lost.
+            let marked = AtomicI32::new(NO_REQUEST);
+            let both_ways = async {
                 match control.protocol {
-                    Protocol::ZooKeeper => upwards(from_client, to_server, Arc::clone(&to_client), &control).await,
-                    Protocol::Any => pass_on(from_client, &Mutex::new(to_server), &control).await,
+                    Protocol::ZooKeeper => tokio::select! {
+                        () = upwards(from_client, to_server, Arc::clone(&to_client), &control, &marked) => {}
+                        () = downwards(from_server, &to_client, &control, &marked) => {}
+                    },
+                    Protocol::Any => {
+                        let to_server = Mutex::new(to_server);
+                        tokio::select! {
+                            () = pass_on(from_client, &to_server, &control) => {}
+                            () = pass_on(from_server, &to_client, &control) => {}
+                        }
+                    }
                 }
             };
             tokio::select! {
                 _ = cuts.changed() => {}
-                () = upwards => {}
-                () = pass_on(from_server, &to_client, &control) => {}
+                () = both_ways => {}
             }
         });
     }
@@ -158,27 +206,67 @@ async fn pass_on(mut from: OwnedReadHalf, to: &Mutex<OwnedWriteHalf>, control: &
     }
 }
 
+/// The next frame without its length; `None` at the end of the connection.
+async fn frame(from: &mut (impl AsyncReadExt + Unpin)) -> Option<Vec<u8>> {
+    let length = from.read_i32().await.ok()?;
+    let mut frame = vec![0; usize::try_from(length).unwrap_or_default()];
+    from.read_exact(&mut frame).await.ok()?;
+    Some(frame)
+}
+
+/// The number at this place of a frame.
+fn field(frame: &[u8], at: usize) -> Option<i32> {
+    frame.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes)
+}
+
+/// A frame with its length.
+fn message(frame: Vec<u8>) -> Vec<u8> {
+    let length = i32::try_from(frame.len()).expect("a frame that was read");
+    let mut message = length.to_be_bytes().to_vec();
+    message.extend(frame);
+    message
+}
+
+/// Passes answers and events on, frame by frame.
+async fn downwards(from: OwnedReadHalf, to: &Mutex<OwnedWriteHalf>, control: &Control, marked: &AtomicI32) {
+    let mut from = BufReader::with_capacity(64 * 1024, from);
+    // The first frame opens the session and has another form.
+    let mut first = true;
+    while let Some(frame) = frame(&mut from).await {
+        thawed(control).await;
+        let number = field(&frame, 0).filter(|_| !first);
+        first = false;
+        if number == Some(EVENT) && control.mute.load(Ordering::SeqCst) {
+            continue;
+        }
+        if number.is_some_and(|number| number != NO_REQUEST && number == marked.load(Ordering::SeqCst)) {
+            control.answer_to_lose.store(0, Ordering::SeqCst);
+            return;
+        }
+        if to.lock().await.write_all(&message(frame)).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Passes requests to ZooKeeper on, frame by frame.
 async fn upwards(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     answers: Arc<Mutex<OwnedWriteHalf>>,
     control: &Control,
+    marked: &AtomicI32,
 ) {
     let mut first = true;
     loop {
-        let Ok(length) = from.read_i32().await else { return };
-        let mut frame = vec![0; usize::try_from(length).unwrap_or_default()];
-        if from.read_exact(&mut frame).await.is_err() {
-            return;
-        }
+        let Some(frame) = frame(&mut from).await else { return };
         thawed(control).await;
-        let field = |at: usize| frame.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+        let operation = field(&frame, 4).filter(|_| !first);
         // The first frame opens the session and has another form.
-        if !first && control.old_server.load(Ordering::SeqCst) && field(4) == Some(ADD_WATCH) {
+        if operation == Some(ADD_WATCH) && control.old_server.load(Ordering::SeqCst) {
             let mut answer = Vec::new();
             answer.extend_from_slice(&16_i32.to_be_bytes());
-            answer.extend_from_slice(&field(0).unwrap_or_default().to_be_bytes());
+            answer.extend_from_slice(&field(&frame, 0).unwrap_or_default().to_be_bytes());
             answer.extend_from_slice(&0_i64.to_be_bytes());
             answer.extend_from_slice(&UNIMPLEMENTED.to_be_bytes());
             if answers.lock().await.write_all(&answer).await.is_err() {
@@ -186,10 +274,16 @@ async fn upwards(
             }
             continue;
         }
+        if first {
+            control.connect_requests.fetch_add(1, Ordering::SeqCst);
+        }
         first = false;
-        let mut message = length.to_be_bytes().to_vec();
-        message.append(&mut frame);
-        if to.write_all(&message).await.is_err() {
+        if operation
+            .is_some_and(|operation| operation != 0 && operation == control.answer_to_lose.load(Ordering::SeqCst))
+        {
+            marked.store(field(&frame, 0).unwrap_or(NO_REQUEST), Ordering::SeqCst);
+        }
+        if to.write_all(&message(frame)).await.is_err() {
             return;
         }
     }
