@@ -29,6 +29,24 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A URL as it may be shown: without its password, wherever in it that stands.
+pub fn without_password(url: &str) -> String {
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((key, _)) if key.contains("password") => format!("{key}=…"),
+        _ => pair.to_owned(),
+    };
+    let url = match url.split_once('?') {
+        Some((address, query)) => format!("{address}?{}", query.split('&').map(hidden).collect::<Vec<_>>().join("&")),
+        None => url.to_owned(),
+    };
+    // A password may hold any character, also a second `@`; the name of a user ends at the first colon.
+    let parts = url.split_once("//").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+    match parts.and_then(|(scheme, (login, host))| Some((scheme, login.split_once(':')?.0, host))) {
+        Some((scheme, user, host)) => format!("{scheme}//{user}:…@{host}"),
+        None => url,
+    }
+}
+
 /// A secret that may be rotated while flowkeeper runs.
 #[derive(Debug, Clone)]
 pub enum Credential {
@@ -79,6 +97,23 @@ mod tests {
     fn nothing_prints_a_secret() {
         let credential = Credential::Fixed(Secret::new("hunter2"));
         assert!(!format!("{credential:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_password() {
+        let cases = [
+            ("sqlite://flowkeeper.db", "sqlite://flowkeeper.db"),
+            ("postgres://db/flowkeeper", "postgres://db/flowkeeper"),
+            ("postgres://me@db/flowkeeper", "postgres://me@db/flowkeeper"),
+            ("postgres://me:hunter2@db/flowkeeper", "postgres://me:…@db/flowkeeper"),
+            ("postgres://me:hun@t?r/2@db/flowkeeper", "postgres://me:…@db/flowkeeper"),
+            ("postgres://:hunter2@db", "postgres://:…@db"),
+            ("postgres:///x?host=/run&password=hunter2&user=me", "postgres:///x?host=/run&password=…&user=me"),
+            ("hunter2", "hunter2"),
+        ];
+        for (url, shown) in cases {
+            assert_eq!(without_password(url), shown);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sqlx::AnyConnection;
 
 use super::model::{AttemptOutcome, AttemptRecord, Ticket};
 use super::record::note_moves;
-use super::sql::{Columns, bind, bulk, select_in};
+use super::sql::{Columns, bulk, select_in};
 use super::writer::{Changes, Move};
 use super::{Ledger, StoreError};
 use crate::domain::run::{RunId, RunState};
@@ -205,25 +205,21 @@ impl Ledger {
             "SELECT {TICKET_COLUMNS} FROM runs WHERE is_open = 1 AND state = 'pending' AND id > $1 {condition} ORDER BY id LIMIT $2"
         );
         let values = [after.0.into(), i64::from(limit).into()].into_iter().chain(schedule.map(Into::into));
-        let rows = bind(sql, values).fetch_all(&self.0.read_pool).await?;
+        let rows = self.0.readers.fetch(sql, values).await?;
         rows.iter().map(ticket).collect()
     }
 
     /// Which of these rows wait no more: they were given up, or Airflow has them.
     pub async fn not_pending(&self, runs: &[RunId]) -> Result<HashSet<RunId>, StoreError> {
-        let mut connection = self.0.read_pool.acquire().await?;
         let head = "SELECT id FROM runs WHERE state <> 'pending' AND id IN";
-        let rows = select_in(&mut connection, head, "", runs.iter().map(|run| run.0)).await?;
+        let rows = self.0.readers.fetch_in(head, runs.iter().map(|run| run.0)).await?;
         rows.iter().map(|row| Columns::of(row).integer().map(RunId)).collect()
     }
 
     /// Every open row that Airflow already has.
     pub async fn active(&self) -> Result<Vec<ActiveRun>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, schedule, airflow, dag_id, dag_run_id FROM runs WHERE is_open = 1 AND state <> 'pending' ORDER BY id",
-        )
-        .fetch_all(&self.0.read_pool)
-        .await?;
+        let rows = self.0.readers.fetch(
+            "SELECT id, schedule, airflow, dag_id, dag_run_id FROM runs WHERE is_open = 1 AND state <> 'pending' ORDER BY id", []).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

@@ -46,13 +46,10 @@ impl Ledger {
             .map(|cursor| cursor.parse::<i64>().map_err(|_| StoreError::BadCursor { cursor: cursor.to_owned() }))
             .transpose()?
             .unwrap_or(i64::MAX);
-        let rows = bind(
-            "SELECT id, at, actor, source, action, target, detail, reason FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2"
-                .to_owned(),
+        let rows = self.0.readers.fetch(
+            "SELECT id, at, actor, source, action, target, detail, reason FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2",
             [before.into(), (i64::from(limit) + 1).into()],
-        )
-        .fetch_all(&self.0.read_pool)
-        .await?;
+        ).await?;
         let items = rows
             .iter()
             .map(|row| {
@@ -74,12 +71,14 @@ impl Ledger {
 
     /// The last decisions of a schedule that made no row, newest first.
     pub async fn decisions(&self, schedule: &ScheduleName, limit: u32) -> Result<Vec<DecisionEntry>, StoreError> {
-        let rows = bind(
-            "SELECT at, kind, detail FROM decisions WHERE schedule = $1 ORDER BY id DESC LIMIT $2".to_owned(),
-            [schedule.as_str().into(), i64::from(limit).into()],
-        )
-        .fetch_all(&self.0.read_pool)
-        .await?;
+        let rows = self
+            .0
+            .readers
+            .fetch(
+                "SELECT at, kind, detail FROM decisions WHERE schedule = $1 ORDER BY id DESC LIMIT $2",
+                [schedule.as_str().into(), i64::from(limit).into()],
+            )
+            .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
@@ -90,12 +89,14 @@ impl Ledger {
 
     /// How many decisions without a row a schedule has taken, by kind.
     pub async fn decision_counts(&self, schedule: &ScheduleName) -> Result<Vec<(String, i64)>, StoreError> {
-        let rows = bind(
-            "SELECT kind, count FROM decision_counts WHERE schedule = $1 ORDER BY kind".to_owned(),
-            [schedule.as_str().into()],
-        )
-        .fetch_all(&self.0.read_pool)
-        .await?;
+        let rows = self
+            .0
+            .readers
+            .fetch(
+                "SELECT kind, count FROM decision_counts WHERE schedule = $1 ORDER BY kind",
+                [schedule.as_str().into()],
+            )
+            .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

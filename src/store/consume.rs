@@ -1,7 +1,7 @@
 //! Children that are to be deleted once their run got far enough: owed with the row, settled once.
 
 use super::model::{ConsumeDue, ConsumeWork};
-use super::sql::{Columns, bind};
+use super::sql::Columns;
 use super::{Leadership, Ledger, StoreError};
 use crate::domain::run::RunId;
 use crate::domain::schedule::Consume;
@@ -20,7 +20,7 @@ impl Ledger {
              OR (consume_when = 'accepted' AND accepted_at IS NOT NULL)) ORDER BY id LIMIT $1"
         );
         let values = [PAGE.into(), after.0.into()].into_iter().chain(ensemble.map(Into::into));
-        let rows = bind(sql, values).fetch_all(&self.0.read_pool).await?;
+        let rows = self.0.readers.fetch(sql, values).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

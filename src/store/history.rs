@@ -10,7 +10,7 @@ use sqlx::any::AnyRow;
 
 use super::attempts::trigger_kind;
 use super::model::{Attempt, Covered, DagRun, DagRunFilter, Lateness, NominalRow, Page, Run, RunFilter, TimelineEntry};
-use super::sql::{Columns, Value, bind};
+use super::sql::{Columns, Value};
 use super::{Ledger, StoreError};
 use crate::domain::occurrence::RUN_ID_PREFIX;
 use crate::domain::run::{RunId, RunState};
@@ -108,7 +108,7 @@ impl Conditions {
 impl Ledger {
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").fetch_one(&self.0.read_pool).await?;
+        self.0.readers.fetch("SELECT 1", []).await?;
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl Ledger {
             conditions.text,
             i64::from(limit) + 1
         );
-        let rows = bind(sql, conditions.values).fetch_all(&self.0.read_pool).await?;
+        let rows = self.0.readers.fetch(sql, conditions.values).await?;
         let items = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(items, limit, |run| format!("{}-{}", run.due_at.as_microsecond(), run.id)))
     }
@@ -151,9 +151,7 @@ impl Ledger {
             Ok(number) if !id.starts_with(RUN_ID_PREFIX) => ("id = $1", number.into()),
             _ => ("dag_run_id = $1", id.into()),
         };
-        let rows = bind(format!("SELECT {RUN_COLUMNS} FROM runs WHERE {condition}"), [value])
-            .fetch_all(&self.0.read_pool)
-            .await?;
+        let rows = self.0.readers.fetch(format!("SELECT {RUN_COLUMNS} FROM runs WHERE {condition}"), [value]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let mut run = run(row)?;
         run.attempts = self.attempts(run.id).await?;
@@ -162,13 +160,10 @@ impl Ledger {
     }
 
     async fn attempts(&self, run: RunId) -> Result<Vec<Attempt>, StoreError> {
-        let rows = bind(
-            "SELECT number, started_at, ended_at, outcome, http_status, detail FROM attempts WHERE run_id = $1 ORDER BY number"
-                .to_owned(),
+        let rows = self.0.readers.fetch(
+            "SELECT number, started_at, ended_at, outcome, http_status, detail FROM attempts WHERE run_id = $1 ORDER BY number",
             [run.0.into()],
-        )
-        .fetch_all(&self.0.read_pool)
-        .await?;
+        ).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
@@ -185,10 +180,11 @@ impl Ledger {
     }
 
     async fn timeline(&self, run: RunId) -> Result<Vec<TimelineEntry>, StoreError> {
-        let rows =
-            bind("SELECT at, state, reason FROM timeline WHERE run_id = $1 ORDER BY id".to_owned(), [run.0.into()])
-                .fetch_all(&self.0.read_pool)
-                .await?;
+        let rows = self
+            .0
+            .readers
+            .fetch("SELECT at, state, reason FROM timeline WHERE run_id = $1 ORDER BY id", [run.0.into()])
+            .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
@@ -204,7 +200,7 @@ impl Ledger {
             "SELECT {RUN_COLUMNS} FROM runs WHERE id IN (SELECT (SELECT r.id FROM runs r WHERE r.schedule = s.name \
              ORDER BY r.due_at DESC, r.id DESC LIMIT 1) FROM schedules s)"
         );
-        let rows = bind(sql, []).fetch_all(&self.0.read_pool).await?;
+        let rows = self.0.readers.fetch(sql, []).await?;
         rows.iter().map(|row| run(row).map(|run| (run.schedule.clone(), run))).collect()
     }
 
@@ -215,15 +211,16 @@ impl Ledger {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<NominalRow>, StoreError> {
-        let rows = bind(
-            "SELECT id, dag_run_id, state, nominal_time, covers_from, covers_to, occurrences FROM runs \
+        let rows = self
+            .0
+            .readers
+            .fetch(
+                "SELECT id, dag_run_id, state, nominal_time, covers_from, covers_to, occurrences FROM runs \
              WHERE schedule = $1 AND trigger_kind = 'cron' AND nominal_time >= $2 \
-             AND COALESCE(covers_from, nominal_time) <= $3 ORDER BY nominal_time"
-                .to_owned(),
-            [schedule.as_str().into(), from.into(), to.into()],
-        )
-        .fetch_all(&self.0.read_pool)
-        .await?;
+             AND COALESCE(covers_from, nominal_time) <= $3 ORDER BY nominal_time",
+                [schedule.as_str().into(), from.into(), to.into()],
+            )
+            .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
@@ -264,12 +261,12 @@ impl Ledger {
         conditions.add_states(&filter.states);
         let sql = format!(
             "SELECT id, airflow, dag_id, dag_run_id, state, run_type, logical_date, started_at, ended_at, first_seen_at, \
-             (SELECT r.id FROM runs r WHERE r.dag_run_id = dag_runs.dag_run_id AND r.airflow = dag_runs.airflow) \
+             (SELECT r.id FROM runs r WHERE r.dag_run_id = dag_runs.dag_run_id AND r.airflow = dag_runs.airflow) AS recorded_as \
              FROM dag_runs {} ORDER BY id DESC LIMIT {}",
             conditions.text,
             i64::from(limit) + 1
         );
-        let rows = bind(sql, conditions.values).fetch_all(&self.0.read_pool).await?;
+        let rows = self.0.readers.fetch(sql, conditions.values).await?;
         let items = rows
             .iter()
             .map(|row| {
@@ -298,10 +295,11 @@ impl Ledger {
 
     /// How many rows each Airflow has that are not over.
     pub async fn open_counts(&self) -> Result<Vec<(String, usize)>, StoreError> {
-        let rows =
-            sqlx::query("SELECT airflow, COUNT(*) FROM runs WHERE is_open = 1 AND state <> 'pending' GROUP BY airflow")
-                .fetch_all(&self.0.read_pool)
-                .await?;
+        let rows = self
+            .0
+            .readers
+            .fetch("SELECT airflow, COUNT(*) FROM runs WHERE is_open = 1 AND state <> 'pending' GROUP BY airflow", [])
+            .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

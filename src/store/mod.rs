@@ -2,17 +2,21 @@
 //!
 //! This is the one place for SQL. Writes of scheduling go through one writer, which puts what
 //! arrives together into one transaction and one `fsync`; each transaction begins by comparing the
-//! leader's epoch. Reads use connections of their own and never wait for the writer.
+//! leader's epoch. Reads use connections of their own and never wait for the writer. The database is
+//! `SQLite` or `PostgreSQL`: `database` has all in which they differ.
 
 mod attempts;
 mod audit;
 mod consume;
+mod database;
 mod error;
 mod history;
 mod leadership;
+mod migrations;
 pub mod model;
 mod open;
 mod operations;
+mod readers;
 mod record;
 mod retention;
 mod schedules;
@@ -22,12 +26,12 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod turn;
 mod writer;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::AnyPool;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use attempts::ActiveRun;
@@ -37,7 +41,10 @@ pub use operations::{BackfillStep, Reopen};
 pub use schedules::TriggerIdentity;
 
 use crate::clock::Clock;
+use database::Database;
 use model::{AttemptRecord, LedgerEvent, RecordedRun, Recording, Sighting, Ticket};
+use readers::Readers;
+use turn::Turns;
 use writer::Work;
 
 /// How many writes may wait for the writer before those that ask are held back.
@@ -53,9 +60,9 @@ pub struct Ledger(Arc<Inner>);
 struct Inner {
     store_id: String,
     clock: Clock,
-    /// One connection: whoever holds it is the only one that writes.
-    write_pool: AnyPool,
-    read_pool: AnyPool,
+    database: Arc<Database>,
+    turns: Turns,
+    readers: Readers,
     writer: mpsc::Sender<Work>,
     events: broadcast::Sender<LedgerEvent>,
     sequence: std::sync::atomic::AtomicU64,
@@ -112,14 +119,8 @@ impl Ledger {
 
     /// Takes the lead: raises the epoch, which refuses every earlier leader's writes from then on.
     pub async fn take_lead(&self, member: &str) -> Result<Leadership, StoreError> {
-        let row = sqlx::query(
-            "UPDATE ledger SET epoch = epoch + 1, leader = $1, leader_since = $2 WHERE singleton = 1 RETURNING epoch",
-        )
-        .bind(member.to_owned())
-        .bind(self.0.clock.now().as_microsecond())
-        .fetch_one(&self.0.write_pool)
-        .await?;
-        Ok(Leadership::new(sql::Columns::of(&row).integer()?))
+        let epoch = self.0.turns.raise_epoch(member, self.0.clock.now()).await?;
+        Ok(Leadership::new(epoch))
     }
 
     /// Records what one look of a trigger amounts to: all of it in one transaction, or nothing.

@@ -1,35 +1,27 @@
-//! Opening a ledger: connections, migrations, and the refusal of databases that are not ours.
+//! Opening a ledger: its tables, its identity, and the refusal of databases that are not ours.
 
-use std::path::Path;
-use std::sync::Once;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sqlx::any::AnyPoolOptions;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, SqlSafeStr as _};
+use sqlx::AnyConnection;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::sql::Columns;
-use super::{EVENT_BACKLOG, Inner, Ledger, StoreError, StoreHealth, WRITE_QUEUE_LENGTH, writer};
+use super::database::{Access, Database};
+use super::error::ConnectFault;
+use super::readers::Readers;
+use super::sql::{Columns, bind};
+use super::turn::Turns;
+use super::{EVENT_BACKLOG, Inner, Ledger, StoreError, StoreHealth, WRITE_QUEUE_LENGTH, migrations, writer};
 use crate::clock::Clock;
 
-/// All migrations, oldest first. Each only adds, so that the version before still runs.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
-    (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
-    (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
-];
-
-/// How many readers work beside each other.
-const READERS: u32 = 4;
-
-/// How long a statement waits for another process that holds the file.
-const BUSY_TIMEOUT_MS: u32 = 5_000;
-
-static DRIVERS: Once = Once::new();
+/// How often opening a file is tried when another process may be creating its tables, and the pause
+/// between. (On PostgreSQL, one waits for the other.)
+const ATTEMPTS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Ledger {
-    /// Opens the ledger at `url` (`sqlite://PATH`), creating or upgrading it, and starts its writer.
+    /// Opens the ledger at `url` (`sqlite://PATH` or `postgres://USER@HOST/DATABASE`), creating or
+    /// upgrading its tables, and starts its writer. Any number of members may open one at once.
     pub async fn open(url: &str, clock: Clock) -> Result<Self, StoreError> {
         Self::open_with(url, clock, false).await
     }
@@ -40,18 +32,29 @@ impl Ledger {
     }
 
     async fn open_with(url: &str, clock: Clock, shadow: bool) -> Result<Self, StoreError> {
-        let path = sqlite_path(url)?;
-        let write_pool = pool(url, path, "rwc", 1).await?;
-        refuse_foreign(&write_pool, url).await?;
-        migrate(&write_pool, url).await?;
-        let store_id = identity(&write_pool, url, Some(shadow)).await?;
-        let read_pool = pool(url, path, "rw", READERS).await?;
+        let database = Arc::new(Database::parse(url)?);
+        let mut attempt = 1;
+        let (connection, store_id) = loop {
+            match prepare(&database, shadow).await {
+                Err(StoreError::Database(_)) if !database.is_remote() && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                // It is the opening that failed, for a reason that the database names.
+                Err(StoreError::Database(error)) => {
+                    return Err(StoreError::Connect { url: database.shown(), fault: ConnectFault::of(&error) });
+                }
+                prepared => break prepared?,
+            }
+        };
+        let reader = database.connect(Access::Beside).await?;
         let (sender, work) = mpsc::channel(WRITE_QUEUE_LENGTH);
         let ledger = Self(Arc::new(Inner {
             store_id,
             clock,
-            write_pool,
-            read_pool,
+            turns: Turns::new(Arc::clone(&database), Access::Create, Some(connection)),
+            readers: Readers::new(Arc::clone(&database), Access::Beside, reader),
+            database,
             writer: sender,
             events: broadcast::Sender::new(EVENT_BACKLOG),
             sequence: std::sync::atomic::AtomicU64::new(0),
@@ -67,25 +70,25 @@ impl Ledger {
 
     /// Opens an existing ledger for reading beside a member that serves, or when none does.
     pub async fn open_read_only(url: &str, clock: Clock) -> Result<Self, StoreError> {
-        let path = sqlite_path(url)?;
-        if !Path::new(path).exists() {
-            return Err(StoreError::Absent { path: path.to_owned() });
+        let database = Arc::new(Database::parse(url)?);
+        if let Some(store) = database.absent_file() {
+            return Err(StoreError::Absent { store, what: "there is no such file" });
         }
-        let read_pool = pool(url, path, "ro", READERS).await?;
-        refuse_foreign(&read_pool, url).await?;
-        let newest: Vec<_> = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations").fetch_all(&read_pool).await?;
-        let newest = newest.first().map(|row| Columns::of(row).optional_integer()).transpose()?.flatten();
-        if let Some(migration) = newest.filter(|newest| MIGRATIONS.iter().all(|(version, ..)| version < newest)) {
-            return Err(StoreError::Newer { url: shown(url), migration });
-        }
-        let store_id = identity(&read_pool, url, None).await?;
+        let mut connection = database.connect(Access::ReadOnly).await?;
+        let store_id = read_identity(&database, &mut connection).await.map_err(|error| match error {
+            StoreError::Database(error) => {
+                StoreError::Connect { url: database.shown(), fault: ConnectFault::of(&error) }
+            }
+            error => error,
+        })?;
         // No writer listens on the other end: writes answer that the ledger is closed.
         let (sender, _) = mpsc::channel(1);
         Ok(Self(Arc::new(Inner {
             store_id,
             clock,
-            write_pool: read_pool.clone(),
-            read_pool,
+            turns: Turns::new(Arc::clone(&database), Access::ReadOnly, None),
+            readers: Readers::new(Arc::clone(&database), Access::ReadOnly, connection),
+            database,
             writer: sender,
             events: broadcast::Sender::new(1),
             sequence: std::sync::atomic::AtomicU64::new(0),
@@ -97,120 +100,69 @@ impl Ledger {
     }
 }
 
-fn sqlite_path(url: &str) -> Result<&str, StoreError> {
-    let unsupported = |reason: &str| StoreError::Unsupported { url: shown(url), reason: reason.to_owned() };
-    let path = url.strip_prefix("sqlite://").ok_or_else(|| unsupported("only `sqlite://` stores are known"))?;
-    if path.is_empty() {
-        return Err(unsupported("it names no file"));
-    }
-    if path.contains(['?', '#', '%']) {
-        return Err(unsupported("the path holds a `?`, `#` or `%`"));
-    }
-    Ok(path)
-}
-
-/// The URL without what stands between `//` and `@`.
-fn shown(url: &str) -> String {
-    match (url.split_once("//"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}//…@{host}"),
-        _ => url.to_owned(),
+/// A connection to a ledger whose tables are there, and the ledger's identity.
+async fn prepare(database: &Database, shadow: bool) -> Result<(AnyConnection, String), StoreError> {
+    let mut connection = database.connect(Access::Create).await?;
+    refuse_foreign(database, &mut connection).await?;
+    database.refuse_encoding(&mut connection).await?;
+    migrations::migrate(database).await?;
+    migrations::refuse_newer(database, &mut connection).await?;
+    draw_identity(&mut connection, shadow).await?;
+    match identity(&mut connection).await? {
+        // A shadow and a member that submits must not share a store: what one covers, the other would
+        // not run.
+        Some((_, is_shadow)) if is_shadow != shadow => Err(StoreError::Shadow { url: database.shown(), is_shadow }),
+        Some((store_id, _)) => Ok((connection, store_id)),
+        None => Err(StoreError::Corrupt { what: "the ledger has no identity".to_owned() }),
     }
 }
 
-async fn pool(url: &str, path: &str, mode: &str, connections: u32) -> Result<AnyPool, StoreError> {
-    DRIVERS.call_once(sqlx::any::install_default_drivers);
-    // Write-ahead logging lets readers go on beside the writer; FULL makes a commit mean that the
-    // disk has it.
-    let pragmas = if mode == "ro" {
-        format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MS};")
-    } else {
-        format!(
-            "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA temp_store = MEMORY;"
-        )
-    };
-    AnyPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(30))
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| {
-            let pragmas = pragmas.clone();
-            Box::pin(async move {
-                sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas)).execute(&mut *connection).await?;
-                Ok(())
-            })
-        })
-        .connect(&format!("sqlite://{path}?mode={mode}"))
-        .await
-        .map_err(|error| match error {
-            sqlx::Error::Database(error) => {
-                StoreError::Unsupported { url: shown(url), reason: error.message().to_owned() }
-            }
-            error => StoreError::Database(error),
-        })
-}
-
-/// Refuses a database that holds tables but no ledger.
-async fn refuse_foreign(pool: &AnyPool, url: &str) -> Result<(), StoreError> {
-    let rows =
-        sqlx::query("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
-            .fetch_all(pool)
-            .await
-            .map_err(|error| StoreError::Unsupported { url: shown(url), reason: error.to_string() })?;
-    let tables = rows.iter().map(|row| Columns::of(row).text()).collect::<Result<Vec<_>, _>>()?;
-    let foreign = || tables.first().cloned().unwrap_or_default();
-    if !tables.is_empty() && !tables.iter().any(|table| table == "ledger") {
-        return Err(StoreError::Foreign { url: shown(url), table: foreign() });
+/// The identity of a ledger that is there.
+async fn read_identity(database: &Database, connection: &mut AnyConnection) -> Result<String, StoreError> {
+    let empty = || StoreError::Absent { store: database.shown(), what: "the database is empty" };
+    if !refuse_foreign(database, connection).await? {
+        return Err(empty());
     }
-    if tables.iter().any(|table| table == "ledger") {
-        let ours = sqlx::query("SELECT application FROM ledger WHERE singleton = 1").fetch_all(pool).await;
-        let ours = ours.is_ok_and(|rows| {
-            rows.iter().all(|row| Columns::of(row).text().is_ok_and(|application| application == "flowkeeper"))
-        });
-        if !ours {
-            return Err(StoreError::Foreign { url: shown(url), table: "ledger".into() });
-        }
-    }
-    Ok(())
+    migrations::refuse_older(database, connection).await?;
+    migrations::refuse_newer(database, connection).await?;
+    identity(connection).await?.map(|(store_id, _)| store_id).ok_or_else(empty)
 }
 
-async fn migrate(pool: &AnyPool, url: &str) -> Result<(), StoreError> {
-    let migrations = MIGRATIONS
-        .into_iter()
-        .map(|(version, name, sql)| {
-            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-        })
-        .collect();
-    Migrator::with_migrations(migrations).run(pool).await.map_err(|error| match error {
-        MigrateError::VersionMissing(migration) => StoreError::Newer { url: shown(url), migration },
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => StoreError::Database(error),
-        error => StoreError::Unsupported { url: shown(url), reason: error.to_string() },
-    })
-}
-
-/// Reads the store's identity, drawing it in a new one. `shadow` is who asks; readers do not say.
-///
-/// A shadow and a member that submits must not share a store: what one covers, the other would not
-/// run.
-async fn identity(pool: &AnyPool, url: &str, shadow: Option<bool>) -> Result<String, StoreError> {
-    let rows = sqlx::query("SELECT store_id, is_shadow FROM ledger WHERE singleton = 1").fetch_all(pool).await?;
-    if let Some(row) = rows.first() {
-        let mut columns = Columns::of(row);
-        let (store_id, is_shadow) = (columns.text()?, columns.boolean()?);
-        return match shadow {
-            Some(shadow) if shadow != is_shadow => Err(StoreError::Shadow { url: shown(url), is_shadow }),
-            _ => Ok(store_id),
+/// Refuses a database that holds tables but no ledger; whether it holds a ledger.
+async fn refuse_foreign(database: &Database, connection: &mut AnyConnection) -> Result<bool, StoreError> {
+    let mut tables = database.tables(connection).await?;
+    // The first thing that a member creates that is just opening an empty database.
+    tables.retain(|table| table != "_sqlx_migrations");
+    let foreign = |table: &str| StoreError::Foreign { url: database.shown(), table: table.to_owned() };
+    if !tables.iter().any(|table| table == "ledger") {
+        return match tables.first() {
+            Some(table) => Err(foreign(table)),
+            None => Ok(false),
         };
     }
+    let named = sqlx::query("SELECT application FROM ledger WHERE singleton = 1").fetch_all(connection).await;
+    let ours = named.is_ok_and(|rows| {
+        rows.iter().all(|row| Columns::of(row).text().is_ok_and(|application| application == "flowkeeper"))
+    });
+    if ours { Ok(true) } else { Err(foreign("ledger")) }
+}
+
+/// The id of the store, and whether it is a shadow's.
+async fn identity(connection: &mut AnyConnection) -> Result<Option<(String, bool)>, StoreError> {
+    let row =
+        sqlx::query("SELECT store_id, is_shadow FROM ledger WHERE singleton = 1").fetch_optional(connection).await?;
+    let read = |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.text()?, columns.boolean()?))
+    };
+    row.as_ref().map(read).transpose()
+}
+
+/// Draws the identity of a new store. Of several members that open it at once, one does.
+async fn draw_identity(connection: &mut AnyConnection, shadow: bool) -> Result<(), StoreError> {
     let drawn = uuid::Uuid::new_v4().simple().to_string();
-    sqlx::query(
-        "INSERT INTO ledger (singleton, application, store_id, epoch, is_shadow) VALUES (1, 'flowkeeper', $1, 0, $2)",
-    )
-    .bind(drawn.clone())
-    .bind(i64::from(shadow.unwrap_or_default()))
-    .execute(pool)
-    .await?;
-    Ok(drawn)
+    let sql = "INSERT INTO ledger (singleton, application, store_id, epoch, is_shadow) VALUES (1, 'flowkeeper', $1, 0, $2) \
+               ON CONFLICT (singleton) DO NOTHING";
+    bind(sql.to_owned(), [drawn.into(), shadow.into()]).execute(connection).await?;
+    Ok(())
 }

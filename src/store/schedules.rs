@@ -109,14 +109,14 @@ impl Ledger {
 
     /// What the ledger knows of every schedule in force.
     pub async fn schedule_states(&self) -> Result<ScheduleStates, StoreError> {
-        let rows = bind(format!("SELECT {STATE_COLUMNS} FROM schedules"), []).fetch_all(&self.0.read_pool).await?;
+        let rows = self.0.readers.fetch(format!("SELECT {STATE_COLUMNS} FROM schedules"), []).await?;
         rows.iter().map(|row| state(row).map(|state| (state.name.clone(), state))).collect()
     }
 
     /// What the ledger knows of one schedule.
     pub async fn schedule_state(&self, schedule: &ScheduleName) -> Result<Option<ScheduleState>, StoreError> {
         let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1");
-        let rows = bind(sql, [schedule.as_str().into()]).fetch_all(&self.0.read_pool).await?;
+        let rows = self.0.readers.fetch(sql, [schedule.as_str().into()]).await?;
         rows.first().map(state).transpose()
     }
 
@@ -142,12 +142,14 @@ impl Ledger {
 
     /// The znodes that a trigger has handled.
     pub async fn znode_cursors(&self, schedule: &ScheduleName) -> Result<Vec<ZnodeCursor>, StoreError> {
-        let rows = bind(
-            "SELECT path, czxid, mzxid, version FROM znode_cursors WHERE schedule = $1".to_owned(),
-            [schedule.as_str().into()],
-        )
-        .fetch_all(&self.0.read_pool)
-        .await?;
+        let rows = self
+            .0
+            .readers
+            .fetch(
+                "SELECT path, czxid, mzxid, version FROM znode_cursors WHERE schedule = $1",
+                [schedule.as_str().into()],
+            )
+            .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
@@ -162,12 +164,14 @@ impl Ledger {
 
     /// The data that a trigger last handled at `path`, where it keeps data.
     pub async fn previous_data(&self, schedule: &ScheduleName, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let rows = bind(
-            "SELECT data FROM znode_cursors WHERE schedule = $1 AND path = $2".to_owned(),
-            [schedule.as_str().into(), path.into()],
-        )
-        .fetch_all(&self.0.read_pool)
-        .await?;
+        let rows = self
+            .0
+            .readers
+            .fetch(
+                "SELECT data FROM znode_cursors WHERE schedule = $1 AND path = $2",
+                [schedule.as_str().into(), path.into()],
+            )
+            .await?;
         Ok(rows.first().map(|row| Columns::of(row).optional_blob()).transpose()?.flatten())
     }
 
@@ -192,9 +196,8 @@ impl Ledger {
             return Err(StoreError::NotFound { what: format!("the schedule `{schedule}`") });
         }
         write_audit(transaction.connection(), at, &audit).await?;
-        transaction.commit().await?;
-        self.0.pauses.send_modify(|changes| *changes += 1);
-        Ok(())
+        transaction.paused_or_resumed();
+        transaction.commit().await
     }
 
     /// Ends an operator's pause; `false` when there was none.
@@ -218,8 +221,8 @@ impl Ledger {
             return Ok(false);
         }
         write_audit(transaction.connection(), at, &audit).await?;
+        transaction.paused_or_resumed();
         transaction.commit().await?;
-        self.0.pauses.send_modify(|changes| *changes += 1);
         Ok(true)
     }
 }

@@ -94,11 +94,18 @@ pub(super) fn bind(
     for value in values {
         query = match value {
             Value::Integer(value) => query.bind(value),
-            Value::Text(value) => query.bind(value),
+            Value::Text(value) => query.bind(value.map(without_nul)),
             Value::Blob(value) => query.bind(value),
         };
     }
     query
+}
+
+/// PostgreSQL keeps every character but U+0000, which may come in what others wrote: a cause that an
+/// operator gives, an answer of Airflow's. It becomes U+FFFD in both databases. (Data of znodes is
+/// kept as bytes, and JSON escapes it.)
+fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 /// Runs `head (…), (…) tail` over all rows, block by block, and returns what `RETURNING` gave.
@@ -138,6 +145,21 @@ pub(super) async fn bulk(
     Ok(returned)
 }
 
+/// `head ($1, $2, …) tail` with the keys of each block.
+pub(super) fn blocks_of_keys<V: Into<Value>>(
+    head: &str,
+    tail: &str,
+    keys: impl IntoIterator<Item = V>,
+) -> Vec<(String, Vec<Value>)> {
+    let mut keys = keys.into_iter().map(Into::into).collect::<Vec<_>>().into_iter();
+    let mut blocks = Vec::new();
+    while let Some(size) = block_size(keys.len(), 1) {
+        let marks: Vec<_> = (1..=size).map(|number| format!("${number}")).collect();
+        blocks.push((format!("{head} ({}) {tail}", marks.join(", ")), keys.by_ref().take(size).collect()));
+    }
+    blocks
+}
+
 /// Runs `head ($1, $2, …) tail` over all keys, block by block.
 pub(super) async fn select_in<V: Into<Value>>(
     connection: &mut AnyConnection,
@@ -145,13 +167,9 @@ pub(super) async fn select_in<V: Into<Value>>(
     tail: &str,
     keys: impl IntoIterator<Item = V>,
 ) -> Result<Vec<AnyRow>, StoreError> {
-    let keys: Vec<Value> = keys.into_iter().map(Into::into).collect();
     let mut returned = Vec::new();
-    let mut keys = keys.into_iter();
-    while let Some(size) = block_size(keys.len(), 1) {
-        let marks: Vec<_> = (1..=size).map(|number| format!("${number}")).collect();
-        let sql = format!("{head} ({}) {tail}", marks.join(", "));
-        returned.extend(bind(sql, keys.by_ref().take(size)).fetch_all(&mut *connection).await?);
+    for (sql, keys) in blocks_of_keys(head, tail, keys) {
+        returned.extend(bind(sql, keys).fetch_all(&mut *connection).await?);
     }
     Ok(returned)
 }

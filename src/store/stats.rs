@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::model::{Percentiles, Stats, StatsBy};
-use super::sql::{Columns, bind};
+use super::sql::Columns;
 use super::{Ledger, StoreError};
 
 impl Ledger {
@@ -17,12 +17,16 @@ impl Ledger {
             StatsBy::Owner => "COALESCE(owner, '')",
         };
         let since = since.map_or(i64::MIN, Timestamp::as_microsecond);
-        let counts = bind(
-            format!("SELECT {group}, state, SUM(occurrences) FROM runs WHERE due_at >= $1 GROUP BY 1, 2"),
-            [since.into()],
-        )
-        .fetch_all(&self.0.read_pool)
-        .await?;
+        let counts = self
+            .0
+            .readers
+            .fetch(
+                format!(
+                    "SELECT {group}, state, CAST(SUM(occurrences) AS BIGINT) FROM runs WHERE due_at >= $1 GROUP BY 1, 2"
+                ),
+                [since.into()],
+            )
+            .await?;
         let mut groups: BTreeMap<String, Stats> = BTreeMap::new();
         for row in &counts {
             let mut columns = Columns::of(row);
@@ -69,12 +73,12 @@ impl Ledger {
         );
         let totals = format!("SELECT {group}, COUNT(*) FROM runs WHERE due_at >= $1 AND {condition} GROUP BY 1");
         let mut sizes = BTreeMap::new();
-        for row in &bind(totals, [since.into()]).fetch_all(&self.0.read_pool).await? {
+        for row in &self.0.readers.fetch(totals, [since.into()]).await? {
             let mut columns = Columns::of(row);
             sizes.insert(columns.text()?, columns.integer()?);
         }
         let mut values: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for row in &bind(sql, [since.into()]).fetch_all(&self.0.read_pool).await? {
+        for row in &self.0.readers.fetch(sql, [since.into()]).await? {
             let mut columns = Columns::of(row);
             values.entry(columns.text()?).or_default().push(columns.integer()? / 1000);
         }

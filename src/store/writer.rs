@@ -6,23 +6,18 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, Weak};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::AnyConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::model::{AttemptRecord, LedgerEvent, RecordedRun, Recording, Sighting, Ticket};
-use super::sql::Columns;
+use super::turn::{Outcome, RETRY_PAUSE, Turn, answered};
 use super::{Inner, Leadership, StoreError, StoreHealth, attempts, record, sightings};
 use crate::domain::occurrence::kind_of;
 use crate::domain::run::{RunId, RunState};
 
 /// How many writes share a transaction at most; bounds the time to the first answer.
 const BATCH_LENGTH: usize = 1024;
-
-/// How long a write waits before it is tried again after a passing failure.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -80,6 +75,8 @@ pub(super) enum Answer {
 pub(super) struct Changes {
     pub(super) moves: Vec<Move>,
     pub(super) tickets: Vec<Ticket>,
+    /// Whether a schedule was paused or resumed.
+    pub(super) pauses: bool,
 }
 
 /// A run that has a new state.
@@ -96,6 +93,9 @@ pub(super) struct Move {
 impl Inner {
     /// Tells subscribers and the dispatcher what a committed transaction changed.
     pub(super) fn publish(&self, at: Timestamp, changes: Changes) {
+        if changes.pauses {
+            self.pauses.send_modify(|changes| *changes += 1);
+        }
         if !changes.tickets.is_empty()
             && let Some(tickets) = &*self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
         {
@@ -125,6 +125,36 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Tells that writes do not get through, if that is news.
+    pub(super) fn stuck(&self, error: &StoreError) {
+        let reason = error.to_string();
+        if self.health.send_if_modified(|health| {
+            let news = *health == StoreHealth::Writable;
+            *health = StoreHealth::Stuck { reason: reason.clone() };
+            news
+        }) {
+            crate::metrics::ledger_writable(false);
+            tracing::error!(
+                error = %reason,
+                "the ledger cannot be written; nothing is lost, and the write is tried until it succeeds"
+            );
+        }
+    }
+
+    /// Tells that writes get through, if that is news.
+    pub(super) fn writable(&self) {
+        if self.health.send_if_modified(|health| {
+            let stuck = *health != StoreHealth::Writable;
+            *health = StoreHealth::Writable;
+            stuck
+        }) {
+            crate::metrics::ledger_writable(true);
+            tracing::info!("the ledger can be written again");
+        }
+    }
+}
+
 /// Writes until the last handle of the ledger is gone.
 pub(super) async fn run(ledger: Weak<Inner>, mut work: mpsc::Receiver<Work>) {
     let mut batch = Vec::with_capacity(BATCH_LENGTH);
@@ -141,14 +171,7 @@ async fn commit_until_done(ledger: &Inner, batch: Vec<Work>) {
         match commit(ledger, &batch).await {
             Ok(answers) => {
                 crate::metrics::ledger_committed(started.elapsed(), batch.len());
-                if ledger.health.send_if_modified(|health| {
-                    let stuck = *health != StoreHealth::Writable;
-                    *health = StoreHealth::Writable;
-                    stuck
-                }) {
-                    crate::metrics::ledger_writable(true);
-                    tracing::info!("the ledger can be written again");
-                }
+                ledger.writable();
                 for (work, answer) in batch.into_iter().zip(answers) {
                     if let Err(StoreError::Fenced { .. }) = &answer {
                         work.leadership().give_up();
@@ -158,18 +181,7 @@ async fn commit_until_done(ledger: &Inner, batch: Vec<Work>) {
                 return;
             }
             Err(error) if error.is_transient() => {
-                let reason = error.to_string();
-                if ledger.health.send_if_modified(|health| {
-                    let news = *health == StoreHealth::Writable;
-                    *health = StoreHealth::Stuck { reason: reason.clone() };
-                    news
-                }) {
-                    crate::metrics::ledger_writable(false);
-                    tracing::error!(
-                        error = %reason,
-                        "the ledger cannot be written; nothing is lost, and the write is tried until it succeeds"
-                    );
-                }
+                ledger.stuck(&error);
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
             Err(error) => {
@@ -196,34 +208,31 @@ async fn answer_one_by_one(ledger: &Inner, mut batch: Vec<Work>, error: StoreErr
 
 /// One transaction over the whole batch; an answer for each write.
 async fn commit(ledger: &Inner, batch: &[Work]) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
-    let mut transaction = ledger.write_pool.begin().await?;
-    let connection: &mut AnyConnection = &mut transaction;
-    let current = lock_epoch(connection).await?;
+    // A batch may hold the last writes of an earlier term of this member; it is written under the latest.
+    let epoch = batch.iter().map(|work| work.leadership().epoch()).max().unwrap_or_default();
+    let mut turn = ledger.turns.begin(epoch).await?;
+    let current = turn.epoch();
     let at = ledger.clock.now();
     let mut changes = Changes::default();
     let accepted = |work: &Work| work.leadership().epoch() == current;
-
-    // Rows first, then what happened to them: a sighting may be of a run recorded just before.
-    let recordings: Vec<_> = batch
-        .iter()
-        .filter(|work| accepted(work))
-        .filter_map(|work| if let Work::Record { recording, .. } = work { Some(recording) } else { None })
-        .collect();
-    let mut recorded = record::record(connection, at, &recordings, ledger.shadow, &mut changes).await?.into_iter();
-    let outcomes: Vec<_> = batch
-        .iter()
-        .filter(|work| accepted(work))
-        .filter_map(|work| if let Work::Attempt { attempt, .. } = work { Some(attempt) } else { None })
-        .collect();
-    attempts::record(connection, at, &outcomes, &mut changes).await?;
-    for work in batch.iter().filter(|work| accepted(work)) {
-        if let Work::Sightings { airflow, sightings, watermark, .. } = work {
-            sightings::record(connection, at, &ledger.store_id, airflow, sightings, *watermark, &mut changes).await?;
+    let writing = write(ledger, &mut turn, at, batch.iter().filter(|work| accepted(work)), &mut changes);
+    let mut recorded = match answered(&ledger.database, writing).await {
+        Ok(recorded) => recorded.into_iter(),
+        Err(error) => {
+            if !error.is_broken_connection() {
+                turn.undo().await;
+            }
+            return Err(error);
         }
+    };
+    match turn.commit(ledger).await {
+        Ok(Outcome::Committed) => ledger.publish(at, changes),
+        // A newer leader has taken over before it could be found out: the ledger is its own now.
+        Err(StoreError::Fenced { held, current }) => {
+            return Ok(batch.iter().map(|_| Err(StoreError::Fenced { held, current })).collect());
+        }
+        Ok(Outcome::Undone(error)) | Err(error) => return Err(error),
     }
-    transaction.commit().await?;
-    ledger.publish(at, changes);
-
     Ok(batch
         .iter()
         .map(|work| match work {
@@ -234,11 +243,30 @@ async fn commit(ledger: &Inner, batch: &[Work]) -> Result<Vec<Result<Answer, Sto
         .collect())
 }
 
-/// Takes the database's write lock by touching the row that everybody touches first, and reads the
-/// epoch in force.
-pub(super) async fn lock_epoch(connection: &mut AnyConnection) -> Result<i64, StoreError> {
-    let row = sqlx::query("UPDATE ledger SET epoch = epoch WHERE singleton = 1 RETURNING epoch")
-        .fetch_one(connection)
-        .await?;
-    Columns::of(&row).integer()
+/// Writes what was accepted; an answer for each recording, in order.
+async fn write<'w>(
+    ledger: &Inner,
+    turn: &mut Turn,
+    at: Timestamp,
+    accepted: impl Iterator<Item = &'w Work> + Clone,
+    changes: &mut Changes,
+) -> Result<Vec<Result<Vec<RecordedRun>, StoreError>>, StoreError> {
+    let connection = turn.connection();
+    // Rows first, then what happened to them: a sighting may be of a run recorded just before.
+    let recordings: Vec<_> = accepted
+        .clone()
+        .filter_map(|work| if let Work::Record { recording, .. } = work { Some(recording) } else { None })
+        .collect();
+    let recorded = record::record(connection, at, &recordings, ledger.shadow, changes).await?;
+    let outcomes: Vec<_> = accepted
+        .clone()
+        .filter_map(|work| if let Work::Attempt { attempt, .. } = work { Some(attempt) } else { None })
+        .collect();
+    attempts::record(connection, at, &outcomes, changes).await?;
+    for work in accepted {
+        if let Work::Sightings { airflow, sightings, watermark, .. } = work {
+            sightings::record(connection, at, &ledger.store_id, airflow, sightings, *watermark, changes).await?;
+        }
+    }
+    Ok(recorded)
 }

@@ -1,0 +1,63 @@
+//! Creating and upgrading the tables, side by side with members of the version before.
+//!
+//! A migration only adds: tables, columns that may be empty or have a default, indexes. So a member
+//! that does not know it goes on, and may be started again, on the same ledger. Should one ever do
+//! more, it writes its number to `ledger.needs_migration`, and programs that do not know it keep out.
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, AssertSqlSafe, SqlSafeStr as _};
+
+use super::StoreError;
+use super::database::{Access, Database};
+use super::sql::Columns;
+
+/// All migrations, oldest first.
+const MIGRATIONS: [(i64, &str, &str); 3] = [
+    (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
+    (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
+    (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
+];
+
+/// The newest migration that this program knows.
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or_default()
+}
+
+/// Brings the tables up to date.
+pub(super) async fn migrate(database: &Database) -> Result<(), StoreError> {
+    let migrations = MIGRATIONS
+        .into_iter()
+        .map(|(version, name, sql)| {
+            let sql = AssertSqlSafe(database.translate(sql)).into_sql_str();
+            Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+        })
+        .collect();
+    let mut migrator = Migrator::with_migrations(migrations);
+    migrator.set_ignore_missing(true);
+    // A connection of its own, since it keeps PostgreSQL's lock against others that migrate if it fails.
+    let mut connection = database.connect(Access::Create).await?;
+    migrator.run_direct(None, &mut connection, false).await.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => StoreError::Database(error),
+        error => StoreError::Unsupported { url: database.shown(), reason: error.to_string() },
+    })
+}
+
+/// Refuses a ledger that newer members have changed so that this program cannot use it any more.
+pub(super) async fn refuse_newer(database: &Database, connection: &mut AnyConnection) -> Result<(), StoreError> {
+    let row = sqlx::query("SELECT needs_migration FROM ledger WHERE singleton = 1").fetch_optional(connection).await?;
+    let needed = row.as_ref().map(|row| Columns::of(row).integer()).transpose()?;
+    match needed.filter(|needed| *needed > newest()) {
+        Some(migration) => Err(StoreError::Newer { url: database.shown(), migration }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a ledger that lacks what this program reads, for those who may not add it.
+pub(super) async fn refuse_older(database: &Database, connection: &mut AnyConnection) -> Result<(), StoreError> {
+    let rows = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await?;
+    let applied = rows.iter().map(|row| Columns::of(row).integer()).collect::<Result<Vec<_>, _>>()?;
+    match MIGRATIONS.iter().map(|(version, ..)| *version).find(|version| !applied.contains(version)) {
+        Some(migration) => Err(StoreError::Older { url: database.shown(), migration }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,116 @@
+//! What operators and edits of the configuration do.
+
+use super::*;
+
+on_both_stores! {
+    World:
+    an_edited_trigger_begins_anew_and_a_renamed_one_goes_on,
+    a_pause_survives_a_restart_and_is_audited,
+    a_backfill_takes_occurrences_out_of_a_row_that_covers_several,
+    a_retry_sends_what_was_stored_and_a_cancel_gives_up_only_what_waits,
+}
+
+async fn an_edited_trigger_begins_anew_and_a_renamed_one_goes_on(world: World) {
+    let to = minute(5);
+    let cursors = vec![CursorMove::Cron { schedule: name("nightly"), to }];
+    world.ledger.record(&world.leadership, Recording { cursors, ..Recording::default() }).await.unwrap();
+    world.clock.advance(SignedDuration::from_hours(1));
+
+    world.adopt(&[("nightly", "cron 1"), ("inbox", "znode 1")]).await;
+    assert_eq!(world.ledger.schedule_states().await.unwrap()[&name("nightly")].cron_cursor, to, "unchanged");
+
+    let renamed = TriggerIdentity { name: name("load"), was: Some(name("nightly")), key: "cron 1".into() };
+    world.ledger.adopt_schedules(&world.leadership, &[renamed], world.clock.now()).await.unwrap();
+    let states = world.ledger.schedule_states().await.unwrap();
+    assert_eq!(states[&name("load")].cron_cursor, to, "renamed");
+    assert!(!states.contains_key(&name("inbox")), "removed");
+
+    world.adopt(&[("load", "cron 2")]).await;
+    assert_eq!(world.ledger.schedule_states().await.unwrap()[&name("load")].cron_cursor, world.clock.now(), "edited");
+}
+
+async fn a_pause_survives_a_restart_and_is_audited(world: World) {
+    let pause = Pause { by: "ada".into(), reason: Some("upgrade".into()), until: None, at: world.clock.now() };
+    let pauses = world.ledger.pauses();
+    world.ledger.pause(&world.leadership, &name("nightly"), pause.clone(), World::audit()).await.unwrap();
+    assert!(pauses.has_changed().unwrap());
+    let again = Ledger::open_read_only(&world.place.url, world.clock.clone()).await.unwrap();
+    assert_eq!(again.schedule_states().await.unwrap()[&name("nightly")].pause, Some(pause));
+    assert!(world.ledger.resume(&world.leadership, &name("nightly"), World::audit()).await.unwrap());
+    assert!(!world.ledger.resume(&world.leadership, &name("nightly"), World::audit()).await.unwrap());
+    assert_eq!(world.ledger.audit(10, None).await.unwrap().items.len(), 2);
+    let nobody = name("nobody");
+    let unknown = world.ledger.pause(
+        &world.leadership,
+        &nobody,
+        Pause { by: "ada".into(), reason: None, until: None, at: world.clock.now() },
+        World::audit(),
+    );
+    assert!(matches!(unknown.await, Err(StoreError::NotFound { .. })));
+}
+
+async fn a_backfill_takes_occurrences_out_of_a_row_that_covers_several(world: World) {
+    let covers = Covered { from: minute(0), to: minute(9), count: 10 };
+    let missed = NewRun {
+        state: RunState::Missed,
+        reason: Some("down".into()),
+        covers: Some(covers),
+        conf: json("null"),
+        ..cron_run(minute(9), Overlap::Allow)
+    };
+    let row = world.record(missed).await.id;
+    let step = BackfillStep::Split {
+        row,
+        was: covers,
+        before: Some((
+            format!("flowkeeper__nightly__{}", minute(3)),
+            Covered { from: minute(0), to: minute(3), count: 4 },
+        )),
+        after: Some(Covered { from: minute(6), to: minute(9), count: 4 }),
+        runs: vec![cron_run(minute(4), Overlap::Skip), cron_run(minute(5), Overlap::Skip)],
+    };
+    let applied = world.ledger.backfill(&world.leadership, vec![step.clone()], World::audit()).await.unwrap();
+    assert_eq!(applied, [true]);
+    let again = world.ledger.backfill(&world.leadership, vec![step], World::audit()).await.unwrap();
+    assert_eq!(again, [false], "the row no longer covers what the plan was made for");
+    let rows = world.ledger.nominal_rows(&name("nightly"), minute(0), minute(9)).await.unwrap();
+    let shown: Vec<_> =
+        rows.iter().map(|row| (row.state, row.nominal_time, row.covers.map_or(1, |c| c.count))).collect();
+    assert_eq!(
+        shown,
+        [
+            (RunState::Missed, minute(3), 4),
+            (RunState::Pending, minute(4), 1),
+            (RunState::Pending, minute(5), 1),
+            (RunState::Missed, minute(9), 4),
+        ]
+    );
+}
+
+async fn a_retry_sends_what_was_stored_and_a_cancel_gives_up_only_what_waits(world: World) {
+    let (sender, mut tickets) = mpsc::unbounded_channel();
+    world.ledger.deliver_to(sender);
+    let run = world.record(cron_run(minute(0), Overlap::Allow)).await;
+    tickets.try_recv().unwrap();
+    let mut attempt = accepted(run.id, 1);
+    attempt.outcome = AttemptOutcome::Rejected;
+    attempt.detail = Some("Airflow refused".into());
+    world.ledger.record_attempt(&world.leadership, attempt).await.unwrap();
+    let shown = world.ledger.run(&run.dag_run_id).await.unwrap().unwrap();
+    assert_eq!((shown.state, shown.reason.as_deref()), (RunState::Rejected, Some("Airflow refused")));
+
+    let reopen = |expected| Reopen { expected, fresh: None };
+    assert!(!world.ledger.retry(&world.leadership, run.id, reopen(RunState::Missed), World::audit()).await.unwrap());
+    assert!(world.ledger.retry(&world.leadership, run.id, reopen(RunState::Rejected), World::audit()).await.unwrap());
+    let ticket = tickets.try_recv().unwrap();
+    assert_eq!((ticket.attempts, ticket.first_attempt_at, ticket.conf.get()), (1, None, r#"{"b": 1, "a": 2}"#));
+
+    assert!(world.ledger.not_pending(&[run.id]).await.unwrap().is_empty());
+    assert!(world.ledger.cancel(&world.leadership, run.id, "not needed", World::audit()).await.unwrap());
+    assert!(world.ledger.not_pending(&[run.id]).await.unwrap().contains(&run.id));
+    assert!(!world.ledger.cancel(&world.leadership, run.id, "not needed", World::audit()).await.unwrap());
+    assert_eq!(world.state(run.id).await, RunState::Skipped);
+    // Its request was under way, and Airflow took it: the row follows.
+    world.ledger.record_attempt(&world.leadership, accepted(run.id, 2)).await.unwrap();
+    assert_eq!(world.state(run.id).await, RunState::Queued);
+}
