@@ -17,7 +17,6 @@ mod v2;
 mod wire;
 
 pub mod dags;
-pub mod note;
 pub mod pace;
 
 use std::path::PathBuf;
@@ -113,7 +112,7 @@ pub struct Submission<'a> {
     pub logical_date: Option<Timestamp>,
     /// Start and end of the data interval; `None` leaves it to Airflow.
     pub data_interval: Option<(Timestamp, Timestamp)>,
-    /// Made by [`note::compose`]; carries `store_id`.
+    /// Made by [`crate::domain::note::compose`]; carries `store_id`.
     pub note: &'a str,
     /// Tells our DAG runs from those of another flowkeeper.
     pub store_id: &'a str,

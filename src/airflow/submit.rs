@@ -19,7 +19,8 @@ use jiff::Timestamp;
 use super::answer::{self, PostVerdict};
 use super::client::{Airflow, Call, Failure};
 use super::pace::Load;
-use super::{Api, DagRun, Error, Submission, SubmitOutcome, Submitted, note, v1, v2};
+use super::{Api, DagRun, Error, Submission, SubmitOutcome, Submitted, v1, v2};
+use crate::domain::note;
 use crate::domain::run::AirflowState;
 
 /// Asks `airflow` for a DAG run, or only looks for it, and says what is known afterwards.

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 
 use super::Message;
 use super::retry::conclude;
-use crate::airflow::note::{self, NoteFacts};
 use crate::airflow::{self, Airflow, Submission};
 use crate::clock::Clock;
+use crate::domain::note::{self, NoteFacts};
 use crate::domain::schedule::RetryPolicy;
 use crate::metrics::{self, LatenessStep};
 use crate::store::model::{AttemptOutcome, AttemptRecord, Ticket};

@@ -15,6 +15,7 @@ use super::record::{columns, insert_rows, note_moves};
 use super::sql::{Columns, Value, bind, bulk, select_in};
 use super::writer::{Changes, Move};
 use super::{Leadership, Ledger, StoreError};
+use crate::domain::note;
 use crate::domain::occurrence::{kind_of, nominal_time_of, schedule_of};
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::Overlap;
@@ -90,11 +91,6 @@ async fn rows_of(
     Ok(known)
 }
 
-/// Whether a DAG run carries the note of this store.
-fn is_ours(seen: &Sighting, store_id: &str) -> bool {
-    seen.note.as_deref().is_some_and(|note| note.contains(store_id))
-}
-
 /// Moves the rows of the DAG runs that were seen.
 async fn follow(
     connection: &mut AnyConnection,
@@ -111,7 +107,7 @@ async fn follow(
         let Some(row) = known.get(&seen.dag_run_id).filter(|row| row.dag_id == seen.dag_id) else { continue };
         // A row that Airflow is not known to have may meet a DAG run that another flowkeeper made under
         // the same id; only a note of ours tells them apart.
-        if !row.state.was_accepted() && !is_ours(seen, store_id) {
+        if !row.state.was_accepted() && !note::is_ours(seen.note.as_deref(), store_id) {
             continue;
         }
         let next = row.state.after_seeing(seen.state);
@@ -184,7 +180,7 @@ async fn enter_missing(
     ours: &[&Sighting],
     changes: &mut Changes,
 ) -> Result<(), StoreError> {
-    let marked: Vec<_> = ours.iter().filter(|seen| is_ours(seen, store_id)).collect();
+    let marked: Vec<_> = ours.iter().filter(|seen| note::is_ours(seen.note.as_deref(), store_id)).collect();
     if marked.is_empty() {
         return Ok(());
     }

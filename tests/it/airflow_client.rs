@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use flowkeeper::airflow::{Airflow, Api, Auth, RunQuery, Settings, Submission, SubmitOutcome, Submitted, note, submit};
+use flowkeeper::airflow::{Airflow, Api, Auth, RunQuery, Settings, Submission, SubmitOutcome, Submitted, submit};
 use flowkeeper::clock::Clock;
+use flowkeeper::domain::note;
 use flowkeeper::domain::run::AirflowState;
 use flowkeeper::secret::{Credential, Secret};
 use jiff::Timestamp;

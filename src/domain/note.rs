@@ -5,10 +5,13 @@
 
 use jiff::Timestamp;
 
-use crate::domain::schedule::TriggerKind;
+use super::schedule::TriggerKind;
 
 /// What Airflow keeps of a note, in characters.
 pub const MAX_CHARS: usize = 1000;
+
+/// What stands before the store id.
+const STORE: &str = "flowkeeper store ";
 
 /// What a note says.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +33,8 @@ pub struct NoteFacts<'a> {
 /// Writes the note. The store id comes first, so that cutting a long cause never loses it.
 pub fn compose(facts: &NoteFacts<'_>) -> String {
     let NoteFacts { store_id, schedule, trigger, due_at, cause, link } = facts;
-    let head = format!(
-        "flowkeeper store {store_id}\nschedule {schedule}, due {due_at}, cause: {trigger}",
-        trigger = trigger.as_str()
-    );
+    let head =
+        format!("{STORE}{store_id}\nschedule {schedule}, due {due_at}, cause: {trigger}", trigger = trigger.as_str());
     let tail = link.map(|link| format!("\n{link}")).unwrap_or_default();
     let room = MAX_CHARS.saturating_sub(head.chars().count() + tail.chars().count());
     let cause = cause.map(|cause| shorten(&format!(" ({cause})"), room)).unwrap_or_default();
@@ -41,17 +42,15 @@ pub fn compose(facts: &NoteFacts<'_>) -> String {
     shorten(&note, MAX_CHARS)
 }
 
-/// Whether a DAG run with this note is recorded in this store.
+/// Whether a DAG run with this note is recorded in this store: one of its lines begins as
+/// [`compose`] begins it.
+///
+/// The one answer to that question: before a 409 is believed, before a DAG run moves a row, and before
+/// one that a restored ledger has no row for is entered.
 pub fn is_ours(note: Option<&str>, store_id: &str) -> bool {
-    !store_id.is_empty()
-        && note.is_some_and(|note| {
-            note.match_indices(store_id).any(|(start, found)| {
-                let id_character = |c: char| c.is_ascii_alphanumeric() || c == '-';
-                let before = note[..start].chars().next_back();
-                let after = note[start + found.len()..].chars().next();
-                !before.is_some_and(id_character) && !after.is_some_and(id_character)
-            })
-        })
+    let is_whole = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-');
+    let names_us = |line: &str| line.trim_start().strip_prefix(STORE)?.strip_prefix(store_id).map(is_whole);
+    !store_id.is_empty() && note.is_some_and(|note| note.lines().any(|line| names_us(line) == Some(true)))
 }
 
 fn shorten(text: &str, max_chars: usize) -> String {
@@ -97,6 +96,10 @@ mod tests {
             (Some("flowkeeper store 0b5c7\n"), false),
             (Some("flowkeeper store 10b5c\n"), false),
             (Some("flowkeeper store 0b5c-1"), false),
+            (Some("flowkeeper store 0b5c"), true),
+            // A word about us, of a person or out of a znode's path, is not ours.
+            (Some("flowkeeper store ffff\ninstead of the run of 0b5c"), false),
+            (Some("flowkeeper store ffff\nschedule x, cause: znode (/flowkeeper store 0b5c)"), false),
             (Some(""), false),
             (None, false),
         ];
