@@ -27,6 +27,8 @@ const ZNODE_RECONCILES: &str = "flowkeeper_znode_reconciles_total";
 const ZNODE_COALESCED: &str = "flowkeeper_znode_coalesced_changes_total";
 const ZOOKEEPER_CONNECTED: &str = "flowkeeper_zookeeper_connected";
 const ZOOKEEPER_SESSIONS: &str = "flowkeeper_zookeeper_sessions_total";
+const ADOPTION_NEEDED: &str = "flowkeeper_adoption_needed";
+const ZOOKEEPER_GENERATION: &str = "flowkeeper_zookeeper_generation";
 const LEDGER_COMMIT: &str = "flowkeeper_ledger_commit_seconds";
 const LEDGER_BATCH: &str = "flowkeeper_ledger_batch_writes";
 const LEDGER_WRITABLE: &str = "flowkeeper_ledger_writable";
@@ -97,6 +99,11 @@ fn describe() {
     describe_counter!(ZNODE_COALESCED, Unit::Count, "Changes that ZooKeeper merged into others, by ensemble");
     describe_gauge!(ZOOKEEPER_CONNECTED, "1 while the session with the ensemble is connected");
     describe_counter!(ZOOKEEPER_SESSIONS, Unit::Count, "Sessions established, by ensemble");
+    describe_gauge!(
+        ADOPTION_NEEDED,
+        "1 while znode triggers stand still, since the ensemble was rebuilt or the ledger restored, by ensemble"
+    );
+    describe_gauge!(ZOOKEEPER_GENERATION, "How often a rebuilt ensemble was adopted, by ensemble");
     describe_histogram!(LEDGER_COMMIT, Unit::Seconds, "Time of one commit of the ledger, the disk's part included");
     describe_histogram!(LEDGER_BATCH, Unit::Count, "Writes that shared one commit");
     describe_gauge!(LEDGER_WRITABLE, "1 while the ledger can be written");
@@ -178,6 +185,16 @@ pub fn zookeeper_connected(ensemble: &str, connected: bool) {
 /// A new session with an ensemble was established.
 pub fn zookeeper_session(ensemble: &str) {
     counter!(ZOOKEEPER_SESSIONS, "ensemble" => ensemble.to_owned()).increment(1);
+}
+
+/// Whether an ensemble's znode triggers stand still until an operator decides.
+pub fn adoption_needed(ensemble: &str, needed: bool) {
+    gauge!(ADOPTION_NEEDED, "ensemble" => ensemble.to_owned()).set(flag(needed));
+}
+
+/// The generation of an ensemble.
+pub fn zookeeper_generation(ensemble: &str, generation: u32) {
+    gauge!(ZOOKEEPER_GENERATION, "ensemble" => ensemble.to_owned()).set(f64::from(generation));
 }
 
 /// The ledger committed this many writes at once.

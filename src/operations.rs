@@ -1,9 +1,10 @@
-//! What operators do: trigger by hand, pause, resume, backfill, retry, cancel.
+//! What operators do: trigger by hand, pause, resume, backfill, retry, cancel, adopt.
 //!
 //! Each is checked here, written to the ledger together with its line in the audit, and safe to
 //! repeat. Nothing here closes a run that Airflow holds: it asks Airflow, and the monitor sees what
 //! came of it.
 
+pub mod adopt;
 pub mod backfill;
 mod error;
 
@@ -28,6 +29,7 @@ use crate::domain::schedule::{CronTrigger, LogicalDate, Schedule, Trigger, Trigg
 use crate::domain::template::{RenderContext, default_conf};
 use crate::store::model::{NewAudit, NewRun, Pause, Run, microseconds, optional_microseconds};
 use crate::store::{Leadership, Ledger, Reopen, StoreError};
+use crate::triggers::lineage::Lineages;
 
 /// How many nominal times a backfill decides about in one go.
 pub const BACKFILL_PAGE: u32 = 200;
@@ -52,6 +54,8 @@ pub struct OperationsParts {
     pub schedules: watch::Receiver<Schedules>,
     /// Every Airflow by name.
     pub airflows: HashMap<Arc<str>, Airflow>,
+    /// How the ledger and each watched ensemble stand to each other.
+    pub lineages: Lineages,
     /// The time.
     pub clock: Clock,
 }

@@ -27,11 +27,15 @@ use crate::operations::{Operations, OperationsParts};
 use crate::status::Status;
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::triggers::gatekeeper::Directories;
+use crate::triggers::lineage::{Lineage, Lineages};
 use crate::zookeeper::Ensemble;
 
 /// How long the first look at an Airflow may take before a term begins without knowing which DAGs are
 /// paused; the ledger remembers what was known last.
 const DIRECTORY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The znode below `root` in which the store that works there has its mark.
+const STORE_NODE: &str = "store";
 
 /// Ensembles by the name that triggers give them; `None` is the home ensemble.
 pub(super) type Ensembles = HashMap<Option<Arc<str>>, Ensemble>;
@@ -48,6 +52,8 @@ pub(super) struct Member {
     pub(super) schedules: Arc<Vec<Arc<Schedule>>>,
     pub(super) airflows: HashMap<Arc<str>, Airflow>,
     pub(super) ensembles: Ensembles,
+    /// How the ledger and each watched ensemble stand to each other, by the same names.
+    pub(super) lineages: Lineages,
     pub(super) directories: Directories,
     pub(super) status: Status,
     /// The lead, while this member has it.
@@ -74,6 +80,7 @@ impl Member {
             Ledger::open(url, clock.clone()).await?
         };
         let ensembles = ensembles(&config, &environment, &clock, &lifecycle)?;
+        let lineages = lineages(&config, &ensembles, options);
         let (directories, first_looks) = directories(&config, &airflows, &lifecycle);
         for kind in [TriggerKind::Cron, TriggerKind::Znode] {
             let count = config.schedules.iter().filter(|schedule| schedule.trigger.kind() == kind).count();
@@ -90,6 +97,7 @@ impl Member {
             ledger,
             airflows,
             ensembles,
+            lineages,
             directories,
             status: Status::new(),
             lead: watch::Sender::new(None),
@@ -135,6 +143,7 @@ impl Member {
             leadership: self.lead.subscribe(),
             schedules: schedules.clone(),
             airflows: self.airflows.clone(),
+            lineages: self.lineages.clone(),
             clock: self.clock.clone(),
         });
         let api = Api {
@@ -193,6 +202,16 @@ fn ensembles(
         ensembles.insert(name, ensemble);
     }
     Ok(ensembles)
+}
+
+/// How the ledger and each ensemble stand to each other. A shadow writes nothing into ZooKeeper.
+fn lineages(config: &Config, ensembles: &Ensembles, options: ServeOptions) -> Lineages {
+    let written = config.zookeeper.as_ref().filter(|_| !options.shadow);
+    let lineage = |name: &Option<Arc<str>>| match (name, written) {
+        (None, Some(home)) => Lineage::home(&format!("{}/{STORE_NODE}", home.root)),
+        _ => Lineage::unwritten(name.clone()),
+    };
+    ensembles.keys().map(|name| (name.clone(), lineage(name))).collect()
 }
 
 /// Follows what each Airflow knows of the DAGs that schedules use; the tracker has a token for each

@@ -27,7 +27,7 @@ use crate::store::{Leadership, StoreError, TriggerIdentity};
 use crate::triggers::cron::{Cron, settle_edited};
 use crate::triggers::gate::Gates;
 use crate::triggers::znode::ZnodeTriggerParts;
-use crate::triggers::{consume, gatekeeper, znode};
+use crate::triggers::{consume, gatekeeper, lineage, znode};
 
 /// Why a part of a term ended.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +116,7 @@ impl Term {
         }
         let reconcile = self.spawn_monitors();
         self.spawn_cron(gates.clone()).await?;
+        self.spawn_lineage_keepers();
         self.spawn_znode_triggers(&gates);
         if !member.shadow {
             self.spawn_consumers();
@@ -249,11 +250,23 @@ impl Term {
         Ok(())
     }
 
+    /// Before any trigger: from here on nothing is compared in a session that was not cleared.
+    fn spawn_lineage_keepers(&self) {
+        let member = &self.member;
+        for (name, lineage) in &member.lineages {
+            let Some(ensemble) = member.ensembles.get(name) else { continue };
+            let (ledger, leadership) = (member.ledger.clone(), self.leadership.clone());
+            let keeper = lineage::Keeper::new(lineage.clone(), ensemble.clone(), ledger, leadership);
+            self.spawn("keeper of the history", keeper.run(self.ending.clone()));
+        }
+    }
+
     fn spawn_znode_triggers(&self, gates: &watch::Receiver<Gates>) {
         let member = &self.member;
         for schedule in member.schedules.iter() {
             let Trigger::Znode(trigger) = &schedule.trigger else { continue };
-            let Some(ensemble) = member.ensembles.get(&trigger.ensemble) else { continue };
+            let ensemble = member.ensembles.get(&trigger.ensemble);
+            let Some((ensemble, lineage)) = ensemble.zip(member.lineages.get(&trigger.ensemble)) else { continue };
             let parts = ZnodeTriggerParts {
                 schedule: Arc::clone(schedule),
                 ensemble: ensemble.clone(),
@@ -262,7 +275,7 @@ impl Term {
                 gates: gates.clone(),
                 clock: member.clock.clone(),
                 status: member.status.clone(),
-                generation: 0,
+                lineage: lineage.clone(),
             };
             let trigger = znode::run(parts, self.ending.clone());
             self.spawn("znode trigger", async move {
@@ -274,8 +287,9 @@ impl Term {
 
     fn spawn_consumers(&self) {
         for ensemble in self.member.watched_ensembles() {
+            let Some(lineage) = self.member.lineages.get(&ensemble.name().cloned()) else { continue };
             let (ledger, leadership) = (self.member.ledger.clone(), self.leadership.clone());
-            let consumer = consume::run(ensemble.clone(), ledger, leadership, self.ending.clone());
+            let consumer = consume::run(ensemble.clone(), lineage.clone(), ledger, leadership, self.ending.clone());
             self.spawn("consumer of znodes", async move {
                 consumer.await;
                 Ok::<(), StoreError>(())

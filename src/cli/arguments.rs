@@ -113,6 +113,8 @@ pub enum Command {
     Why(WhyArguments),
     /// Show who paused, resumed, triggered, retried or cancelled what
     Audit(AuditArguments),
+    /// Go on after ZooKeeper was rebuilt or the ledger restored
+    Adopt(AdoptArguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print the completion script of a shell
@@ -340,6 +342,24 @@ pub struct AuditArguments {
     /// The newest this many
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub limit: u32,
+}
+
+/// Arguments of `adopt`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("decision").required(true))]
+pub struct AdoptArguments {
+    /// Run the znodes that exist; after a restored ledger, what changed since
+    #[arg(long, group = "decision")]
+    pub fire: bool,
+    /// Take the znodes that exist as handled
+    #[arg(long, group = "decision")]
+    pub ignore: bool,
+    /// Another ensemble than the home one
+    #[arg(long, value_name = "NAME")]
+    pub ensemble: Option<String>,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// Arguments of `completions`.

@@ -5,6 +5,7 @@
 //! actions are checked and audited. Standard output carries the answer alone; progress, logs and
 //! errors go to standard error.
 
+mod adopt;
 mod arguments;
 mod backfill;
 mod check;
@@ -57,6 +58,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<(), CommandErr
         Command::Stats(arguments) => history::stats(context, arguments).await,
         Command::Why(arguments) => why::run(context, arguments).await,
         Command::Audit(arguments) => history::audit(context, arguments).await,
+        Command::Adopt(arguments) => adopt::run(context, arguments).await,
         Command::Schema => setup::schema(),
         Command::Completions(arguments) => setup::completions(arguments),
     }

@@ -22,7 +22,7 @@ pub(super) fn resolve(mut loader: Loader<'_>, main: &Path) -> (Option<Config>, V
     };
     if !loader.incomplete {
         check_airflows(&loader, &mut drafts, default_airflow.as_ref());
-        check_ensembles(&loader, &drafts);
+        resolve_ensembles(&loader, &mut drafts);
     }
     check_own_znodes(&loader, &drafts);
     let order: HashMap<String, usize> =
@@ -138,10 +138,10 @@ fn check_airflows(loader: &Loader<'_>, drafts: &mut [(usize, Draft)], only: Opti
     }
 }
 
-/// Every znode trigger has an ensemble that is there.
-fn check_ensembles(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
+/// Every znode trigger has an ensemble that is there. The home ensemble has one name, which is none.
+fn resolve_ensembles(loader: &Loader<'_>, drafts: &mut [(usize, Draft)]) {
     for (file, draft) in drafts {
-        let (Trigger::Znode(znode), Some(at)) = (&draft.schedule.trigger, &draft.ensemble_at) else { continue };
+        let (Trigger::Znode(znode), Some(at)) = (&mut draft.schedule.trigger, &draft.ensemble_at) else { continue };
         match &znode.ensemble {
             Some(name) if !loader.ensembles.contains_key(name) => {
                 let hint = checks::not_among(name, loader.ensembles.keys().map(|name| &**name), "ensemble");
@@ -154,6 +154,9 @@ fn check_ensembles(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
                 "a znode is watched, and there is no home ensemble".to_owned(),
                 "add a section [zookeeper] with `connect`, or name an ensemble: ensemble = \"…\"".to_owned(),
             ),
+            Some(name) if loader.ensembles.get(name).is_some_and(|(ensemble, _)| ensemble.connection.is_none()) => {
+                znode.ensemble = None;
+            }
             _ => {}
         }
     }

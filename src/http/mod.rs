@@ -4,6 +4,7 @@
 //! call was settled by [`access`] before. `/openapi.json` is generated from the handlers themselves.
 
 pub mod access;
+mod adopt;
 mod dag_runs;
 mod events;
 mod extract;
@@ -109,6 +110,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(runs::retry))
         .routes(routes!(runs::cancel))
         .routes(routes!(dag_runs::list))
+        .routes(routes!(adopt::list, adopt::adopt))
         .routes(routes!(history::stats))
         .routes(routes!(history::audit))
         .routes(routes!(events::events))

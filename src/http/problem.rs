@@ -135,14 +135,18 @@ impl From<StoreError> for Problem {
 impl From<OperationError> for Problem {
     fn from(error: OperationError) -> Self {
         let kind = match &error {
-            OperationError::NoSchedule { .. } | OperationError::NoRun { .. } => ProblemKind::NotFound,
-            OperationError::NotLeading { .. } => ProblemKind::Unavailable,
+            OperationError::NoSchedule { .. }
+            | OperationError::NoRun { .. }
+            | OperationError::NoEnsemble { .. }
+            | OperationError::NoHome => ProblemKind::NotFound,
+            OperationError::NotLeading { .. } | OperationError::StillAtWork { .. } => ProblemKind::Unavailable,
             OperationError::BadKey { .. }
             | OperationError::EmptyRange { .. }
             | OperationError::PauseInThePast { .. } => ProblemKind::InvalidRequest,
             OperationError::KeyTaken { .. }
             | OperationError::WrongState { .. }
-            | OperationError::CoversSeveral { .. } => ProblemKind::Conflict,
+            | OperationError::CoversSeveral { .. }
+            | OperationError::NothingToAdopt { .. } => ProblemKind::Conflict,
             OperationError::Conf { .. }
             | OperationError::NothingToSend { .. }
             | OperationError::NotCron { .. }

@@ -135,6 +135,29 @@ pub enum OperationError {
         /// What went wrong.
         source: Box<airflow::Error>,
     },
+    /// No schedule watches such an ensemble.
+    #[error("adopt the ensemble `{name}`: no schedule watches one of that name")]
+    NoEnsemble {
+        /// As asked for.
+        name: String,
+    },
+    /// There is no home ensemble.
+    #[error("adopt the home ensemble: the configuration has none")]
+    NoHome,
+    /// Its triggers do not wait for a decision.
+    #[error("adopt the ensemble `{ensemble}`: {reason}")]
+    NothingToAdopt {
+        /// Which ensemble.
+        ensemble: String,
+        /// Why there is nothing to decide.
+        reason: String,
+    },
+    /// Its triggers have not ended what they had under way.
+    #[error("adopt the ensemble `{ensemble}`: its triggers are still writing down what they found before")]
+    StillAtWork {
+        /// Which ensemble.
+        ensemble: String,
+    },
     /// The ledger refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -166,6 +189,10 @@ impl OperationError {
             Self::PauseInThePast { .. } => "leave `until` out to pause until it is resumed".into(),
             Self::NoAirflow { .. } => "bring `[airflow.…]` back, or act in Airflow itself".into(),
             Self::Airflow { source, .. } => source.hint().to_owned(),
+            Self::NoEnsemble { .. } => "leave `--ensemble` out for the home ensemble".into(),
+            Self::NoHome => "name the ensemble: `flowkeeper adopt --ensemble NAME`".into(),
+            Self::NothingToAdopt { .. } => "`flowkeeper schedules` shows what troubles a trigger".into(),
+            Self::StillAtWork { .. } => "ask again in a moment; is the ledger writable?".into(),
             Self::Store(error) => return error.hint(),
         })
     }

@@ -12,10 +12,11 @@ use super::database::{Access, Database};
 use super::sql::Columns;
 
 /// All migrations, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
     (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
     (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
+    (4, "lineage", include_str!("../../migrations/0004_lineage.sql")),
 ];
 
 /// The newest migration that this program knows.

@@ -12,6 +12,7 @@ mod database;
 mod error;
 mod history;
 mod leadership;
+mod lineage;
 mod migrations;
 pub mod model;
 mod open;

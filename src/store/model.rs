@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 pub use views::*;
 
+use crate::domain::lineage::Adopt;
 use crate::domain::run::{AirflowState, RunId, RunState};
 use crate::domain::schedule::{Consume, Overlap, ScheduleName, TriggerKind};
 use crate::domain::znode::ZnodeVersion;
@@ -171,6 +172,8 @@ pub struct ScheduleState {
     pub cron_cursor: Timestamp,
     /// Whether a znode trigger has done its first look, and at which zxid.
     pub znode_initialized: Option<i64>,
+    /// How its next first look treats what exists, where an operator has decided that; `initial` else.
+    pub first_look: Option<Adopt>,
     /// An operator's pause.
     pub pause: Option<Pause>,
     /// Since when it waits for its DAG, which is paused in Airflow, as far as the leader knows.

@@ -107,6 +107,7 @@ async fn insert(
         .filter(|id| !numbers.contains_key(*id) && !covered.contains_key(*id))
         .collect();
     let mut met = if met.is_empty() { HashMap::new() } else { find_met(connection, met.into_iter()).await? };
+    take_on_consumes(connection, runs, &met).await?;
     met.extend(covered);
 
     let mut taken = HashSet::new();
@@ -256,6 +257,35 @@ async fn find_met<'a>(
             Ok((dag_run_id, Met { id, state, schedule, trigger, conf }))
         })
         .collect()
+}
+
+/// Lets rows that were there before owe the deletion of their child, where they do not yet: those that
+/// a restored ledger has entered from Airflow's list, which knows nothing of children.
+async fn take_on_consumes(
+    connection: &mut AnyConnection,
+    runs: &[NewRun],
+    met: &HashMap<String, Met>,
+) -> Result<(), StoreError> {
+    let owed = runs.iter().filter(|run| met.contains_key(&run.dag_run_id)).filter_map(|run| {
+        let work = run.consume.as_ref()?;
+        Some(vec![
+            run.dag_run_id.as_str().into(),
+            consume_word(work.when).into(),
+            work.ensemble.clone().into(),
+            work.path.as_str().into(),
+            work.czxid.into(),
+        ])
+    });
+    bulk(
+        connection,
+        "UPDATE runs SET consume_when = v.column2, consume_ensemble = v.column3, consume_path = v.column4, \
+         consume_czxid = v.column5 FROM (VALUES ",
+        ") AS v WHERE runs.dag_run_id = v.column1 AND runs.consume_when IS NULL",
+        &["TEXT", "TEXT", "TEXT", "TEXT", "BIGINT"],
+        owed.collect(),
+    )
+    .await?;
+    Ok(())
 }
 
 /// Lets the newest row of the schedule cover this occurrence too, if it ended alike; its number then.
@@ -462,7 +492,7 @@ async fn move_cursors(connection: &mut AnyConnection, recordings: &[&Recording])
     .await?;
     bulk(
         connection,
-        "UPDATE schedules SET znode_zxid = v.column2 FROM (VALUES ",
+        "UPDATE schedules SET znode_zxid = v.column2, first_look = NULL FROM (VALUES ",
         ") AS v WHERE schedules.name = v.column1",
         &["TEXT", "BIGINT"],
         initialized.into_iter().map(|(schedule, zxid)| vec![schedule.into(), zxid.into()]).collect(),

@@ -11,6 +11,7 @@ use super::audit::write_audit;
 use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
 use super::sql::{Columns, bind, bulk, select_in};
 use super::{Leadership, Ledger, StoreError};
+use crate::domain::lineage::Adopt;
 use crate::domain::schedule::ScheduleName;
 use crate::domain::znode::ZnodeVersion;
 
@@ -27,7 +28,7 @@ pub struct TriggerIdentity {
 }
 
 const STATE_COLUMNS: &str = "name, trigger_key, since, cron_cursor, znode_zxid, paused_by, pause_reason, paused_at, pause_until, \
-     dag_paused_at";
+     dag_paused_at, first_look";
 
 fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
     let mut columns = Columns::of(row);
@@ -38,7 +39,14 @@ fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
         (columns.optional_text()?, columns.optional_text()?, columns.optional_time()?, columns.optional_time()?);
     let pause = by.zip(at).map(|(by, at)| Pause { by, reason, until, at });
     let dag_paused_at = columns.optional_time()?;
-    Ok(ScheduleState { name, trigger_key, since, cron_cursor, znode_initialized, pause, dag_paused_at })
+    let first_look = match columns.optional_text()? {
+        Some(text) => Some(
+            Adopt::parse(&text)
+                .ok_or_else(|| StoreError::Corrupt { what: format!("`{text}` is not what a first look does") })?,
+        ),
+        None => None,
+    };
+    Ok(ScheduleState { name, trigger_key, since, cron_cursor, znode_initialized, first_look, pause, dag_paused_at })
 }
 
 impl Ledger {
@@ -94,7 +102,7 @@ impl Ledger {
             connection,
             "INSERT INTO schedules (name, trigger_key, since, cron_cursor) VALUES ",
             " ON CONFLICT (name) DO UPDATE SET trigger_key = excluded.trigger_key, since = excluded.since, \
-             cron_cursor = excluded.cron_cursor, znode_zxid = NULL",
+             cron_cursor = excluded.cron_cursor, znode_zxid = NULL, first_look = NULL",
             &[],
             edited
                 .iter()

@@ -14,6 +14,7 @@ use crate::domain::znode::ZnodeVersion;
 
 mod failing;
 mod following;
+mod lineage;
 mod opening;
 mod operating;
 #[path = "../../tests/it/support/ports.rs"]

@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use super::lineage::{Lineage, Standing};
 use crate::domain::run::RunId;
 use crate::store::model::{ConsumeDue, LedgerEvent};
 use crate::store::{Leadership, Ledger, StoreError};
@@ -38,9 +39,16 @@ enum Outcome {
     Unknown,
 }
 
-/// Deletes what is due in `ensemble`, until `shutdown` or until the lead is lost.
-pub async fn run(ensemble: Ensemble, ledger: Ledger, leadership: Leadership, shutdown: CancellationToken) {
-    let consumer = Consumer { ensemble, ledger, leadership };
+/// Deletes what is due in `ensemble`, until `shutdown` or until the lead is lost. While the ensemble is
+/// not known to have the ledger's history, nothing is deleted.
+pub async fn run(
+    ensemble: Ensemble,
+    lineage: Lineage,
+    ledger: Ledger,
+    leadership: Leadership,
+    shutdown: CancellationToken,
+) {
+    let consumer = Consumer { ensemble, lineage, ledger, leadership };
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = consumer.leadership.lost().cancelled() => {}
@@ -57,6 +65,7 @@ pub async fn run(ensemble: Ensemble, ledger: Ledger, leadership: Leadership, shu
 
 struct Consumer {
     ensemble: Ensemble,
+    lineage: Lineage,
     ledger: Ledger,
     leadership: Leadership,
 }
@@ -65,9 +74,12 @@ impl Consumer {
     async fn run(&self) -> Result<(), StoreError> {
         let mut news = self.ledger.subscribe();
         let mut status = self.ensemble.status();
+        let mut standing = self.lineage.standing();
         loop {
             status.borrow_and_update();
-            if let Some(session) = self.ensemble.session() {
+            standing.borrow_and_update();
+            let no_cursor_ends = self.lineage.compare().await;
+            if let Some(session) = self.ensemble.session().filter(|session| self.may_delete(session)) {
                 match self.delete_due(&session).await {
                     Ok(()) => {}
                     // What is owed stays owed.
@@ -80,6 +92,7 @@ impl Consumer {
                     Err(error) => return Err(error),
                 }
             }
+            drop(no_cursor_ends);
             loop {
                 tokio::select! {
                     event = news.recv() => match event {
@@ -96,11 +109,18 @@ impl Consumer {
                             continue;
                         }
                     }
+                    // Whoever tells it lives as long as the lineage, which lives as long as we hold it.
+                    _ = standing.changed() => {}
                     () = tokio::time::sleep(LOOK_AGAIN) => {}
                 }
                 break;
             }
         }
+    }
+
+    /// Whether a czxid of the ledger means in this session what it meant when it was noted.
+    fn may_delete(&self, session: &Session) -> bool {
+        matches!(*self.lineage.standing().borrow(), Standing::One { session: cleared, .. } if session.number() <= cleared)
     }
 
     /// Deletes page after page. What the servers refuse is passed over, so that nothing waits behind it.
@@ -115,7 +135,7 @@ impl Consumer {
             if !settled.is_empty() {
                 self.ledger.consumes_settled(&self.leadership, &settled).await?;
             }
-            if broken || self.leadership.lost().is_cancelled() {
+            if broken || self.leadership.lost().is_cancelled() || !self.may_delete(session) {
                 return Ok(());
             }
         }
@@ -129,6 +149,7 @@ impl Consumer {
         loop {
             while deletions.len() < PIPELINE
                 && !self.leadership.lost().is_cancelled()
+                && self.may_delete(session)
                 && let Some(due) = due.next()
             {
                 let session = session.clone();

@@ -4,4 +4,5 @@ pub mod consume;
 pub mod cron;
 pub mod gate;
 pub mod gatekeeper;
+pub mod lineage;
 pub mod znode;

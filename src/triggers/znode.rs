@@ -13,12 +13,15 @@ mod writes;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockReadGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use self::watcher::Watcher;
 use super::gate::Gates;
+use super::lineage::{Lineage, Standing};
 use crate::clock::Clock;
+use crate::domain::lineage::Break;
 use crate::domain::schedule::{Schedule, ScheduleName, Trigger};
 use crate::domain::znode::TimeWentBack;
 use crate::status::Status;
@@ -42,18 +45,15 @@ pub struct ZnodeTriggerParts {
     pub clock: Clock,
     /// Where it is told whether the trigger is armed, and what troubles it.
     pub status: Status,
-    /// How often a rebuilt ensemble was adopted; part of run ids.
-    pub generation: u32,
+    /// Whether the ensemble has the history of the cursors, and since which adoption.
+    pub lineage: Lineage,
 }
 
-/// Why a znode trigger stopped for good.
+/// Why a znode trigger stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ZnodeTriggerError {
     /// The znodes are of another history than the cursors.
-    #[error(
-        "go on with the znode trigger of `{schedule}`: {path} in ZooKeeper belongs to another history: {source} \
-         (was the ensemble rebuilt, or restored from a backup?)"
-    )]
+    #[error("go on with the znode trigger of `{schedule}`: {path} in ZooKeeper belongs to another history: {source}")]
     OtherHistory {
         /// The schedule.
         schedule: ScheduleName,
@@ -67,37 +67,78 @@ pub enum ZnodeTriggerError {
     Store(#[from] StoreError),
 }
 
-impl ZnodeTriggerError {
-    /// What the reader can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::OtherHistory { .. } => Some(
-                "nothing was fired; rename the schedule, or change its trigger, to begin anew with what is there now"
-                    .to_owned(),
-            ),
-            Self::Store(error) => error.hint(),
+/// Why a look at the znodes came to its end without an error.
+enum Ended {
+    /// The process or the term ends.
+    Over,
+    /// The ensemble is not known to have the history of the cursors any more.
+    Stopped,
+}
+
+/// Runs the znode trigger of a schedule until `shutdown`, until the lead is lost, or until it
+/// cannot go on: then it says so in the log and the status, and stops alone. While the ensemble has
+/// another history than the cursors it stands still, and begins anew once that is adopted. Schedules
+/// without a znode trigger are done at once.
+pub async fn run(parts: ZnodeTriggerParts, shutdown: CancellationToken) {
+    let Trigger::Znode(trigger) = parts.schedule.trigger.clone() else { return };
+    let (name, status, lineage) = (parts.schedule.name.clone(), parts.status.clone(), parts.lineage.clone());
+    let lost = parts.leadership.lost().clone();
+    loop {
+        let cleared = tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = lost.cancelled() => return,
+            cleared = cleared(&lineage, &name, &status) => cleared,
+        };
+        let result = match Watcher::open(parts.clone(), trigger.clone(), cleared.generation).await {
+            Ok(watcher) => watcher.run(&shutdown).await,
+            Err(error) => Err(error),
+        };
+        drop(cleared);
+        status.set_armed(&name, false);
+        match result {
+            // A newer leader, or the end of the process, are no faults of this trigger.
+            Ok(Ended::Over) | Err(ZnodeTriggerError::Store(StoreError::Fenced { .. } | StoreError::Closed)) => return,
+            Ok(Ended::Stopped) => {}
+            Err(ZnodeTriggerError::OtherHistory { schedule, path, source }) => {
+                lineage.contradict(Break::Contradicted { schedule, path, source });
+            }
+            Err(ZnodeTriggerError::Store(failure)) => {
+                let hint = failure.hint().unwrap_or_default();
+                error!(schedule = %name, hint, "failed to {failure}; this trigger has stopped");
+                status.set_trouble(&name, Some(format!("failed to {failure}")));
+                return;
+            }
         }
     }
 }
 
-/// Runs the znode trigger of a schedule until `shutdown`, until the lead is lost, or until it
-/// cannot go on: then it says so in the log and the status, and stops alone. Schedules without a
-/// znode trigger are done at once.
-pub async fn run(parts: ZnodeTriggerParts, shutdown: CancellationToken) {
-    let Trigger::Znode(trigger) = parts.schedule.trigger.clone() else { return };
-    let (name, status) = (parts.schedule.name.clone(), parts.status.clone());
-    let result = match watcher::Watcher::open(parts, trigger).await {
-        Ok(watcher) => watcher.run(&shutdown).await,
-        Err(error) => Err(error),
-    };
-    status.set_armed(&name, false);
-    match result {
-        // A newer leader, or the end of the process, are no faults of this trigger.
-        Ok(()) | Err(ZnodeTriggerError::Store(StoreError::Fenced { .. } | StoreError::Closed)) => {}
-        Err(failure) => {
-            let hint = failure.hint().unwrap_or_default();
-            error!(schedule = %name, hint, "failed to {failure}; this trigger has stopped");
-            status.set_trouble(&name, Some(format!("failed to {failure}")));
+/// The right to compare znodes with cursors.
+struct Cleared {
+    generation: u32,
+    _no_cursor_ends: OwnedRwLockReadGuard<()>,
+}
+
+/// Waits until the ensemble has the history of the cursors; the status tells what is waited for.
+async fn cleared(lineage: &Lineage, schedule: &ScheduleName, status: &Status) -> Cleared {
+    let mut standing = lineage.standing();
+    loop {
+        let now = standing.borrow_and_update().clone();
+        match now {
+            Standing::One { .. } => {
+                let guard = lineage.compare().await;
+                // An operator may have ended the cursors while the guard was waited for.
+                if let Standing::One { generation, .. } = *lineage.standing().borrow() {
+                    status.set_trouble(schedule, None);
+                    return Cleared { generation, _no_cursor_ends: guard };
+                }
+                continue;
+            }
+            Standing::Two(two) => status.set_trouble(schedule, Some(format!("{}; {}", two.message, two.hint))),
+            Standing::Unchecked { reason: Some(reason) } => status.set_trouble(schedule, Some(reason)),
+            Standing::Unchecked { reason: None } => {}
+        }
+        if standing.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }

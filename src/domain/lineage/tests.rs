@@ -11,12 +11,12 @@ fn found(generation: u32, store: &str, mark: i64, czxid: i64) -> FoundNode {
     }
 }
 
-fn confirmed(generation: u32, mark: i64, czxid: i64) -> Option<Confirmed> {
-    Some(Confirmed { generation, mark, czxid })
+fn confirmed(generation: u32, mark: i64, czxid: i64) -> Confirmed {
+    Confirmed { generation, mark, czxid }
 }
 
-fn memory(generation: u32, mark: i64, confirmed: Option<Confirmed>) -> Memory {
-    Memory { generation, mark, confirmed, replaces: None }
+fn memory(generation: u32, mark: i64, confirmed: impl Into<Option<Confirmed>>) -> Memory {
+    Memory { generation, mark, confirmed: confirmed.into(), replaces: None }
 }
 
 fn verdict(memory: &Memory, found: Found) -> String {
@@ -191,7 +191,7 @@ proptest::proptest! {
             if died_after == 1 {
                 continue;
             }
-            ledger.confirmed = confirmed(ledger.generation, ledger.mark, place.czxid);
+            ledger.confirmed = Some(confirmed(ledger.generation, ledger.mark, place.czxid));
         }
     }
 }

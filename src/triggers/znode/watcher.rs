@@ -31,13 +31,15 @@ use super::decide::{CatchUp, Fired, Rules, Sight, Withheld};
 use super::scan::{Cursors, Known, ParentMove, Snapshot, look, plan};
 use super::settle::{Batch, DEFAULT_LIMIT, Settling};
 use super::writes::{Writes, Written};
-use super::{ZnodeTriggerError, ZnodeTriggerParts};
-use crate::domain::schedule::{WatchScope, ZnodeTrigger};
+use super::{Ended, ZnodeTriggerError, ZnodeTriggerParts};
+use crate::domain::lineage::Adopt;
+use crate::domain::schedule::{Initial, WatchScope, ZnodeTrigger};
 use crate::domain::znode::{ZnodeStat, ZnodeVersion};
 use crate::metrics;
 use crate::store::StoreError;
 use crate::store::model::{CursorMove, Recording};
 use crate::triggers::gate::{Gate, Gates};
+use crate::triggers::lineage::Standing;
 use crate::zookeeper::{Interest, Session, Subscription, ZooKeeperError};
 
 /// The most reads under way.
@@ -96,6 +98,7 @@ struct Look {
 enum Event {
     Stop,
     Gate,
+    Standing,
     Hinted,
     Looked(Result<Option<Snapshot>, ZooKeeperError>),
     Read(Read),
@@ -109,6 +112,7 @@ pub(super) struct Watcher {
     rules: Rules,
     label: String,
     gate: Gate,
+    standing: watch::Receiver<Standing>,
     subscription: Subscription,
     cursors: Cursors,
     /// The highest zxid of the trigger's first look, once that is complete.
@@ -138,7 +142,12 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) async fn open(parts: ZnodeTriggerParts, trigger: ZnodeTrigger) -> Result<Self, ZnodeTriggerError> {
+    /// Reads how far the trigger has got. `generation` is that of the ensemble.
+    pub(super) async fn open(
+        parts: ZnodeTriggerParts,
+        mut trigger: ZnodeTrigger,
+        generation: u32,
+    ) -> Result<Self, ZnodeTriggerError> {
         let name = parts.schedule.name.clone();
         let (state, cursors) = loop {
             let known = async {
@@ -155,6 +164,11 @@ impl Watcher {
                 Err(error) => return Err(error.into()),
             }
         };
+        match state.as_ref().and_then(|state| state.first_look) {
+            Some(Adopt::Fire) => trigger.initial = Initial::Fire,
+            Some(Adopt::Ignore) => trigger.initial = Initial::Ignore,
+            None => {}
+        }
         let interest = match trigger.watch {
             WatchScope::Node => Interest::Node,
             WatchScope::Children => Interest::Children,
@@ -165,11 +179,15 @@ impl Watcher {
             max: trigger.settle_max,
             limit: trigger.batch.unwrap_or(DEFAULT_LIMIT).max(1),
         });
-        let rules = Rules::new(Arc::clone(&parts.schedule), trigger, parts.generation);
+        let mut standing = parts.lineage.standing();
+        // What was said while the cursors were read is not to be missed.
+        standing.mark_changed();
+        let rules = Rules::new(Arc::clone(&parts.schedule), trigger, generation);
         Ok(Self {
             writes: Writes::new(parts.ledger.clone(), parts.leadership.clone(), name, rules.uses_previous),
             label: parts.ensemble.label().to_owned(),
             gate: Gate::Open,
+            standing,
             subscription: parts.ensemble.subscribe(Arc::clone(&rules.trigger.path), interest),
             rules,
             cursors: cursors.into_iter().map(|cursor| (cursor.path.into(), cursor.seen)).collect(),
@@ -194,8 +212,9 @@ impl Watcher {
         })
     }
 
-    /// Runs until `shutdown`, until the lead is lost, or until the trigger cannot go on.
-    pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), ZnodeTriggerError> {
+    /// Runs until `shutdown`, until the lead is lost, until the ensemble turns out to be of another
+    /// history, or until the trigger cannot go on.
+    pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<Ended, ZnodeTriggerError> {
         self.on_gate().await;
         self.adopt_session();
         loop {
@@ -205,8 +224,15 @@ impl Watcher {
             self.pump();
             let event = self.next_event(shutdown).await;
             match event {
-                Event::Stop => return Ok(()),
+                Event::Stop => return Ok(Ended::Over),
                 Event::Gate => self.on_gate().await,
+                Event::Standing => {
+                    if self.is_stopped() {
+                        self.let_go();
+                        return self.settle_writes(shutdown).await;
+                    }
+                    self.adopt_session();
+                }
                 Event::Hinted => self.adopt_session(),
                 Event::Looked(result) => self.on_look(result).await?,
                 Event::Read(read) => self.on_read(read).await?,
@@ -223,12 +249,13 @@ impl Watcher {
         let batch_due = self.settling.as_ref().and_then(|settling| self.batch.due_at(settling));
         let may_look = self.session.is_some() && self.gate.is_open() && self.look.is_none() && self.pass.is_none();
         let look_due = may_look.then_some(self.next_look_at);
-        let Self { parts, subscription, look, reads, writes, .. } = self;
+        let Self { parts, standing, subscription, look, reads, writes, .. } = self;
         tokio::select! {
             biased;
             () = shutdown.cancelled() => Event::Stop,
             () = parts.leadership.lost().cancelled() => Event::Stop,
             () = gates_changed(&mut parts.gates) => Event::Gate,
+            () = standing_changed(standing) => Event::Standing,
             result = writes.next() => Event::Written(result),
             Some(read) = reads.next(), if !reads.is_empty() => Event::Read(read),
             result = poll_look(look) => Event::Looked(result),
@@ -238,9 +265,42 @@ impl Watcher {
         }
     }
 
-    /// Takes up a new session, or lets go of one that is gone.
+    /// Whether nothing may be compared any more; says what is waited for meanwhile.
+    fn is_stopped(&self) -> bool {
+        let standing = self.parts.lineage.standing().borrow().clone();
+        if let Standing::Unchecked { reason: Some(reason) } = &standing {
+            self.trouble(Some(reason.clone()));
+        }
+        matches!(standing, Standing::Two(_))
+    }
+
+    /// Waits for the writes under way, so that none of them comes after an operator's decision. What was
+    /// not written yet is dropped: its cursors have not moved.
+    async fn settle_writes(mut self, shutdown: &CancellationToken) -> Result<Ended, ZnodeTriggerError> {
+        let lost = self.parts.leadership.lost().clone();
+        while self.writes.len() > 0 {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(Ended::Over),
+                () = lost.cancelled() => return Ok(Ended::Over),
+                written = self.writes.next() => drop(written?),
+            }
+        }
+        Ok(Ended::Stopped)
+    }
+
+    /// Takes up a new session, or lets go of one that is gone. A session that was not cleared may show
+    /// another history, and waits.
     fn adopt_session(&mut self) {
+        let cleared = match *self.parts.lineage.standing().borrow() {
+            Standing::One { session, .. } => session,
+            Standing::Unchecked { .. } | Standing::Two(_) => 0,
+        };
         match self.subscription.arming() {
+            Some(arming) if arming.session.number() > cleared => {
+                if self.session.as_ref().is_some_and(|session| session.number() != arming.session.number()) {
+                    self.let_go();
+                }
+            }
             Some(arming) if arming.session.number() > self.lost_session => {
                 let current = self.session.as_ref().map(Session::number);
                 if current != Some(arming.session.number()) {
@@ -455,6 +515,13 @@ impl Watcher {
 /// Waits for a word from the gates. Those that can no longer move stay as they are.
 async fn gates_changed(gates: &mut watch::Receiver<Gates>) {
     if gates.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for a word on the ensemble's history. Once there can be none, it stays as it is.
+async fn standing_changed(standing: &mut watch::Receiver<Standing>) {
+    if standing.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -152,6 +152,7 @@ impl Member {
         let lead = watch::Sender::new(Some(leadership.clone()));
         let airflow = Airflow::new(airflow_settings(airflow), clock.clone()).expect("a client");
         let operations = Operations::new(OperationsParts {
+            lineages: HashMap::default(),
             ledger: ledger.clone(),
             leadership: lead.subscribe(),
             schedules: schedules.subscribe(),

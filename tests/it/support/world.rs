@@ -15,6 +15,7 @@ use flowkeeper::status::Status;
 use flowkeeper::store::model::{Run, RunFilter};
 use flowkeeper::store::{Leadership, Ledger, TriggerIdentity};
 use flowkeeper::triggers::gate::{Gate, Gates};
+use flowkeeper::triggers::lineage::{Keeper, Lineage};
 use flowkeeper::triggers::znode::{self, ZnodeTriggerParts};
 use flowkeeper::zookeeper::{Ensemble, Settings};
 use jiff::tz::TimeZone;
@@ -86,6 +87,7 @@ pub(crate) struct World {
     pub(crate) leadership: Leadership,
     pub(crate) status: Status,
     pub(crate) ensemble: Ensemble,
+    pub(crate) lineage: Lineage,
     pub(crate) shutdown: CancellationToken,
     gates: watch::Sender<Gates>,
     schedules: Vec<Arc<Schedule>>,
@@ -112,6 +114,9 @@ impl World {
             sasl: None,
         };
         let ensemble = Ensemble::start(None, Arc::new(move || Ok(settings.clone())), clock, shutdown.clone());
+        let (lineage, tasks) = (Lineage::unwritten(None), TaskTracker::new());
+        let keeper = Keeper::new(lineage.clone(), ensemble.clone(), ledger.clone(), leadership.clone());
+        tasks.spawn(keeper.run(shutdown.clone()));
         Self {
             directory,
             connect: connect.to_owned(),
@@ -119,10 +124,11 @@ impl World {
             leadership,
             status: Status::new(),
             ensemble,
+            lineage,
             shutdown,
             gates: watch::Sender::default(),
             schedules: Vec::new(),
-            tasks: TaskTracker::new(),
+            tasks,
         }
     }
 
@@ -164,7 +170,7 @@ impl World {
                 gates: self.gates.subscribe(),
                 clock: Clock::system(),
                 status: self.status.clone(),
-                generation: 0,
+                lineage: self.lineage.clone(),
             };
             self.tasks.spawn(znode::run(parts, self.shutdown.clone()));
         }

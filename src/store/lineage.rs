@@ -1,0 +1,170 @@
+//! What the ledger remembers of each ensemble: its generation, and the mark that only grows.
+//!
+//! The order is the caller's: the mark is raised here, then the znode is written, then what it holds
+//! is noted here. An adoption changes memory, cursors and what is owed in one transaction.
+
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+
+use super::audit::write_audit;
+use super::model::NewAudit;
+use super::sql::{Columns, bind, select_in};
+use super::{Leadership, Ledger, StoreError};
+use crate::domain::lineage::{Adoption, Confirmed, CursorsAfter, Incarnation, Memory};
+use crate::domain::schedule::ScheduleName;
+
+const COLUMNS: &str =
+    "generation, mark, confirmed_generation, confirmed_mark, confirmed_czxid, replaces_czxid, replaces_version";
+
+const REMEMBERED: &str = "SELECT generation, mark, confirmed_generation, confirmed_mark, confirmed_czxid, replaces_czxid, \
+     replaces_version FROM lineages WHERE ensemble = $1";
+
+/// What becomes of a child whose czxid means nothing any more.
+const ABANDONED: &str = "left where it is: ZooKeeper was rebuilt before it was deleted";
+
+/// The name under which the ledger keeps an ensemble.
+fn key(ensemble: Option<&str>) -> &str {
+    ensemble.unwrap_or("")
+}
+
+fn memory(row: &AnyRow) -> Result<Memory, StoreError> {
+    let narrow = |value: i64, what: &str| {
+        u32::try_from(value).map_err(|_| StoreError::Corrupt { what: format!("{value} is not {what}") })
+    };
+    let mut columns = Columns::of(row);
+    let (generation, mark) = (narrow(columns.integer()?, "a generation")?, columns.integer()?);
+    let confirmed = (columns.optional_integer()?, columns.optional_integer()?, columns.optional_integer()?);
+    let replaces = (columns.optional_integer()?, columns.optional_integer()?);
+    let confirmed = match confirmed {
+        (Some(generation), Some(mark), Some(czxid)) => {
+            Some(Confirmed { generation: narrow(generation, "a generation")?, mark, czxid })
+        }
+        _ => None,
+    };
+    let replaces = match replaces {
+        (Some(czxid), Some(version)) => {
+            let version = i32::try_from(version)
+                .map_err(|_| StoreError::Corrupt { what: format!("{version} is not a data version") })?;
+            Some(Incarnation { czxid, version })
+        }
+        _ => None,
+    };
+    Ok(Memory { generation, mark, confirmed, replaces })
+}
+
+async fn remembered(connection: &mut AnyConnection, ensemble: Option<&str>) -> Result<Memory, StoreError> {
+    let rows = bind(REMEMBERED.to_owned(), [key(ensemble).into()]).fetch_all(connection).await?;
+    Ok(rows.first().map(memory).transpose()?.unwrap_or_default())
+}
+
+impl Ledger {
+    /// What is remembered of an ensemble (`None`: the home ensemble); of one that was never met, nothing.
+    pub async fn lineage(&self, ensemble: Option<&str>) -> Result<Memory, StoreError> {
+        let rows = self.0.readers.fetch(REMEMBERED, [key(ensemble).into()]).await?;
+        Ok(rows.first().map(memory).transpose()?.unwrap_or_default())
+    }
+
+    /// Raises the mark that the znode `store` is to hold next; what is remembered from then on.
+    pub async fn raise_mark(&self, leadership: &Leadership, ensemble: Option<&str>) -> Result<Memory, StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let sql = format!(
+            "INSERT INTO lineages (ensemble, generation, mark) VALUES ($1, 0, 1) \
+             ON CONFLICT (ensemble) DO UPDATE SET mark = lineages.mark + 1 RETURNING {COLUMNS}"
+        );
+        let row = bind(sql, [key(ensemble).into()]).fetch_one(transaction.connection()).await?;
+        let raised = memory(&row)?;
+        transaction.commit().await?;
+        Ok(raised)
+    }
+
+    /// Notes what the znode `store` is known to hold.
+    pub async fn confirm_mark(
+        &self,
+        leadership: &Leadership,
+        ensemble: Option<&str>,
+        held: Confirmed,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        bind(
+            "UPDATE lineages SET confirmed_generation = $1, confirmed_mark = $2, confirmed_czxid = $3, \
+             replaces_czxid = NULL, replaces_version = NULL WHERE ensemble = $4"
+                .to_owned(),
+            [i64::from(held.generation).into(), held.mark.into(), held.czxid.into(), key(ensemble).into()],
+        )
+        .execute(transaction.connection())
+        .await?;
+        transaction.commit().await
+    }
+
+    /// Carries an adoption out, if what is remembered is still `expected`; `false` if it is not.
+    ///
+    /// `schedules` are those whose znode triggers watch the ensemble.
+    pub async fn adopt(
+        &self,
+        leadership: &Leadership,
+        ensemble: Option<&str>,
+        expected: &Memory,
+        adoption: &Adoption,
+        schedules: &[ScheduleName],
+        audit: NewAudit,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let at = transaction.at();
+        let connection = transaction.connection();
+        if remembered(connection, ensemble).await? != *expected {
+            return Ok(false);
+        }
+        remember(connection, ensemble, &adoption.memory).await?;
+        if let CursorsAfter::Begin(decision) = adoption.cursors {
+            let names = || schedules.iter().map(ScheduleName::as_str);
+            select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", names()).await?;
+            let begin =
+                format!("UPDATE schedules SET znode_zxid = NULL, first_look = '{}' WHERE name IN", decision.as_str());
+            select_in(connection, &begin, "", names()).await?;
+        }
+        if adoption.zxids_end {
+            abandon_consumes(connection, ensemble).await?;
+        }
+        write_audit(connection, at, &audit).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+}
+
+async fn remember(connection: &mut AnyConnection, ensemble: Option<&str>, memory: &Memory) -> Result<(), StoreError> {
+    let confirmed = memory.confirmed;
+    bind(
+        format!(
+            "INSERT INTO lineages (ensemble, {COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (ensemble) \
+             DO UPDATE SET generation = excluded.generation, mark = excluded.mark, \
+             confirmed_generation = excluded.confirmed_generation, confirmed_mark = excluded.confirmed_mark, \
+             confirmed_czxid = excluded.confirmed_czxid, replaces_czxid = excluded.replaces_czxid, \
+             replaces_version = excluded.replaces_version"
+        ),
+        [
+            key(ensemble).into(),
+            i64::from(memory.generation).into(),
+            memory.mark.into(),
+            confirmed.map(|held| i64::from(held.generation)).into(),
+            confirmed.map(|held| held.mark).into(),
+            confirmed.map(|held| held.czxid).into(),
+            memory.replaces.map(|place| place.czxid).into(),
+            memory.replaces.map(|place| i64::from(place.version)).into(),
+        ],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Nothing is deleted in the new history on the word of the old one: the same path may have the same
+/// czxid there by chance.
+async fn abandon_consumes(connection: &mut AnyConnection, ensemble: Option<&str>) -> Result<(), StoreError> {
+    let of_ensemble = if ensemble.is_some() { "consume_ensemble = $2" } else { "consume_ensemble IS NULL" };
+    let sql = format!(
+        "UPDATE runs SET consume_note = $1 WHERE consume_when IS NOT NULL AND consume_note IS NULL AND {of_ensemble}"
+    );
+    let values = std::iter::once(ABANDONED.into()).chain(ensemble.map(Into::into));
+    bind(sql, values).execute(connection).await?;
+    Ok(())
+}
