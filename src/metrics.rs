@@ -33,6 +33,9 @@ const LEDGER_COMMIT: &str = "flowkeeper_ledger_commit_seconds";
 const LEDGER_BATCH: &str = "flowkeeper_ledger_batch_writes";
 const LEDGER_WRITABLE: &str = "flowkeeper_ledger_writable";
 const LEADER: &str = "flowkeeper_leader";
+const EPOCH: &str = "flowkeeper_epoch";
+const TERMS: &str = "flowkeeper_terms_total";
+const TAKING_LEAD: &str = "flowkeeper_taking_lead_seconds";
 const SCHEDULES: &str = "flowkeeper_schedules";
 const CLOCK_JUMPS: &str = "flowkeeper_clock_jumps_total";
 const HTTP_REQUESTS: &str = "flowkeeper_http_requests_total";
@@ -80,6 +83,7 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(full(LATENESS), &LATENESS_BUCKETS)?
         .set_buckets_for_metric(full(RUN_DURATION), &DURATION_BUCKETS)?
         .set_buckets_for_metric(full(LEDGER_COMMIT), &COMMIT_BUCKETS)?
+        .set_buckets_for_metric(full(TAKING_LEAD), &LATENESS_BUCKETS)?
         .set_buckets_for_metric(full(LEDGER_BATCH), &BATCH_BUCKETS)
 }
 
@@ -108,6 +112,9 @@ fn describe() {
     describe_histogram!(LEDGER_BATCH, Unit::Count, "Writes that shared one commit");
     describe_gauge!(LEDGER_WRITABLE, "1 while the ledger can be written");
     describe_gauge!(LEADER, "1 while this member schedules");
+    describe_gauge!(EPOCH, Unit::Count, "The epoch in force in the store; grows when a leader is replaced");
+    describe_counter!(TERMS, Unit::Count, "Terms that this member has led");
+    describe_histogram!(TAKING_LEAD, Unit::Seconds, "From being first in the queue to all triggers started");
     describe_gauge!(SCHEDULES, Unit::Count, "Schedules in the configuration, by trigger");
     describe_counter!(CLOCK_JUMPS, Unit::Count, "Jumps of the wall clock and suspends that were noticed");
     describe_counter!(HTTP_REQUESTS, Unit::Count, "Requests to flowkeeper's own API, by route, method and status");
@@ -212,6 +219,18 @@ pub fn ledger_writable(writable: bool) {
 /// Whether this member schedules.
 pub fn leader(leading: bool) {
     gauge!(LEADER).set(flag(leading));
+}
+
+/// The epoch that the store has.
+#[expect(clippy::cast_precision_loss, reason = "an epoch counts leaders, far below what is exact")]
+pub fn epoch(epoch: i64) {
+    gauge!(EPOCH).set(epoch as f64);
+}
+
+/// This member has begun to lead.
+pub fn term_begun(took: Duration) {
+    counter!(TERMS).increment(1);
+    histogram!(TAKING_LEAD).record(took.as_secs_f64());
 }
 
 /// This member no longer leads: what only a leader counts is nothing here.

@@ -8,9 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connect::{self, ConnectError};
@@ -22,13 +25,14 @@ use crate::config::{Config, Environment};
 use crate::domain::schedule::{Schedule, Trigger, TriggerKind};
 use crate::http::{self, Access, Api};
 use crate::lifecycle::Lifecycle;
+use crate::members::Sight;
 use crate::metrics;
 use crate::operations::{Operations, OperationsParts};
 use crate::status::Status;
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::triggers::gatekeeper::Directories;
 use crate::triggers::lineage::{Lineage, Lineages};
-use crate::zookeeper::Ensemble;
+use crate::zookeeper::{Ensemble, MemberCard, Membership, MembershipParts, member_id};
 
 /// How long the first look at an Airflow may take before a term begins without knowing which DAGs are
 /// paused; the ledger remembers what was known last.
@@ -56,8 +60,17 @@ pub(super) struct Member {
     pub(super) lineages: Lineages,
     pub(super) directories: Directories,
     pub(super) status: Status,
+    /// What the other members are told of this one.
+    pub(super) card: MemberCard,
+    /// Its place among the others; `None` without `[zookeeper]`, and for a shadow: a shadow has a store
+    /// of its own and competes with nobody.
+    pub(super) membership: Option<Membership>,
     /// The lead, while this member has it.
     pub(super) lead: watch::Sender<Option<Leadership>>,
+    /// What is known of the members.
+    pub(super) sight: watch::Sender<Sight>,
+    /// Since when the store does not tell who leads; `None` while it does.
+    pub(super) store_silent_since: watch::Sender<Option<Instant>>,
     /// The first looks at each Airflow that are still under way.
     first_looks: TaskTracker,
 }
@@ -82,6 +95,8 @@ impl Member {
         let ensembles = ensembles(&config, &environment, &clock, &lifecycle)?;
         let lineages = lineages(&config, &ensembles, options);
         let (directories, first_looks) = directories(&config, &airflows, &lifecycle);
+        let card = card(&config, &ledger, clock.now());
+        let membership = if options.shadow { None } else { membership(&config, &environment, &clock, &card)? };
         for kind in [TriggerKind::Cron, TriggerKind::Znode] {
             let count = config.schedules.iter().filter(|schedule| schedule.trigger.kind() == kind).count();
             metrics::schedules(kind, count);
@@ -100,14 +115,13 @@ impl Member {
             lineages,
             directories,
             status: Status::new(),
+            sight: watch::Sender::new(Sight { own: Some(card.clone()), ..Sight::default() }),
+            card,
+            membership,
             lead: watch::Sender::new(None),
+            store_silent_since: watch::Sender::new(None),
             first_looks,
         })
-    }
-
-    /// What the ledger calls this process.
-    pub(super) fn name(&self) -> String {
-        format!("{} (process {})", self.config.server.listen, std::process::id())
     }
 
     /// Where runs can be read, for the notes of DAG runs; `None` where nobody could follow a link.
@@ -167,6 +181,43 @@ impl Member {
 /// Takes the address of `[server] listen`.
 pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+/// What this process tells the others of itself.
+fn card(config: &Config, ledger: &Ledger, started: Timestamp) -> MemberCard {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let server = &config.server;
+    let port = server.listen.port();
+    let reached_at = || match server.listen.ip() {
+        ip if ip.is_unspecified() => format!("http://{host}:{port}"),
+        _ => format!("http://{}", server.listen),
+    };
+    MemberCard {
+        id: member_id(&format!("{host}:{port}")),
+        url: Some(server.advertise.clone().unwrap_or_else(reached_at)),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        store_id: ledger.store_id().to_owned(),
+        store_url: ledger.url(),
+        configuration_version: config.version.clone(),
+        started: Some(started),
+        host,
+    }
+}
+
+/// Begins to take part among the members that share the home ensemble.
+fn membership(
+    config: &Config,
+    environment: &Arc<Environment>,
+    clock: &Clock,
+    card: &MemberCard,
+) -> Result<Option<Membership>, ConnectError> {
+    let Some(zookeeper) = &config.zookeeper else { return Ok(None) };
+    let settings = connect::zookeeper(zookeeper.connection.clone(), Arc::clone(environment), "zookeeper".to_owned())?;
+    let root = Arc::from(zookeeper.root.as_str());
+    let parts = MembershipParts { settings, root, card: card.clone(), clock: clock.clone() };
+    // It ends when it is asked to leave, after the last term.
+    Ok(Some(Membership::start(parts, CancellationToken::new())))
 }
 
 fn airflows(

@@ -5,7 +5,9 @@
 //! member; it decides nothing but the order in which parts start and end.
 
 pub mod connect;
+mod join;
 pub mod logging;
+mod lookout;
 mod member;
 pub mod preflight;
 mod standing;
@@ -63,6 +65,23 @@ pub enum ServeError {
     /// Without `[zookeeper]` a member that was replaced has nothing left to do.
     #[error("go on serving: a newer member has taken the lead on this store")]
     Replaced,
+    /// The members under this root have another store.
+    #[error(
+        "join the other members: this member's store is `{own_url}` ({own_id}), that of the member {member} is \
+         `{other_url}` ({other_id})"
+    )]
+    OtherStore {
+        /// Identity of this member's store.
+        own_id: String,
+        /// Where it is, without a password.
+        own_url: String,
+        /// The member that was there before.
+        member: String,
+        /// Identity of its store.
+        other_id: String,
+        /// Where that is, without a password.
+        other_url: String,
+    },
     /// A task failed.
     #[error("go on serving: {0}")]
     Task(String),
@@ -78,6 +97,9 @@ impl ServeError {
                 Some("set the variable or create the file that the configuration names".into())
             }
             Self::Replaced => Some("members that share a store take turns with `[zookeeper]`".into()),
+            Self::OtherStore { .. } => Some(
+                "members share one store: correct `[store] url`, or give this member another `[zookeeper] root`".into(),
+            ),
             Self::Metrics(_) | Self::Signals(_) | Self::Task(_) => None,
         }
     }
@@ -93,6 +115,11 @@ pub async fn serve(config: Config, environment: Environment, options: ServeOptio
         Access::from_config(&config.server, &environment).map_err(|error| ServeError::Token(error.to_string()))?;
     let member = Arc::new(Member::open(config, environment, options, lifecycle.clone()).await?);
     member.spawn_api(listener, prometheus, access);
+    let lookout = lookout::run(Arc::clone(&member));
+    lifecycle.spawn("lookout", async move {
+        lookout.await;
+        Ok::<(), ServeError>(())
+    });
     let (sender, mut stood) = oneshot::channel();
     let (standing, ending) = (standing::run(Arc::clone(&member)), lifecycle.clone());
     lifecycle.spawn("standing", async move {

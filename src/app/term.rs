@@ -101,7 +101,6 @@ impl Term {
 
     async fn start(&self) -> Result<(), StoreError> {
         let member = &self.member;
-        member.first_looks().await;
         // Before anything starts, the gates must be where they belong: what is paused must not fire.
         let mut directories = member.directories.clone();
         let states = member.ledger.schedule_states().await?;

@@ -17,7 +17,9 @@ pub(super) async fn run(context: &Context, arguments: &ServeArguments) -> Result
     app::serve(config, context.environment.clone(), options).await.map_err(|error| {
         let message = format!("failed to {error}");
         let told = match &error {
-            ServeError::Connect(_) | ServeError::Token(_) => CommandError::usage(message),
+            ServeError::Connect(_) | ServeError::Token(_) | ServeError::OtherStore { .. } => {
+                CommandError::usage(message)
+            }
             _ => CommandError::failed(message),
         };
         match error.hint() {

@@ -36,6 +36,8 @@ pub struct Config {
     pub ensembles: BTreeMap<Arc<str>, Ensemble>,
     /// Every schedule, in the order of the files; names are unique.
     pub schedules: Vec<Arc<Schedule>>,
+    /// A short digest of the text of all files: members with the same have the same definitions.
+    pub version: String,
 }
 
 impl Config {

@@ -1,15 +1,23 @@
 //! What is judged when all files have been read: names that stand for something elsewhere.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
 
 use super::checks::{self, Draft};
 use super::fault::{Fault, Severity};
 use super::load::{Loader, Origin};
 use super::model::Config;
+use super::source::Source;
 use crate::domain::schedule::{Schedule, ScheduleName, Trigger, WatchScope};
+
+/// How much of the digest of a configuration is shown: enough to tell a handful of them apart.
+const VERSION_BYTES: usize = 6;
 
 /// The configuration, if nothing is wrong with it, and everything that was found, in the order of
 /// the files and lines.
@@ -28,6 +36,7 @@ pub(super) fn resolve(mut loader: Loader<'_>, main: &Path) -> (Option<Config>, V
     let order: HashMap<String, usize> =
         loader.sources.iter().enumerate().rev().map(|(index, source)| (source.name.clone(), index)).collect();
     let sections = (loader.main.server, loader.main.log, loader.main.store);
+    let version = version(&loader.sources);
     let config = match sections {
         (Some(server), Some(log), Some(store)) => Some(Config {
             file: main.to_path_buf(),
@@ -38,6 +47,7 @@ pub(super) fn resolve(mut loader: Loader<'_>, main: &Path) -> (Option<Config>, V
             airflows: loader.airflows.into_iter().map(|(name, (airflow, _))| (name, airflow)).collect(),
             ensembles: loader.ensembles.into_iter().map(|(name, (ensemble, _))| (name, ensemble)).collect(),
             schedules: drafts.into_iter().map(|(_, draft)| Arc::new(draft.schedule)).collect(),
+            version,
         }),
         _ => None,
     };
@@ -48,6 +58,22 @@ pub(super) fn resolve(mut loader: Loader<'_>, main: &Path) -> (Option<Config>, V
     });
     faults.dedup();
     (config, faults)
+}
+
+/// A digest of what the files say, whatever they are called and wherever they are.
+fn version(sources: &[Rc<Source>]) -> String {
+    let mut texts: Vec<_> = sources.iter().map(|source| source.text.as_str()).collect();
+    texts.sort_unstable();
+    let mut digest = Sha256::new();
+    for text in texts {
+        digest.update(text.len().to_le_bytes());
+        digest.update(text);
+    }
+    digest.finalize().iter().take(VERSION_BYTES).fold(String::new(), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 impl Loader<'_> {

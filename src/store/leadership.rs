@@ -4,7 +4,33 @@
 //! raises; every write compares it inside its own transaction, so a leader that was replaced while
 //! it slept is refused however late it wakes up.
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+
+use super::sql::Columns;
+use super::{Ledger, StoreError};
+
+/// Who took the lead last, as the store has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lead {
+    /// The epoch in force; 0 before anybody has led.
+    pub epoch: i64,
+    /// What the leader said of itself when it took the lead.
+    pub leader: Option<String>,
+    /// When it did.
+    pub since: Option<Timestamp>,
+}
+
+impl Ledger {
+    /// Who took the lead last. One small read, cheap enough for every second.
+    pub async fn lead(&self) -> Result<Lead, StoreError> {
+        let sql = "SELECT epoch, leader, leader_since FROM ledger WHERE singleton = 1";
+        let rows = self.0.readers.fetch(sql, []).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Corrupt { what: "the ledger has no identity".to_owned() })?;
+        let mut columns = Columns::of(row);
+        Ok(Lead { epoch: columns.integer()?, leader: columns.optional_text()?, since: columns.optional_time()? })
+    }
+}
 
 /// Proof of having taken the lead in one epoch.
 #[derive(Debug, Clone)]

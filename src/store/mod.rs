@@ -37,7 +37,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use attempts::ActiveRun;
 pub use error::StoreError;
-pub use leadership::Leadership;
+pub use leadership::{Lead, Leadership};
 pub use operations::{BackfillStep, Reopen};
 pub use schedules::TriggerIdentity;
 
@@ -96,6 +96,11 @@ impl Ledger {
     /// The identity of this store: drawn when it was created, part of every DAG run's note.
     pub fn store_id(&self) -> &str {
         &self.0.store_id
+    }
+
+    /// Where this store is, as people may see it: without a password.
+    pub fn url(&self) -> String {
+        self.0.database.shown()
     }
 
     /// Everything that is committed from now on.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 const LIFE: char = '~';
 
 /// What a member tells the others about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberCard {
     /// Place and life, see [`member_id`]; also the name of the znode.
     #[serde(default)]
@@ -32,6 +32,9 @@ pub struct MemberCard {
     /// Which ledger it writes to.
     #[serde(default)]
     pub store_id: String,
+    /// Where that is, without a password.
+    #[serde(default)]
+    pub store_url: String,
     /// Which definitions it has.
     #[serde(default)]
     pub configuration_version: String,
@@ -111,6 +114,7 @@ mod tests {
             pid: 7,
             version: "1.2.3".into(),
             store_id: "s".into(),
+            store_url: "sqlite://s.db".into(),
             configuration_version: "9".into(),
             started: Some("2026-11-22T02:30:00Z".parse().unwrap()),
         };

@@ -29,6 +29,7 @@ fn join_as(place: &str, settings: Settings, root: &str) -> Participant {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").into(),
         store_id: "store".into(),
+        store_url: "sqlite://ledger.db".into(),
         configuration_version: "1".into(),
         started: None,
     };

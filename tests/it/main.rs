@@ -6,6 +6,7 @@ mod chaos;
 mod cli;
 mod crash;
 mod election;
+mod failover;
 mod http_access;
 mod http_actions;
 mod http_airflow;
