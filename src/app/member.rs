@@ -86,11 +86,14 @@ impl Member {
         let clock = Clock::system();
         let environment = Arc::new(environment);
         let airflows = airflows(&config, &environment, &clock)?;
-        let url = &config.store.url;
+        let store = config
+            .store
+            .address(&environment)
+            .map_err(|error| ConnectError::Secret { key: "store.password".to_owned(), reason: error.to_string() })?;
         let ledger = if options.shadow {
-            Ledger::open_shadow(url, clock.clone()).await?
+            Ledger::open_shadow(store.expose(), clock.clone()).await?
         } else {
-            Ledger::open(url, clock.clone()).await?
+            Ledger::open(store.expose(), clock.clone()).await?
         };
         let ensembles = ensembles(&config, &environment, &clock, &lifecycle)?;
         let lineages = lineages(&config, &ensembles, options);

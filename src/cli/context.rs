@@ -14,6 +14,7 @@ use super::output::Output;
 use super::time::{Direction, TimeArgument};
 use crate::clock::Clock;
 use crate::config::render::{self, Color};
+use crate::config::secret::Secret;
 use crate::config::{self, Config, Environment};
 use crate::domain::schedule::Schedule;
 use crate::operations::find_schedule;
@@ -63,14 +64,23 @@ impl Context {
         if Output::colors(self.global.color, std::io::stderr().is_terminal()) { Color::On } else { Color::Off }
     }
 
+    fn address(&self, config: &Config) -> Result<Secret, CommandError> {
+        config.store.address(&self.environment).map_err(|error| {
+            CommandError::usage(format!("failed to read the password of the store: {error}"))
+                .hint("`[store] password` says where it is")
+        })
+    }
+
     /// The ledger, for reading. A member may serve from it meanwhile.
     pub(super) async fn ledger(&self, config: &Config) -> Result<Ledger, CommandError> {
-        Ledger::open_read_only(&config.store.url, self.clock.clone()).await.map_err(|error| store_error(&error))
+        let address = self.address(config)?;
+        Ledger::open_read_only(address.expose(), self.clock.clone()).await.map_err(|error| store_error(&error))
     }
 
     /// The ledger, or `None` when nothing has served yet.
     pub(super) async fn ledger_if_any(&self, config: &Config) -> Result<Option<Ledger>, CommandError> {
-        match Ledger::open_read_only(&config.store.url, self.clock.clone()).await {
+        let address = self.address(config)?;
+        match Ledger::open_read_only(address.expose(), self.clock.clone()).await {
             Ok(ledger) => Ok(Some(ledger)),
             Err(StoreError::Absent { .. }) => Ok(None),
             Err(error) => Err(store_error(&error)),

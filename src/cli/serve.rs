@@ -7,6 +7,7 @@ use super::context::Context;
 use super::error::CommandError;
 use super::output::Output;
 use crate::app::{self, ServeError, ServeOptions, logging};
+use crate::store::StoreError;
 
 pub(super) async fn run(context: &Context, arguments: &ServeArguments) -> Result<(), CommandError> {
     let config = context.config()?;
@@ -20,6 +21,7 @@ pub(super) async fn run(context: &Context, arguments: &ServeArguments) -> Result
             ServeError::Connect(_) | ServeError::Token(_) | ServeError::OtherStore { .. } => {
                 CommandError::usage(message)
             }
+            ServeError::Store(StoreError::Connect { .. }) => CommandError::unreachable(message),
             _ => CommandError::failed(message),
         };
         match error.hint() {

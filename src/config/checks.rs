@@ -7,11 +7,13 @@ mod connections;
 mod json;
 mod schedule;
 mod sections;
+mod store;
 mod znode;
 
 pub(super) use connections::{airflow, ensemble, zookeeper};
 pub(super) use schedule::{Draft, ScheduleDefaults, Shared, defaults, schedule};
-pub(super) use sections::{log, server, store};
+pub(super) use sections::{log, server};
+pub(super) use store::store;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

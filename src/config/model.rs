@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use globset::GlobSet;
 
-use super::secret::SecretRef;
+use super::environment::Environment;
+use super::secret::{Secret, SecretError, SecretRef};
 use crate::domain::schedule::{Schedule, ScheduleName};
+use crate::secret::without_password;
 
 /// A whole configuration, with everything that its files include.
 #[derive(Debug, Clone)]
@@ -140,12 +142,41 @@ pub enum LogLevel {
 }
 
 /// `[store]`: the ledger.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
-    /// `sqlite://` and the path of the database, already relative to the working directory.
+    /// `sqlite://` and the path of the database, already relative to the working directory; or the URL
+    /// of a PostgreSQL database, in which there may be a password.
     pub url: String,
+    /// The password of the user of PostgreSQL, where it is kept apart.
+    pub password: Option<SecretRef>,
     /// How long closed runs are kept.
     pub retention: Duration,
+}
+
+impl Store {
+    /// The URL with the password in it, for the one who opens the store.
+    pub fn address(&self, environment: &Environment) -> Result<Secret, SecretError> {
+        let Some(password) = &self.password else { return Ok(Secret::new(self.url.as_str())) };
+        let password = password.resolve(environment)?;
+        // Checked: only the URL of a server comes with a password. As a parameter it may hold any
+        // character.
+        let mut url: reqwest::Url = match self.url.parse() {
+            Ok(url) => url,
+            Err(_) => return Ok(Secret::new(self.url.as_str())),
+        };
+        url.query_pairs_mut().append_pair("password", password.expose());
+        Ok(Secret::new(String::from(url)))
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("url", &without_password(&self.url))
+            .field("password", &self.password)
+            .field("retention", &self.retention)
+            .finish()
+    }
 }
 
 /// `[zookeeper]`: the home ensemble.

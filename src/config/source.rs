@@ -193,12 +193,19 @@ fn hide_values(line: &mut [char]) {
     }
 }
 
-/// Hides `user:password` of `scheme://user:password@host`.
+/// Hides `user:password` of `scheme://user:password@host`, and the parameter `password`. Passwords
+/// that were not encoded may hold any character.
 fn hide_url_credentials(line: &mut [char]) {
     let starts: Vec<usize> =
         (0..line.len().saturating_sub(2)).filter(|i| line[*i..*i + 3] == [':', '/', '/']).map(|i| i + 3).collect();
+    let parameter: Vec<char> = "password=".chars().collect();
     for start in starts {
-        let end = (start..line.len()).find(|at| "/\"' ".contains(line[*at])).unwrap_or(line.len());
+        let end = (start..line.len()).find(|at| "\"' ".contains(line[*at])).unwrap_or(line.len());
+        for found in (start..end).filter(|at| line[*at..end].starts_with(&parameter)).collect::<Vec<_>>() {
+            let value = found + parameter.len();
+            let after = (value..end).find(|at| line[*at] == '&').unwrap_or(end);
+            line[value..after].fill('*');
+        }
         if let Some(at) = (start..end).rev().find(|at| line[*at] == '@') {
             line[start..at].fill('*');
         }
@@ -220,6 +227,8 @@ mod tests {
             (r#"auth = { password = { env = "NAME" } }"#, r#"auth = { password = { env = "NAME" } }"#),
             (r#"headers = { "X-Key" = "abc", B = "def" }"#, r#"headers = { "X-Key" = "***", B = "***" }"#),
             (r#"url = "http://me:pw@host/x""#, r#"url = "http://*****@host/x""#),
+            (r#"url = "postgres://me:p/w@db/x?a=b""#, r#"url = "postgres://******@db/x?a=b""#),
+            (r#"url = "postgres://db/x?password=pw&user=me""#, r#"url = "postgres://db/x?password=**&user=me""#),
             (r#"token = "unclosed"#, r#"token = "********"#),
             ("[[server.token]]", "[[server.token]]"),
             (r#"auth = { command = ["a", "hunter2"] }"#, r#"auth = { command = ["*", "*******"] }"#),

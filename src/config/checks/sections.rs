@@ -1,21 +1,14 @@
-//! `[server]`, `[log]` and `[store]`.
+//! `[server]` and `[log]`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
-use super::super::model::{Log, LogFormat, LogLevel, Role, Server, Store, Token};
+use super::super::model::{Log, LogFormat, LogLevel, Role, Server, Token};
 use super::super::section::Section;
-use super::super::text;
 use super::super::written;
 
 /// Where the API listens by itself.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
-
-const DEFAULT_RETENTION: Duration = Duration::from_hours(90 * 24);
-const DEFAULT_STORE_PATH: &str = "flowkeeper.db";
-const DAY: Duration = Duration::from_hours(24);
-const CENTURY: Duration = Duration::from_hours(36_525 * 24);
 
 /// `[server]`; `None` where the file has none.
 pub(crate) fn server(section: Option<&Section<'_, '_>>) -> Server {
@@ -87,45 +80,4 @@ pub(crate) fn log(section: Option<&Section<'_, '_>>) -> Log {
         format: written.format.map_or(LogFormat::Text, |choice| choice.0),
         level: written.level.map_or(LogLevel::Info, |choice| choice.0),
     }
-}
-
-/// `[store]`; `main_file` is the file that the default path is relative to.
-pub(crate) fn store(section: Option<&Section<'_, '_>>, main_file: &str) -> Store {
-    let default_url = || sqlite_url(main_file, DEFAULT_STORE_PATH);
-    let Some(section) = section else { return Store { url: default_url(), retention: DEFAULT_RETENTION } };
-    let written: written::Store = section.read();
-    let retention = written
-        .retention
-        .map_or(DEFAULT_RETENTION, |retention| section.between(&["retention"], retention.0, DAY, CENTURY));
-    Store { url: written.url.map_or_else(default_url, |url| store_url(section, &url)), retention }
-}
-
-fn store_url(section: &Section<'_, '_>, written: &str) -> String {
-    let hint = "write \"sqlite://flowkeeper.db\": a path relative to this file, or an absolute one";
-    let Some((scheme, path)) = written.split_once("://") else {
-        section.error(&["url"], "this is not the URL of a store", hint);
-        return written.to_owned();
-    };
-    match scheme {
-        "sqlite" if path.is_empty() || path.starts_with('?') || path == ":memory:" => {
-            section.error(&["url"], "the ledger must outlive the process, so it needs a file", hint);
-        }
-        "sqlite" if path.contains(['?', '#', '%']) => {
-            section.error(&["url"], "the path of a store has no `?`, `#` or `%`", "flowkeeper sets the options itself");
-        }
-        "sqlite" => return sqlite_url(&section.source.name, path),
-        "postgres" | "postgresql" => {
-            section.error(&["url"], "PostgreSQL is not supported yet by this version of flowkeeper", hint);
-        }
-        _ => section.error(
-            &["url"],
-            format!("`{scheme}` is not a kind of store"),
-            text::did_you_mean(scheme, &["sqlite"], "there is"),
-        ),
-    }
-    written.to_owned()
-}
-
-fn sqlite_url(file: &str, path: &str) -> String {
-    format!("sqlite://{}", super::directory_of(file).join(path).display())
 }

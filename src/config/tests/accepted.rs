@@ -167,6 +167,28 @@ fn paths_start_from_the_file_that_names_them() {
 }
 
 #[test]
+fn the_password_of_a_database_is_kept_apart_and_never_printed() {
+    let (result, directory) = check_files(
+        &[(
+            "flowkeeper.toml",
+            b"[store]\nurl = \"postgres://me@db/x?sslmode=verify-full&sslrootcert=ca.pem\"\npassword = { env = \"P\" }\n",
+        )],
+        &[],
+    );
+    let store = result.unwrap().0.store;
+    let encoded = directory.replace('/', "%2F");
+    let url = format!("postgres://me@db/x?sslmode=verify-full&sslrootcert={encoded}ca.pem");
+    assert_eq!(store.url, url);
+    let environment: Environment = [("P", "hunter2 & 100%")].into_iter().collect();
+    let address = store.address(&environment).unwrap();
+    assert_eq!(address.expose(), format!("{url}&password=hunter2+%26+100%25"));
+    assert!(store.address(&Environment::default()).is_err());
+    let inline = accepted("[store]\nurl = \"postgres://me:hunter2@db/x\"\n").store;
+    assert_eq!(inline.address(&Environment::default()).unwrap().expose(), "postgres://me:hunter2@db/x");
+    assert!(!format!("{store:?}{address:?}{inline:?}").contains("hunter2"));
+}
+
+#[test]
 fn every_way_to_authenticate_is_read() {
     let auth = |written: &str| {
         accepted(&format!("[airflow.main]\nurl = \"http://a/base/\"\n{written}\n")).airflows["main"].auth.clone()

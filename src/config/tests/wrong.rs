@@ -68,7 +68,19 @@ const TABLE: &[(&str, &[&str])] = &[
             "[[server.token]]\nname = \"ci\"\nvalue = \"hunter2\"\n[[server.token]]\nname = \"ops\"\nrole = \"admn\"\n[[server.token]]\nname = \"a b\"\nvalue = { env = \"T\" }\n[[server.token]]\nname = \"a b\"\nvalue = { env = \"T\", file = \"t\" }\n",
         ],
     ),
-    ("PostgreSQL", &["[store]\nurl = \"postgres://me:hunter2@db/flowkeeper\"\n"]),
+    ("a PostgreSQL without a database", &["[store]\nurl = \"postgres://me:hunter2@db\"\n"]),
+    (
+        "parameters of PostgreSQL that are none",
+        &["[store]\nurl = \"postgres://me@db/flowkeeper?sslmode=verify_full&connect_timeout=3&password=hunter2\"\n"],
+    ),
+    ("a password of PostgreSQL that is not encoded", &["[store]\nurl = \"postgres://me:hun#ter2@db/flowkeeper\"\n"]),
+    ("several servers of PostgreSQL", &["[store]\nurl = \"postgres://me@db1,db2/flowkeeper\"\n"]),
+    (
+        "two passwords of PostgreSQL",
+        &["[store]\nurl = \"postgres://me:hunter2@db/flowkeeper\"\npassword = { env = \"P\" }\n"],
+    ),
+    ("a password of a file", &["[store]\nurl = \"sqlite://a.db\"\npassword = { env = \"P\" }\n"]),
+    ("a store of another kind", &["[store]\nurl = \"mysql://me:hunter2@db/flowkeeper\"\n"]),
     ("a store in memory", &["[store]\nurl = \"sqlite://:memory:\"\n"]),
     ("a store without a scheme", &["[store]\nurl = \"flowkeeper.db\"\n"]),
     // ZooKeeper and Airflow.

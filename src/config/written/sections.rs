@@ -92,9 +92,14 @@ impl Words for LogLevel {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Store {
-    /// The database: `sqlite://` and a path, relative to this file.
+    /// The database: `sqlite://` and a path, relative to this file; or
+    /// `postgres://USER@HOST/DATABASE`, whose tables flowkeeper makes itself. The parameters of libpq's
+    /// URLs are known: `sslmode`, `sslrootcert` (paths are relative to this file), `host` for a socket …
     #[schemars(extend("default" = "sqlite://flowkeeper.db"))]
     pub(in crate::config) url: Option<String>,
+    /// The password of the user of PostgreSQL. Without it, PGPASSWORD and `~/.pgpass` are asked, as
+    /// libpq does.
+    pub(in crate::config) password: Option<SecretText>,
     /// How long closed runs are kept. The newest run of each schedule, open runs, and runs
     /// triggered by hand with a key stay.
     #[schemars(extend("default" = "90d"))]
