@@ -2,7 +2,7 @@
 # Ubuntu that has Rust and Python, and installs what else it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-shell lint bench bench-quick
+.PHONY: help demo demo-down test test-shell lint bench bench-quick chaos chaos-outage
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,3 +27,9 @@ bench: ## how fast, beside the floor and what people use today (about 15 minutes
 
 bench-quick: ## the same, smaller and rougher (about 4 minutes)
 	@FLOWKEEPER_BENCH_QUICK=1 scripts/bench.sh
+
+chaos: ## members, ensemble and PostgreSQL fail at random: FAULTS=1000 SEED=… MINUTES=…
+	@FAULTS=$(FAULTS) SEED=$(SEED) MINUTES=$(MINUTES) scripts/chaos.sh
+
+chaos-outage: ## cron while the home ensemble is down: SECONDS_DOWN=600
+	@SECONDS_DOWN=$(SECONDS_DOWN) scripts/chaos.sh outage

@@ -220,3 +220,163 @@ fn airflow(evidence: &Evidence<'_>, differences: &mut Differences) {
         differences.doubled.push(format!("{dag_run_id}: in Airflow `{airflow}` and in no row"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const FIRST: i64 = 1_000_000;
+
+    fn row(id: usize, schedule: &str, conf: Value, nominal: Option<i64>) -> Run {
+        let at = |second: i64| Timestamp::from_second(second).expect("a time").to_string();
+        let value = json!({
+            "id": id, "schedule": schedule, "owner": null, "airflow": "calm", "dag_id": schedule,
+            "dag_run_id": format!("{schedule}-{id}"), "trigger": if nominal.is_some() { "cron" } else { "znode" },
+            "nominal_time": nominal.map(at), "from": null, "to": null, "count": 1, "due_at": at(FIRST),
+            "recorded_at": at(FIRST), "submitted_at": null, "accepted_at": null, "started_at": null,
+            "ended_at": null, "state": "success", "reason": null, "coalesced": 0, "reopened": 0, "conf": conf,
+            "attempts": [], "timeline": [], "lateness_ms": {"record": null, "submit": null, "queue": null},
+            "duration_ms": null
+        });
+        serde_json::from_value(value).expect("a run")
+    }
+
+    fn znode(path: &str, event: &str, version: i64) -> Value {
+        json!({"znode": {"path": path, "event": event, "version": version}})
+    }
+
+    fn history(first: i64, versions: usize) -> History {
+        History { first, written: vec![Timestamp::UNIX_EPOCH; versions], ..History::default() }
+    }
+
+    /// Three seconds of every schedule by the clock, and a little of everything else, all as it should be.
+    fn as_it_should_be() -> (Done, Vec<Run>) {
+        let done = Done {
+            flag: history(1, 3),
+            tree: BTreeMap::from([("/tree/00".into(), history(0, 2))]),
+            inbox: BTreeMap::from([
+                ("/inbox/a".into(), history(0, 1)),
+                ("/inbox/b".into(), History { uncertain: true, ..History::default() }),
+            ]),
+            life: BTreeMap::from([("/life/a".into(), History { deleted: true, ..history(0, 1) })]),
+        };
+        let mut rows: Vec<(&str, Value, Option<i64>)> = CRON
+            .into_iter()
+            .flat_map(|schedule| (0..3).map(move |second| (schedule, json!({}), Some(FIRST + second))))
+            .collect();
+        rows.extend([
+            ("flag", znode(FLAG, "changed", 1), None),
+            ("flag", znode(FLAG, "changed", 3), None),
+            ("tree", znode("/tree/00", "created", 0), None),
+            ("tree", znode("/tree/00", "changed", 1), None),
+            ("inbox", znode("/inbox/a", "created", 0), None),
+            ("life", znode("/life/a", "created", 0), None),
+            ("life", znode("/life/a", "deleted", 0), None),
+        ]);
+        let row =
+            |(id, (schedule, conf, nominal)): (usize, (&str, Value, Option<i64>))| row(id, schedule, conf, nominal);
+        let mut runs: Vec<Run> = rows.into_iter().enumerate().map(row).collect();
+        // Version 2 was merged into version 3.
+        find(&mut runs, "flag", 1).coalesced = 1;
+        (done, runs)
+    }
+
+    fn find<'a>(runs: &'a mut [Run], schedule: &str, nth: usize) -> &'a mut Run {
+        runs.iter_mut().filter(|run| run.schedule == schedule).nth(nth).expect("such a run")
+    }
+
+    fn in_airflow(runs: &[Run]) -> Vec<DagRun> {
+        let accepted = runs.iter().filter(|run| run.state.was_accepted());
+        let dag_run = |run: &Run| DagRun {
+            airflow: "calm",
+            dag_id: run.dag_id.clone(),
+            id: run.dag_run_id.clone(),
+            logical_date: run.nominal_time,
+            accepted: run.due_at,
+            conf: run.conf.clone(),
+        };
+        accepted.map(dag_run).collect()
+    }
+
+    fn judge(done: &Done, runs: &[Run], dag_runs: &[DagRun]) -> (usize, usize, usize) {
+        let evidence = Evidence { first_second: FIRST, last_second: FIRST + 2, done, runs, dag_runs };
+        let differences = compare(&evidence);
+        (differences.lost.len(), differences.doubled.len(), differences.unsettled.len())
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_has_no_differences() {
+        let (done, runs) = as_it_should_be();
+        assert_eq!(judge(&done, &runs, &in_airflow(&runs)), (0, 0, 0));
+    }
+
+    #[test]
+    fn every_way_to_lose_or_to_double_is_found() {
+        type Spoil = fn(&mut Vec<Run>);
+        let cases: [(&str, Spoil, (usize, usize, usize)); 12] = [
+            ("a second without a row", |runs| runs.retain(|run| run.dag_run_id != "tick-1"), (1, 0, 0)),
+            ("the first second", |runs| runs.retain(|run| run.dag_run_id != "tick-0"), (1, 0, 0)),
+            (
+                "a second in two rows",
+                |runs| {
+                    let mut again = find(runs, "tick", 1).clone();
+                    again.dag_run_id.push_str("-again");
+                    runs.push(again);
+                },
+                (0, 1, 0),
+            ),
+            (
+                "a skipped second where every second runs",
+                |runs| find(runs, "tick", 1).state = RunState::Skipped,
+                (1, 0, 0),
+            ),
+            (
+                "a skipped second where a policy may skip",
+                |runs| {
+                    find(runs, "tick-newest", 1).state = RunState::Skipped;
+                },
+                (0, 0, 0),
+            ),
+            ("a merged version that is not counted", |runs| find(runs, "flag", 1).coalesced = 0, (1, 0, 0)),
+            ("a version counted twice", |runs| find(runs, "flag", 1).coalesced = 2, (0, 1, 0)),
+            ("a version that never was", |runs| find(runs, "tree", 1).coalesced = 2, (0, 2, 0)),
+            ("a child without a run", |runs| runs.retain(|run| run.schedule != "inbox"), (1, 0, 0)),
+            (
+                "a child of two runs",
+                |runs| {
+                    let mut again = find(runs, "inbox", 0).clone();
+                    again.dag_run_id.push_str("-again");
+                    runs.push(again);
+                },
+                (0, 1, 0),
+            ),
+            (
+                "a deletion that nobody noticed",
+                |runs| {
+                    runs.retain(|run| run.conf["znode"]["event"] != "deleted");
+                },
+                (1, 0, 0),
+            ),
+            ("a row that is open", |runs| find(runs, "life", 0).state = RunState::Queued, (0, 0, 1)),
+        ];
+        for (what, spoil, expected) in cases {
+            let (done, mut runs) = as_it_should_be();
+            spoil(&mut runs);
+            assert_eq!(judge(&done, &runs, &in_airflow(&runs)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn rows_and_dag_runs_must_agree() {
+        let (done, runs) = as_it_should_be();
+        let whole = in_airflow(&runs);
+        assert_eq!(judge(&done, &runs, &whole[1..]), (1, 0, 0), "a row that Airflow knows nothing of");
+        let mut more = whole.clone();
+        more.push(DagRun { id: "tick-x".into(), ..whole[0].clone() });
+        assert_eq!(judge(&done, &runs, &more), (0, 1, 0), "a DAG run that the ledger knows nothing of");
+        let mut other = whole.clone();
+        other[0].conf = json!({"other": 1});
+        assert_eq!(judge(&done, &runs, &other), (0, 0, 1), "another conf");
+    }
+}
