@@ -164,6 +164,8 @@ fn spawn(directory: &Path, heap: &str) -> Child {
     let mut command = children::mortal("java");
     command
         .args([heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
+        // Servers that lose each other while they elect ask again soon, not after up to a minute.
+        .arg("-Dzookeeper.fastleader.maxNotificationInterval=1000")
         .args(["-Dzookeeper.forceSync=no", "-Dzookeeper.root.logger=WARN,CONSOLE", "-cp", CLASSPATH])
         .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
         .arg(directory.join("zoo.cfg"))
