@@ -9,8 +9,8 @@
 # `scripts/chaos.sh outage`: the ensemble is down for SECONDS_DOWN (600) while cron
 # is due each second; prints how late cron was before, during and after.
 #
-# Ends everything that it started, also on Ctrl-C. When something is wrong, the
-# logs of the members are kept in .test/chaos-failure.
+# Ends everything that it started, also on Ctrl-C. The logs of the members are kept
+# in .test/chaos-logs.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -46,6 +46,6 @@ if [[ -n ${FAULTS:-} ]]; then export FLOWKEEPER_CHAOS_FAULTS=$FAULTS; fi
 if [[ -n ${SEED:-} ]]; then export FLOWKEEPER_CHAOS_SEED=$SEED; fi
 if [[ -n ${MINUTES:-} ]]; then export FLOWKEEPER_CHAOS_MINUTES=$MINUTES; fi
 if [[ -n ${SECONDS_DOWN:-} ]]; then export FLOWKEEPER_CHAOS_OUTAGE_SECONDS=$SECONDS_DOWN; fi
-export FLOWKEEPER_CHAOS_LOGS=$root/.test/chaos-failure
+export FLOWKEEPER_CHAOS_LOGS=$root/.test/chaos-logs
 FLOWKEEPER_SANDBOX=$sandbox TMPDIR=$scratch \
     cargo test --locked --quiet --test it -- --ignored --exact --nocapture "$name"
