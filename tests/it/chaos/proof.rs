@@ -228,7 +228,7 @@ mod tests {
 
     const FIRST: i64 = 1_000_000;
 
-    fn row(id: usize, schedule: &str, conf: Value, nominal: Option<i64>) -> Run {
+    fn row(id: usize, schedule: &str, conf: &Value, nominal: Option<i64>) -> Run {
         let at = |second: i64| Timestamp::from_second(second).expect("a time").to_string();
         let value = json!({
             "id": id, "schedule": schedule, "owner": null, "airflow": "calm", "dag_id": schedule,
@@ -275,7 +275,7 @@ mod tests {
             ("life", znode("/life/a", "deleted", 0), None),
         ]);
         let row =
-            |(id, (schedule, conf, nominal)): (usize, (&str, Value, Option<i64>))| row(id, schedule, conf, nominal);
+            |(id, (schedule, conf, nominal)): (usize, (&str, Value, Option<i64>))| row(id, schedule, &conf, nominal);
         let mut runs: Vec<Run> = rows.into_iter().enumerate().map(row).collect();
         // Version 2 was merged into version 3.
         find(&mut runs, "flag", 1).coalesced = 1;
