@@ -23,9 +23,9 @@ pub(crate) struct ZooKeeperEnsemble {
 impl ZooKeeperEnsemble {
     /// Starts three servers. Sessions expire on whole ticks.
     pub(crate) async fn start(tick: Duration) -> Self {
-        // Many ticks for the followers, however short one is: three JVMs that start together on a
-        // busy machine take their time.
-        let limit = Duration::from_secs(15).as_millis() / tick.as_millis();
+        // Many ticks, however short one is, since the machine may be busy; but who was elected by
+        // servers that changed their mind meanwhile waits this long for them.
+        let limit = Duration::from_secs(5).as_millis() / tick.as_millis();
         let mut settings = format!(
             "tickTime={}\ninitLimit={limit}\nsyncLimit={limit}\nmaxSessionTimeout=60000\n\
              quorumListenOnAllIPs=false\n",
