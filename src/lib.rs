@@ -16,6 +16,7 @@ pub mod dispatcher;
 pub mod domain;
 pub mod http;
 pub mod lifecycle;
+pub mod locks;
 pub mod members;
 pub mod metrics;
 pub mod monitor;

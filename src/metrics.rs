@@ -29,6 +29,9 @@ const ZOOKEEPER_CONNECTED: &str = "flowkeeper_zookeeper_connected";
 const ZOOKEEPER_SESSIONS: &str = "flowkeeper_zookeeper_sessions_total";
 const ADOPTION_NEEDED: &str = "flowkeeper_adoption_needed";
 const ZOOKEEPER_GENERATION: &str = "flowkeeper_zookeeper_generation";
+const LOCK_WAIT: &str = "flowkeeper_lock_wait_seconds";
+const LOCKS_HELD: &str = "flowkeeper_lock_held_runs";
+const LOCKS_WAITING: &str = "flowkeeper_lock_waiting_runs";
 const LEDGER_COMMIT: &str = "flowkeeper_ledger_commit_seconds";
 const LEDGER_BATCH: &str = "flowkeeper_ledger_batch_writes";
 const LEDGER_WRITABLE: &str = "flowkeeper_ledger_writable";
@@ -82,6 +85,7 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(full(LATENESS), &LATENESS_BUCKETS)?
         .set_buckets_for_metric(full(RUN_DURATION), &DURATION_BUCKETS)?
+        .set_buckets_for_metric(full(LOCK_WAIT), &DURATION_BUCKETS)?
         .set_buckets_for_metric(full(LEDGER_COMMIT), &COMMIT_BUCKETS)?
         .set_buckets_for_metric(full(TAKING_LEAD), &LATENESS_BUCKETS)?
         .set_buckets_for_metric(full(LEDGER_BATCH), &BATCH_BUCKETS)
@@ -108,6 +112,9 @@ fn describe() {
         "1 while znode triggers stand still, since the ensemble was rebuilt or the ledger restored, by ensemble"
     );
     describe_gauge!(ZOOKEEPER_GENERATION, "How often a rebuilt ensemble was adopted, by ensemble");
+    describe_histogram!(LOCK_WAIT, Unit::Seconds, "From asking for a lock to holding it, by lock");
+    describe_gauge!(LOCKS_HELD, Unit::Count, "Runs of ours that hold a lock, by lock");
+    describe_gauge!(LOCKS_WAITING, Unit::Count, "Runs of ours that wait for a lock, by lock");
     describe_histogram!(LEDGER_COMMIT, Unit::Seconds, "Time of one commit of the ledger, the disk's part included");
     describe_histogram!(LEDGER_BATCH, Unit::Count, "Writes that shared one commit");
     describe_gauge!(LEDGER_WRITABLE, "1 while the ledger can be written");
@@ -167,6 +174,18 @@ pub fn airflow_pace(airflow: &str, in_flight: usize, limit: usize) {
 /// Whether an Airflow answers.
 pub fn airflow_up(airflow: &str, up: bool) {
     gauge!(AIRFLOW_UP, "airflow" => airflow.to_owned()).set(flag(up));
+}
+
+/// A run got its lock after waiting this long.
+pub fn lock_granted(lock: &str, waited: jiff::SignedDuration) {
+    histogram!(LOCK_WAIT, "lock" => lock.to_owned()).record(waited.as_secs_f64().max(0.0));
+}
+
+/// How many runs hold a lock (more than one only after somebody interfered), and how many wait for it.
+#[expect(clippy::cast_precision_loss, reason = "a gauge of rows is exact far beyond any ledger")]
+pub fn lock_runs(lock: &str, held: usize, waiting: usize) {
+    gauge!(LOCKS_HELD, "lock" => lock.to_owned()).set(held as f64);
+    gauge!(LOCKS_WAITING, "lock" => lock.to_owned()).set(waiting as f64);
 }
 
 /// Watch events came in.

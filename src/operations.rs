@@ -427,6 +427,7 @@ fn pending_run(schedule: &Schedule) -> NewRun {
         data_interval: None,
         overlap: schedule.overlap,
         consume: None,
+        lock: schedule.lock.clone(),
     }
 }
 

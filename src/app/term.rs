@@ -21,6 +21,7 @@ use crate::chores::Chores;
 use crate::config::model::InFlight;
 use crate::dispatcher::{self, Target};
 use crate::domain::schedule::{Schedule, Trigger};
+use crate::locks::{self, keeper::Desk};
 use crate::metrics;
 use crate::monitor;
 use crate::store::{Leadership, StoreError, TriggerIdentity};
@@ -196,8 +197,25 @@ impl Term {
                 gates,
                 clock: member.clock.clone(),
                 link: member.link(),
+                locks: self.spawn_locks(),
             }),
         );
+    }
+
+    /// Starts to keep the locks of runs; `None` without a home ensemble.
+    fn spawn_locks(&self) -> Option<Desk> {
+        let member = &self.member;
+        let (zookeeper, ensemble) = (member.config.zookeeper.as_ref()?, member.ensembles.get(&None)?);
+        let (desk, keeper) = locks::keeper::open(locks::keeper::Parts {
+            ensemble: ensemble.clone(),
+            ledger: member.ledger.clone(),
+            leadership: self.leadership.clone(),
+            root: zookeeper.root.as_str().into(),
+            member: member.name(),
+            clock: member.clock.clone(),
+        });
+        self.spawn("locks", keeper);
+        Some(desk)
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) fn resolve(mut loader: Loader<'_>, main: &Path) -> (Option<Config>, V
         check_airflows(&loader, &mut drafts, default_airflow.as_ref());
         resolve_ensembles(&loader, &mut drafts);
     }
+    check_locks(&loader, &drafts);
     check_own_znodes(&loader, &drafts);
     let order: HashMap<String, usize> =
         loader.sources.iter().enumerate().rev().map(|(index, source)| (source.name.clone(), index)).collect();
@@ -185,6 +186,23 @@ fn resolve_ensembles(loader: &Loader<'_>, drafts: &mut [(usize, Draft)]) {
             }
             _ => {}
         }
+    }
+}
+
+/// Locks are znodes of the home ensemble.
+fn check_locks(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
+    if loader.main.zookeeper.is_some() || loader.incomplete {
+        return;
+    }
+    for (file, draft) in drafts {
+        let (Some(lock), Some(at)) = (&draft.schedule.lock, &draft.lock_at) else { continue };
+        loader.error(
+            *file,
+            at,
+            "schedule.lock",
+            format!("the lock \"{lock}\" is kept in ZooKeeper, and there is no home ensemble"),
+            "add a section [zookeeper] with `connect`, or take `lock` out".to_owned(),
+        );
     }
 }
 

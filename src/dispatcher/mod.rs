@@ -5,6 +5,7 @@
 //! is due (the triggers do). After a crash it starts from the open rows: the same ids are submitted
 //! again, and Airflow's unique key makes that harmless.
 
+mod locks;
 mod queue;
 mod request;
 mod retry;
@@ -23,11 +24,13 @@ use crate::airflow::pace::{Load, Pace};
 use crate::clock::Clock;
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{Overlap, RetryPolicy, Schedule, ScheduleName, TriggerKind};
+use crate::locks::keeper::Desk;
 use crate::metrics;
 use crate::store::model::{AttemptOutcome, LedgerEvent, Ticket};
 use crate::store::{ActiveRun, Leadership, Ledger, StoreError};
 use crate::triggers::gate::{Gate, Gates};
-use queue::{LANE_LENGTH, Queue, Turn};
+use locks::Locks;
+use queue::{Hold, LANE_LENGTH, Queue, Turn};
 use request::Request;
 
 /// How many messages are handled before the queues are asked again.
@@ -69,6 +72,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Address of this member for the notes of DAG runs.
     pub link: Option<String>,
+    /// Where runs get their locks; `None` without a home ensemble.
+    pub locks: Option<Desk>,
 }
 
 /// What the loop is told.
@@ -81,6 +86,8 @@ enum Message {
     NotEnded { airflow: Arc<str>, run: RunId },
     /// Runs read from the ledger for a lane that had overflowed.
     Refilled { airflow: Arc<str>, schedule: ScheduleName, tickets: Result<Vec<Ticket>, StoreError> },
+    /// A run that was not known here is in Airflow, and owns this lock.
+    OwnsLock { run: RunId, lock: Arc<str> },
 }
 
 struct Lanes {
@@ -112,7 +119,8 @@ struct Dispatcher {
     clock: Clock,
     link: Option<Arc<str>>,
     airflows: HashMap<Arc<str>, Lanes>,
-    held: HashSet<ScheduleName>,
+    holds: HashMap<ScheduleName, Hold>,
+    locks: Locks,
     /// Schedules whose runs are skipped, and why.
     skipping: HashMap<ScheduleName, Arc<str>>,
     to_loop: mpsc::UnboundedSender<Message>,
@@ -145,7 +153,8 @@ impl Dispatcher {
             clock: parts.clock,
             link: parts.link.map(Into::into),
             airflows,
-            held: HashSet::new(),
+            holds: HashMap::new(),
+            locks: Locks::new(parts.locks),
             skipping: HashMap::new(),
             to_loop,
             requests: TaskTracker::new(),
@@ -158,6 +167,7 @@ impl Dispatcher {
         for active in self.ledger.active().await? {
             self.opened(active);
         }
+        self.locks.load(self.ledger.lock_owners().await?);
         let mut after = RunId(0);
         loop {
             let page = self.ledger.pending(None, after, PAGE).await?;
@@ -166,6 +176,7 @@ impl Dispatcher {
             self.offer(page);
         }
         self.apply_gates();
+        self.locks.ready();
         Ok(())
     }
 
@@ -189,6 +200,7 @@ impl Dispatcher {
                 _ = messages.recv_many(&mut told, BATCH) => told.drain(..).for_each(|message| self.handle(message)),
                 _ = tickets.recv_many(&mut arrived, BATCH) => self.offer(std::mem::take(&mut arrived)),
                 event = events.recv() => self.follow(event, &mut events).await,
+                run = self.locks.granted() => self.has_lock(run),
                 changed = self.gates.changed() => {
                     if changed.is_err() {
                         break;
@@ -219,12 +231,12 @@ impl Dispatcher {
         let now = self.clock.now();
         for ticket in tickets {
             let turn = self.turn(&ticket.schedule);
-            let held = self.held.contains(&ticket.schedule);
             if let Some(lanes) = self.airflows.get_mut(ticket.airflow.as_str()) {
                 let schedule = ticket.schedule.clone();
                 lanes.queue.offer(ticket, turn, now);
-                if held {
-                    lanes.queue.hold(&schedule, true);
+                if let Some(hold) = self.holds.get(&schedule) {
+                    let given_back = lanes.queue.hold(&schedule, *hold, self.locks.earlier());
+                    self.locks.give_back(given_back);
                 }
             } else {
                 tracing::warn!(
@@ -268,12 +280,20 @@ impl Dispatcher {
                                 dag_run_id: ticket.dag_run_id,
                             };
                             lanes.active.insert(active.id, active);
+                        } else {
+                            self.locks.give_back([ticket.id]);
                         }
                     }
                     Ok(AttemptOutcome::Retry { at } | AttemptOutcome::Unknown { at }) => {
-                        lanes.queue.try_again(*ticket, at);
+                        let run = ticket.id;
+                        if !lanes.queue.try_again(*ticket, at) {
+                            self.locks.give_back([run]);
+                        }
                     }
-                    Ok(AttemptOutcome::Rejected) => lanes.queue.settled(&ticket.schedule, ticket.id, false),
+                    Ok(AttemptOutcome::Rejected) => {
+                        lanes.queue.settled(&ticket.schedule, ticket.id, false);
+                        self.locks.give_back([ticket.id]);
+                    }
                     // Fenced or closing: whoever leads next finds the row as it was.
                     Err(error) => tracing::warn!(
                         run.id = ticket.id.0,
@@ -288,6 +308,7 @@ impl Dispatcher {
                     lanes.cancelling.remove(&run);
                 }
             }
+            Message::OwnsLock { run, lock } => self.locks.owns(run, lock),
             Message::Refilled { airflow, schedule, tickets } => match tickets {
                 Ok(tickets) => {
                     let full = tickets.len() >= LANE_LENGTH;
@@ -342,13 +363,49 @@ impl Dispatcher {
                 dag_id: event.dag_id.clone(),
                 dag_run_id: event.dag_run_id.clone(),
             };
+            self.look_for_lock(&active);
             self.opened(active);
-        } else if !event.state.is_open()
-            && let Some(lanes) = self.airflows.get_mut(event.airflow.as_str())
-        {
-            lanes.active.remove(&event.run);
-            lanes.cancelling.remove(&event.run);
-            lanes.queue.closed(&schedule, event.run);
+        } else if !event.state.is_open() {
+            let mut requesting = false;
+            if let Some(lanes) = self.airflows.get_mut(event.airflow.as_str()) {
+                lanes.active.remove(&event.run);
+                lanes.cancelling.remove(&event.run);
+                requesting = lanes.queue.closed(&schedule, event.run);
+            }
+            // While a request is on its way, its DAG run may still come about.
+            if !requesting {
+                self.locks.give_back([event.run]);
+            }
+        }
+    }
+
+    /// A run that is in Airflow and was not sent there just now (somebody cleared its DAG run) may own a
+    /// lock that it has given back.
+    fn look_for_lock(&self, active: &ActiveRun) {
+        let known = self.airflows.get(active.airflow.as_str()).is_some_and(|lanes| {
+            lanes.active.contains_key(&active.id) || lanes.queue.is_under_way(&active.schedule, active.id)
+        });
+        if known || !self.locks.are_there() {
+            return;
+        }
+        let (ledger, to_loop, run) = (self.ledger.clone(), self.to_loop.clone(), active.id);
+        self.requests.spawn(async move {
+            match ledger.lock_of(run).await {
+                Ok(Some(lock)) => drop(to_loop.send(Message::OwnsLock { run, lock })),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(
+                    run.id = run.0,
+                    error = %error,
+                    "whether a run that was taken up again owns a lock could not be read; it runs without it"
+                ),
+            }
+        });
+    }
+
+    /// A run has its lock: it goes as soon as there is a place.
+    fn has_lock(&mut self, run: RunId) {
+        if !self.airflows.values_mut().any(|lanes| lanes.queue.has_lock(run)) {
+            tracing::debug!(run.id = run.0, "a run got a lock that it does not wait for any more");
         }
     }
 
@@ -380,32 +437,40 @@ impl Dispatcher {
                 lanes.queue.closed(&schedule, run);
             }
         }
+        self.locks.load(self.ledger.lock_owners().await?);
         for active in open {
             self.opened(active);
         }
+        let owners = self.locks.owners();
+        let still_open = self.ledger.open_among(&owners).await?;
+        // What is over and on its way still is being requested: the answer decides.
+        let requested = |run: &RunId| self.airflows.values().any(|lanes| lanes.queue.has_under_way(*run));
+        let over: Vec<RunId> = owners.into_iter().filter(|run| !still_open.contains(run) && !requested(run)).collect();
+        self.locks.give_back(over);
         Ok(())
     }
 
     fn apply_gates(&mut self) {
         let gates = Arc::clone(&self.gates.borrow_and_update());
-        let held: HashSet<ScheduleName> =
-            gates.iter().filter(|(_, gate)| !gate.is_open()).map(|(schedule, _)| schedule.clone()).collect();
+        let holds: HashMap<ScheduleName, Hold> =
+            gates.iter().map(|(schedule, gate)| (schedule.clone(), hold_of(gate))).collect();
         self.skipping = gates
             .iter()
             .filter_map(|(schedule, gate)| match gate {
                 Gate::Skipping { reason } => Some((schedule.clone(), Arc::clone(reason))),
-                Gate::Open | Gate::Paused { .. } => None,
+                Gate::Open | Gate::Submitting | Gate::Paused { .. } => None,
             })
             .collect();
         for lanes in self.airflows.values_mut() {
-            for schedule in self.held.difference(&held) {
-                lanes.queue.hold(schedule, false);
+            for schedule in self.holds.keys().filter(|schedule| !holds.contains_key(*schedule)) {
+                lanes.queue.hold(schedule, Hold::default(), self.locks.earlier());
             }
-            for schedule in held.difference(&self.held) {
-                lanes.queue.hold(schedule, true);
+            for (schedule, hold) in &holds {
+                let given_back = lanes.queue.hold(schedule, *hold, self.locks.earlier());
+                self.locks.give_back(given_back);
             }
         }
-        self.held = held;
+        self.holds = holds;
     }
 
     fn next_try(&self) -> Option<Timestamp> {
@@ -431,6 +496,9 @@ impl Dispatcher {
         let now = self.clock.now();
         let names: Vec<Arc<str>> = self.airflows.keys().cloned().collect();
         for name in names {
+            while let Some(ticket) = self.airflows.get_mut(&name).and_then(|lanes| lanes.queue.next_to_lock()) {
+                self.lock(&name, ticket);
+            }
             // Asked once: what may start together must not start one by one.
             let full =
                 self.airflows.get(&name).map_or(0, |lanes| lanes.in_flight + lanes.target.pace.room(lanes.in_flight));
@@ -446,13 +514,27 @@ impl Dispatcher {
         }
     }
 
+    /// Why a run is to be skipped, if it is. A run by hand goes all the same, and one that was tried
+    /// before may be in Airflow already.
+    fn skip_reason(&self, ticket: &Ticket) -> Option<Arc<str>> {
+        let new = ticket.attempts == 0 && !self.locks.earlier().contains(&ticket.id);
+        let reason = self.skipping.get(&ticket.schedule)?;
+        (new && ticket.trigger != TriggerKind::Manual).then(|| Arc::clone(reason))
+    }
+
+    /// Asks for the lock of a run that nothing else stands in the way of.
+    fn lock(&mut self, name: &Arc<str>, ticket: Ticket) {
+        if let Some(reason) = self.skip_reason(&ticket) {
+            self.skip(ticket, reason);
+        } else if let Some(lanes) = self.airflows.get_mut(name) {
+            self.locks.ask(&ticket);
+            lanes.queue.wait_for_lock(ticket);
+        }
+    }
+
     fn submit(&mut self, name: &Arc<str>, ticket: Ticket) {
-        // A run by hand goes all the same, and one that was tried before may be in Airflow already.
-        if let Some(reason) = self.skipping.get(&ticket.schedule)
-            && ticket.trigger != TriggerKind::Manual
-            && ticket.attempts == 0
-        {
-            self.skip(ticket, Arc::clone(reason));
+        if let Some(reason) = self.skip_reason(&ticket) {
+            self.skip(ticket, reason);
             return;
         }
         let Some(lanes) = self.airflows.get_mut(name) else { return };
@@ -529,6 +611,16 @@ impl Dispatcher {
                 let _ = to_loop.send(Message::Refilled { airflow, schedule, tickets });
             });
         }
+    }
+}
+
+/// What a gate holds back here.
+fn hold_of(gate: &Gate) -> Hold {
+    match gate {
+        Gate::Open => Hold::default(),
+        Gate::Paused { dag, .. } => Hold { triggered: true, locked: *dag, skipping: false },
+        Gate::Submitting => Hold { locked: true, ..Hold::default() },
+        Gate::Skipping { .. } => Hold { locked: true, skipping: true, ..Hold::default() },
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who goes next: the runs that wait for one Airflow, shared out fairly among their schedules.
 //!
 //! Each schedule has a lane, and lanes take turns, so a burst of one never delays another's cron.
+//! A run that owns a lock waits for it before it takes a place among those that are ready.
 //! Nothing here waits or sends: the loop asks for the next run and tells what became of the last.
 //! What does not fit stays in the ledger and is read again when its lane has emptied.
 
@@ -41,14 +42,31 @@ impl From<Overlap> for Turn {
     }
 }
 
+/// Which runs of a schedule are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Hold {
+    /// Those that its trigger made: the schedule is paused.
+    pub(super) triggered: bool,
+    /// Those that own a lock: the DAG is paused in Airflow, so they would hold it for nothing.
+    pub(super) locked: bool,
+    /// What the trigger made is skipped, and need not be held.
+    pub(super) skipping: bool,
+}
+
+impl Hold {
+    fn holds(self, ticket: &Ticket) -> bool {
+        let locked = self.locked && ticket.lock.is_some();
+        if ticket.trigger == TriggerKind::Manual { locked } else { self.triggered || (locked && !self.skipping) }
+    }
+}
+
 /// The runs of one schedule.
 #[derive(Debug)]
 struct Lane {
     turn: Turn,
-    /// Only runs by hand go while the schedule is held.
-    held: bool,
+    hold: Hold,
     waiting: VecDeque<Ticket>,
-    /// On their way: being submitted, or waiting for their next try.
+    /// On their way: waiting for their lock or for a place, being submitted, or waiting for their next try.
     under_way: HashSet<RunId>,
     /// Those under way that ended meanwhile: given up by somebody, or seen to their end by the monitor.
     ended: HashSet<RunId>,
@@ -64,7 +82,7 @@ impl Lane {
     fn new(turn: Turn) -> Self {
         Self {
             turn,
-            held: false,
+            hold: Hold::default(),
             waiting: VecDeque::new(),
             under_way: HashSet::new(),
             ended: HashSet::new(),
@@ -87,12 +105,20 @@ impl Lane {
         self.first()
     }
 
+    /// Whether the run that may go now needs a lock first; `None` when none may go.
+    fn ready_needs_lock(&self) -> Option<bool> {
+        Some(self.waiting.get(self.ready()?)?.lock.is_some())
+    }
+
+    /// Takes a run in again, or one that is older than the last: in its place.
+    fn insert(&mut self, ticket: Ticket) {
+        let position = self.waiting.partition_point(|waiting| waiting.id < ticket.id);
+        self.waiting.insert(position, ticket);
+    }
+
     /// The position of the run that goes next, once nothing is in its way.
     fn first(&self) -> Option<usize> {
-        if self.held {
-            return self.waiting.iter().position(|ticket| ticket.trigger == TriggerKind::Manual);
-        }
-        (!self.waiting.is_empty()).then_some(0)
+        self.waiting.iter().position(|ticket| !self.hold.holds(ticket))
     }
 }
 
@@ -126,6 +152,12 @@ pub(super) struct Queue {
     lanes: HashMap<ScheduleName, Lane>,
     /// Lanes with something ready, in the order of their turns.
     ring: VecDeque<ScheduleName>,
+    /// Lanes whose next run needs a lock first, likewise.
+    lock_ring: VecDeque<ScheduleName>,
+    /// Runs that wait for their lock.
+    locking: HashMap<RunId, Ticket>,
+    /// Runs that have it, in the order in which they got it.
+    locked: VecDeque<Ticket>,
     delayed: BinaryHeap<Reverse<Delayed>>,
     /// Tries whose time has come; they were in turn before, so they go first.
     again: VecDeque<Ticket>,
@@ -138,14 +170,19 @@ pub(super) struct Queue {
 impl Queue {
     /// How many runs wait here, not counting those left in the ledger.
     pub(super) fn len(&self) -> usize {
-        self.lanes.values().map(|lane| lane.waiting.len()).sum::<usize>() + self.delayed.len() + self.again.len()
+        self.lanes.values().map(|lane| lane.waiting.len()).sum::<usize>()
+            + self.delayed.len()
+            + self.again.len()
+            + self.locking.len()
+            + self.locked.len()
     }
 
     /// Every run that waits here, for its turn or for its next try.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (&ScheduleName, RunId)> {
         let delayed = self.delayed.iter().map(|Reverse(delayed)| &delayed.ticket);
         let in_lanes = self.lanes.values().flat_map(|lane| &lane.waiting);
-        in_lanes.chain(delayed).chain(&self.again).map(|ticket| (&ticket.schedule, ticket.id))
+        let locks = self.locking.values().chain(&self.locked);
+        in_lanes.chain(delayed).chain(&self.again).chain(locks).map(|ticket| (&ticket.schedule, ticket.id))
     }
 
     /// Takes a run in, unless it is known already or its lane is full.
@@ -178,8 +215,7 @@ impl Queue {
         match lane.waiting.back() {
             Some(last) if last.id >= ticket.id => {
                 if !lane.knows(ticket.id) {
-                    let position = lane.waiting.partition_point(|waiting| waiting.id < ticket.id);
-                    lane.waiting.insert(position, ticket.clone());
+                    lane.insert(ticket.clone());
                 }
             }
             _ => lane.waiting.push_back(ticket.clone()),
@@ -188,10 +224,42 @@ impl Queue {
     }
 
     fn enter_ring(&mut self, schedule: &ScheduleName) {
-        if let Some(lane) = self.lanes.get_mut(schedule).filter(|lane| !lane.in_ring && lane.ready().is_some()) {
-            lane.in_ring = true;
-            self.ring.push_back(schedule.clone());
+        let Some(lane) = self.lanes.get_mut(schedule).filter(|lane| !lane.in_ring) else { return };
+        let Some(needs_lock) = lane.ready_needs_lock() else { return };
+        lane.in_ring = true;
+        if needs_lock { &mut self.lock_ring } else { &mut self.ring }.push_back(schedule.clone());
+    }
+
+    /// The next run that is to ask for its lock, which is then under way; it waits for it, or is skipped.
+    pub(super) fn next_to_lock(&mut self) -> Option<Ticket> {
+        while let Some(schedule) = self.lock_ring.pop_front() {
+            let Some(lane) = self.lanes.get_mut(&schedule) else { continue };
+            lane.in_ring = false;
+            let ticket = match lane.ready_needs_lock() {
+                Some(true) => lane.ready().and_then(|position| lane.waiting.remove(position)),
+                _ => None,
+            };
+            if let Some(ticket) = &ticket {
+                lane.under_way.insert(ticket.id);
+            }
+            self.enter_ring(&schedule);
+            if ticket.is_some() {
+                return ticket;
+            }
         }
+        None
+    }
+
+    /// A run has asked for its lock.
+    pub(super) fn wait_for_lock(&mut self, ticket: Ticket) {
+        self.locking.insert(ticket.id, ticket);
+    }
+
+    /// A run has its lock; `false` when it does not wait for it any more.
+    pub(super) fn has_lock(&mut self, run: RunId) -> bool {
+        let Some(ticket) = self.locking.remove(&run) else { return false };
+        self.locked.push_back(ticket);
+        true
     }
 
     /// The next run to submit at `now`, which is then under way.
@@ -201,17 +269,26 @@ impl Queue {
             self.again.push_back(ticket);
         }
         while let Some(ticket) = self.again.pop_front() {
-            let held = self.lanes.get(&ticket.schedule).is_some_and(|lane| lane.held);
-            if !held || ticket.trigger == TriggerKind::Manual || ticket.lookup_only {
+            if ticket.lookup_only || !self.holds(&ticket) {
                 return Some(ticket);
             }
             // A pause comes before a retry; looking whether the run exists goes on.
-            let at = now.saturating_add(HELD_PAUSE).unwrap_or(Timestamp::MAX);
-            self.delayed.push(Reverse(Delayed { at, ticket }));
+            self.look_later(ticket, now);
+        }
+        while let Some(ticket) = self.locked.pop_front() {
+            if !self.holds(&ticket) {
+                return Some(ticket);
+            }
+            // It may have been submitted before, so it keeps its lock.
+            self.look_later(ticket, now);
         }
         while let Some(schedule) = self.ring.pop_front() {
             let Some(lane) = self.lanes.get_mut(&schedule) else { continue };
             lane.in_ring = false;
+            if lane.ready_needs_lock() != Some(false) {
+                self.enter_ring(&schedule);
+                continue;
+            }
             let Some(ticket) = lane.ready().and_then(|position| lane.waiting.remove(position)) else { continue };
             lane.under_way.insert(ticket.id);
             self.enter_ring(&schedule);
@@ -220,19 +297,29 @@ impl Queue {
         None
     }
 
+    fn holds(&self, ticket: &Ticket) -> bool {
+        self.lanes.get(&ticket.schedule).is_some_and(|lane| lane.hold.holds(ticket))
+    }
+
+    fn look_later(&mut self, ticket: Ticket, now: Timestamp) {
+        let at = now.saturating_add(HELD_PAUSE).unwrap_or(Timestamp::MAX);
+        self.delayed.push(Reverse(Delayed { at, ticket }));
+    }
+
     /// When the next try is due.
     pub(super) fn next_try(&self) -> Option<Timestamp> {
         self.delayed.peek().map(|Reverse(next)| next.at)
     }
 
-    /// A run that is under way is to be tried again at `at`, unless it has ended meanwhile.
-    pub(super) fn try_again(&mut self, ticket: Ticket, at: Timestamp) {
+    /// A run that is under way is to be tried again at `at`, unless it has ended meanwhile; whether it is.
+    pub(super) fn try_again(&mut self, ticket: Ticket, at: Timestamp) -> bool {
         let ended = self.lanes.get(&ticket.schedule).is_some_and(|lane| lane.ended.contains(&ticket.id));
         if ended {
             self.settled(&ticket.schedule, ticket.id, false);
-            return;
+            return false;
         }
         self.delayed.push(Reverse(Delayed { at, ticket }));
+        true
     }
 
     /// A run is not under way any more; `active` when Airflow has it now.
@@ -252,32 +339,70 @@ impl Queue {
         lane.active.insert(run);
     }
 
-    /// A run is over, or was given up: it leaves wherever it stands.
-    pub(super) fn closed(&mut self, schedule: &ScheduleName, run: RunId) {
-        let Some(lane) = self.lanes.get_mut(schedule) else { return };
+    /// Whether a run is on its way, in whichever lane.
+    pub(super) fn has_under_way(&self, run: RunId) -> bool {
+        self.lanes.values().any(|lane| lane.under_way.contains(&run))
+    }
+
+    /// Whether a run of this schedule is on its way.
+    pub(super) fn is_under_way(&self, schedule: &ScheduleName, run: RunId) -> bool {
+        self.lanes.get(schedule).is_some_and(|lane| lane.under_way.contains(&run))
+    }
+
+    /// A run is over, or was given up: it leaves wherever it stands. `true` when a request for it is on
+    /// its way, so that the last word is still to come.
+    pub(super) fn closed(&mut self, schedule: &ScheduleName, run: RunId) -> bool {
+        let Some(lane) = self.lanes.get_mut(schedule) else { return false };
         if lane.active.remove(&run) {
             self.enter_ring(schedule);
-            return;
+            return false;
         }
         lane.waiting.retain(|ticket| ticket.id != run);
         let (delayed, again) = (self.delayed.len(), self.again.len());
         self.delayed.retain(|Reverse(delayed)| delayed.ticket.id != run);
         self.again.retain(|ticket| ticket.id != run);
-        if self.delayed.len() < delayed || self.again.len() < again {
+        let locked = self.locked.len();
+        self.locked.retain(|ticket| ticket.id != run);
+        let waited = self.locking.remove(&run).is_some()
+            || self.locked.len() < locked
+            || self.delayed.len() < delayed
+            || self.again.len() < again;
+        let mut requesting = false;
+        if waited {
             lane.under_way.remove(&run);
         } else if lane.under_way.contains(&run) {
             // Its request is on its way; whatever comes of that, there is no next one.
             lane.ended.insert(run);
+            requesting = true;
         }
         self.enter_ring(schedule);
+        requesting
     }
 
-    /// Holds a schedule back, or lets it go on.
-    pub(super) fn hold(&mut self, schedule: &ScheduleName, held: bool) {
-        if let Some(lane) = self.lanes.get_mut(schedule) {
-            lane.held = held;
-            self.enter_ring(schedule);
+    /// Holds runs of a schedule back, or lets them go on. Those that are held now and have asked for
+    /// their lock or got it, but were not submitted, stand in line again: they are to give it back.
+    /// `keeps` names runs that may have been submitted before.
+    pub(super) fn hold(&mut self, schedule: &ScheduleName, hold: Hold, keeps: &HashSet<RunId>) -> Vec<RunId> {
+        let Some(lane) = self.lanes.get_mut(schedule).filter(|lane| lane.hold != hold) else { return Vec::new() };
+        lane.hold = hold;
+        let of_lane =
+            |ticket: &Ticket| ticket.schedule == *schedule && hold.holds(ticket) && !keeps.contains(&ticket.id);
+        let mut back = Vec::new();
+        for ticket in std::mem::take(&mut self.locked) {
+            if of_lane(&ticket) {
+                back.push(ticket);
+            } else {
+                self.locked.push_back(ticket);
+            }
         }
+        back.extend(self.locking.extract_if(|_, ticket| of_lane(ticket)).map(|(_, ticket)| ticket));
+        let runs = back.iter().map(|ticket| ticket.id).collect();
+        for ticket in back {
+            lane.under_way.remove(&ticket.id);
+            lane.insert(ticket);
+        }
+        self.enter_ring(schedule);
+        runs
     }
 
     /// The runs that a newer one is waiting to replace.
@@ -320,7 +445,7 @@ impl Queue {
         self.lanes.retain(|_, lane| {
             lane.in_ring
                 || lane.overflowed
-                || lane.held
+                || lane.hold != Hold::default()
                 || !(lane.waiting.is_empty() && lane.under_way.is_empty() && lane.active.is_empty())
         });
     }

@@ -109,6 +109,7 @@ mod tests {
             first_attempt_at,
             not_before: None,
             lookup_only,
+            lock: None,
         }
     }
 

@@ -94,8 +94,8 @@ pub struct Schedule {
     pub retry: RetryPolicy,
     /// When a run counts as late.
     pub deadline: Deadline,
-    /// Name of the distributed lock that a run holds.
-    pub lock: Option<String>,
+    /// Name of the distributed lock that a run holds until its DAG run ends; recorded with each run.
+    pub lock: Option<Arc<str>>,
     /// What happens while the DAG is paused in Airflow.
     pub paused_dag: PausedDag,
     /// Paused by the configuration itself.

@@ -191,6 +191,7 @@ mod tests {
             data_interval: None,
             overlap: Overlap::Allow,
             consume: None,
+            lock: None,
         }
     }
 

@@ -151,7 +151,7 @@ pub(super) async fn moves_of(
 
 /// The columns of a [`Ticket`], in the order that [`ticket`] reads them.
 pub(super) const TICKET_COLUMNS: &str = "id, schedule, airflow, dag_id, dag_run_id, trigger_kind, due_at, conf, logical_date, \
-     interval_start, interval_end, attempts, submitted_at, not_before, lookup_only";
+     interval_start, interval_end, attempts, submitted_at, not_before, lookup_only, lock_name";
 
 pub(super) fn ticket(row: &sqlx::any::AnyRow) -> Result<Ticket, StoreError> {
     let mut columns = Columns::of(row);
@@ -170,6 +170,7 @@ pub(super) fn ticket(row: &sqlx::any::AnyRow) -> Result<Ticket, StoreError> {
         first_attempt_at: columns.optional_time()?,
         not_before: columns.optional_time()?,
         lookup_only: columns.boolean()?,
+        lock: columns.optional_text()?.map(Into::into),
     })
 }
 

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
 use super::attempts::trigger_kind;
-use super::model::{Attempt, Covered, DagRun, DagRunFilter, Lateness, NominalRow, Page, Run, RunFilter, TimelineEntry};
+use super::model::{
+    Attempt, Covered, DagRun, DagRunFilter, Lateness, NominalRow, Page, Run, RunFilter, RunLock, TimelineEntry,
+};
 use super::sql::{Columns, Value};
 use super::{Ledger, StoreError};
 use crate::domain::occurrence::RUN_ID_PREFIX;
@@ -18,7 +20,10 @@ use crate::domain::schedule::ScheduleName;
 
 const RUN_COLUMNS: &str = "id, schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, \
      covers_to, occurrences, due_at, recorded_at, submitted_at, accepted_at, started_at, ended_at, state, reason, \
-     coalesced, reopened, conf";
+     coalesced, reopened, conf, \
+     lock_name, lock_asked_at, lock_held_at, CASE WHEN state = 'pending' AND lock_name IS NOT NULL THEN \
+     (SELECT MIN(h.id) FROM runs h WHERE h.is_open = 1 AND h.lock_name IS NOT NULL AND h.lock_name = runs.lock_name \
+     AND h.lock_held_at IS NOT NULL AND h.id <> runs.id) END";
 
 fn run(row: &AnyRow) -> Result<Run, StoreError> {
     let mut columns = Columns::of(row);
@@ -45,6 +50,7 @@ fn run(row: &AnyRow) -> Result<Run, StoreError> {
         coalesced: columns.integer()?,
         reopened: columns.integer()?,
         conf: serde_json::Value::Null,
+        lock: None,
         attempts: Vec::new(),
         timeline: Vec::new(),
         lateness_ms: Lateness::default(),
@@ -52,6 +58,10 @@ fn run(row: &AnyRow) -> Result<Run, StoreError> {
     };
     run.conf = serde_json::from_str(&columns.text()?)
         .map_err(|error| StoreError::Corrupt { what: format!("the conf of run {} is not JSON: {error}", run.id) })?;
+    run.lock = lock(&mut columns)?;
+    if run.state == RunState::Pending && run.reason.is_none() {
+        run.reason = run.lock.as_ref().and_then(RunLock::wait);
+    }
     let late = |at: Timestamp| at.duration_since(run.due_at).as_millis().try_into().unwrap_or(i64::MAX);
     run.lateness_ms = Lateness {
         record: Some(late(run.recorded_at)),
@@ -60,6 +70,13 @@ fn run(row: &AnyRow) -> Result<Run, StoreError> {
     };
     run.duration_ms = duration_ms(run.started_at, run.ended_at);
     Ok(run)
+}
+
+fn lock(columns: &mut Columns<'_>) -> Result<Option<RunLock>, StoreError> {
+    let name = columns.optional_text()?;
+    let (asked_at, held_at) = (columns.optional_time()?, columns.optional_time()?);
+    let waits_for = columns.optional_integer()?.map(RunId);
+    Ok(name.map(|name| RunLock { name, asked_at, held_at, waits_for: waits_for.filter(|_| held_at.is_none()) }))
 }
 
 fn duration_ms(started_at: Option<Timestamp>, ended_at: Option<Timestamp>) -> Option<i64> {

@@ -12,11 +12,12 @@ use super::database::{Access, Database};
 use super::sql::Columns;
 
 /// All migrations, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
     (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
     (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
     (4, "lineage", include_str!("../../migrations/0004_lineage.sql")),
+    (5, "locks", include_str!("../../migrations/0005_locks.sql")),
 ];
 
 /// The newest migration that this program knows.

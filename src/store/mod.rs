@@ -13,6 +13,7 @@ mod error;
 mod history;
 mod leadership;
 mod lineage;
+mod locks;
 mod migrations;
 pub mod model;
 mod open;
@@ -37,7 +38,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use attempts::ActiveRun;
 pub use error::StoreError;
+pub use leadership::Leadership;
 pub use leadership::{Lead, Leadership};
+pub use locks::{LockNote, LockOwner, LockRun};
 pub use operations::{BackfillStep, Reopen};
 pub use schedules::TriggerIdentity;
 

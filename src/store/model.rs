@@ -2,6 +2,8 @@
 
 mod views;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -54,6 +56,8 @@ pub struct NewRun {
     pub overlap: Overlap,
     /// The child to delete later, if the trigger consumes.
     pub consume: Option<ConsumeWork>,
+    /// Name of the lock that it owns until its DAG run ends.
+    pub lock: Option<Arc<str>>,
 }
 
 /// The occurrences that one row stands for.
@@ -238,6 +242,8 @@ pub struct Ticket {
     pub not_before: Option<Timestamp>,
     /// Retries have ended on an unknown outcome: only look it up, never submit again.
     pub lookup_only: bool,
+    /// Name of the lock that it owns until its DAG run ends.
+    pub lock: Option<Arc<str>>,
 }
 
 /// What became of an attempt.

@@ -181,6 +181,8 @@ async fn make_pending(
     let done = bind(
         "UPDATE runs SET state = 'pending', is_open = 1, reason = NULL, not_before = $1, lookup_only = 0, \
          submitted_at = NULL, accepted_at = NULL, started_at = NULL, ended_at = NULL, closed_at = NULL, \
+         lock_asked_at = CASE WHEN state = 'pending' THEN lock_asked_at ELSE NULL END, \
+         lock_held_at = CASE WHEN state = 'pending' THEN lock_held_at ELSE NULL END, \
          reopened = reopened + CASE WHEN state = 'pending' THEN 0 ELSE 1 END WHERE id = $2 AND state = $3"
             .to_owned(),
         [at.into(), run.0.into(), expected.as_str().into()],
@@ -193,7 +195,7 @@ async fn make_pending(
     if let Some(fresh) = fresh {
         bind(
             "UPDATE runs SET dag_run_id = $1, nominal_time = $2, covers_from = NULL, covers_to = NULL, occurrences = 1, \
-             due_at = $3, conf = $4, logical_date = $5, interval_start = $6, interval_end = $7 WHERE id = $8"
+             due_at = $3, conf = $4, logical_date = $5, interval_start = $6, interval_end = $7, lock_name = $8 WHERE id = $9"
                 .to_owned(),
             [
                 fresh.dag_run_id.as_str().into(),
@@ -203,6 +205,7 @@ async fn make_pending(
                 fresh.logical_date.into(),
                 fresh.data_interval.map(|interval| interval.0).into(),
                 fresh.data_interval.map(|interval| interval.1).into(),
+                fresh.lock.as_deref().into(),
                 run.0.into(),
             ],
         )
@@ -261,9 +264,9 @@ async fn insert_alike(
     let single = covers.count == 1;
     bind(
         "INSERT INTO runs (schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, covers_to, \
-         occurrences, due_at, recorded_at, closed_at, state, is_open, reason, coalesced, reopened, conf, attempts, lookup_only) \
+         occurrences, due_at, recorded_at, closed_at, state, is_open, reason, coalesced, reopened, conf, attempts, lookup_only, lock_name) \
          SELECT schedule, owner, airflow, dag_id, $1, trigger_kind, $2, $3, $4, $5, $2, recorded_at, closed_at, state, \
-         is_open, reason, coalesced, reopened, conf, attempts, lookup_only FROM runs WHERE id = $6"
+         is_open, reason, coalesced, reopened, conf, attempts, lookup_only, lock_name FROM runs WHERE id = $6"
             .to_owned(),
         [
             dag_run_id.into(),

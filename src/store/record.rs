@@ -19,7 +19,7 @@ use crate::metrics::LatenessStep;
 const INSERT_RUNS: &str = "INSERT INTO runs (schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, \
      covers_from, covers_to, occurrences, due_at, recorded_at, closed_at, state, is_open, reason, coalesced, reopened, \
      conf, logical_date, interval_start, interval_end, attempts, lookup_only, consume_when, consume_ensemble, \
-     consume_path, consume_czxid) VALUES ";
+     consume_path, consume_czxid, lock_name) VALUES ";
 
 /// The reason of a run that `overlap = "skip"` turned down; one text, so that neighbours share a row.
 pub(super) const OVERLAP_REASON: &str = "an earlier run of this schedule was still open (overlap = \"skip\")";
@@ -352,6 +352,7 @@ pub(super) fn columns(run: &NewRun, at: Timestamp) -> Vec<Value> {
         run.consume.as_ref().and_then(|work| work.ensemble.clone()).into(),
         run.consume.as_ref().map(|work| work.path.clone()).into(),
         run.consume.as_ref().map(|work| work.czxid).into(),
+        run.lock.as_deref().into(),
     ]
 }
 
@@ -390,6 +391,7 @@ fn ticket(id: RunId, run: &NewRun) -> Ticket {
         first_attempt_at: None,
         not_before: None,
         lookup_only: false,
+        lock: run.lock.clone(),
     }
 }
 

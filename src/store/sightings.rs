@@ -235,6 +235,8 @@ fn restored(airflow: &str, seen: &Sighting, at: Timestamp) -> Option<NewRun> {
         data_interval: None,
         overlap: Overlap::Allow,
         consume: None,
+        // Airflow does not say which lock it owned, and runs it anyway.
+        lock: None,
     })
 }
 

@@ -176,6 +176,7 @@ fn cron_run(at: Timestamp, overlap: Overlap) -> NewRun {
         data_interval: Some((at, at)),
         overlap,
         consume: None,
+        lock: None,
     }
 }
 

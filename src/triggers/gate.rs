@@ -21,7 +21,13 @@ pub enum Gate {
     Paused {
         /// By whom or what, and why.
         reason: Arc<str>,
+        /// Its DAG is paused in Airflow, whatever else paused it: not even runs by hand go that would
+        /// hold a lock.
+        dag: bool,
     },
+    /// Its DAG is paused in Airflow, and its runs are submitted all the same (`paused_dag = "submit"`), but
+    /// for those that would hold a lock meanwhile.
+    Submitting,
     /// Its trigger goes on, and its runs are skipped (`paused_dag = "skip"`).
     Skipping {
         /// Why.

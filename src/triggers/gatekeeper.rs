@@ -158,15 +158,17 @@ fn judge(
     for schedule in schedules {
         let pause = state_of(schedule, schedules, states).and_then(|state| state.pause.as_ref());
         let pause = pause.filter(|pause| pause.until.is_none_or(|until| until > now));
+        let dag = dag_is_paused(schedule);
         let gate = if schedule.paused {
-            Gate::Paused { reason: "the schedule was paused in the configuration".into() }
+            Gate::Paused { reason: "the schedule was paused in the configuration".into(), dag }
         } else if let Some(pause) = pause {
-            Gate::Paused { reason: pause_reason(pause).into() }
-        } else if schedule.paused_dag != PausedDag::Submit && dag_is_paused(schedule) {
+            Gate::Paused { reason: pause_reason(pause).into(), dag }
+        } else if dag {
             let reason = format!("the DAG {} was paused in Airflow {}", schedule.dag_id, schedule.airflow).into();
             match schedule.paused_dag {
                 PausedDag::Skip => Gate::Skipping { reason },
-                PausedDag::Hold | PausedDag::Submit => Gate::Paused { reason },
+                PausedDag::Hold => Gate::Paused { reason, dag },
+                PausedDag::Submit => Gate::Submitting,
             }
         } else {
             continue;
@@ -268,26 +270,27 @@ mod tests {
     fn each_cause_closes_the_gate_that_it_is_meant_for() {
         let schedules = schedules();
         let gate = |gates: &HashMap<ScheduleName, Gate>, name: &str| gates.get(name).cloned().unwrap_or_default();
-        let paused = |reason: &str| Gate::Paused { reason: reason.into() };
+        let paused = |reason: &str, dag: bool| Gate::Paused { reason: reason.into(), dag };
         let now = Timestamp::UNIX_EPOCH;
 
         let gates = judge(&schedules, &HashMap::new(), |_| false, now);
-        assert_eq!(gate(&gates, "off"), paused("the schedule was paused in the configuration"));
+        assert_eq!(gate(&gates, "off"), paused("the schedule was paused in the configuration", false));
         assert_eq!(gates.len(), 1);
 
         let gates = judge(&schedules, &HashMap::new(), |_| true, now);
         let reason = "the DAG d was paused in Airflow main";
-        assert_eq!(gate(&gates, "hold"), paused(reason));
+        assert_eq!(gate(&gates, "hold"), paused(reason, true));
+        assert_eq!(gate(&gates, "off"), paused("the schedule was paused in the configuration", true));
         assert_eq!(gate(&gates, "skip"), Gate::Skipping { reason: reason.into() });
-        assert_eq!(gate(&gates, "submit"), Gate::Open);
+        assert_eq!(gate(&gates, "submit"), Gate::Submitting);
 
         let until = now + jiff::SignedDuration::from_hours(1);
         let states = HashMap::from([state("submit", Some(until))]);
         assert_eq!(
             gate(&judge(&schedules, &states, |_| true, now), "submit"),
-            paused("the schedule was paused by ada: upgrade")
+            paused("the schedule was paused by ada: upgrade", true)
         );
-        assert_eq!(gate(&judge(&schedules, &states, |_| true, until), "submit"), Gate::Open, "it has run out");
+        assert_eq!(gate(&judge(&schedules, &states, |_| true, until), "submit"), Gate::Submitting, "it has run out");
         assert_eq!(next_expiry(&states, now), Some(until));
         assert_eq!(next_expiry(&states, until), None);
     }

@@ -45,6 +45,7 @@ fn run(schedule: &ScheduleName, number: usize, now: Timestamp) -> NewRun {
         data_interval: None,
         overlap: Overlap::Allow,
         consume: None,
+        lock: None,
     }
 }
 

@@ -283,7 +283,7 @@ async fn a_pause_holds_the_cursor_and_catchup_decides_afterwards() {
     let server = ZooKeeperServer::shared().await;
     let zk = server.client().await;
     create(&zk, "/pause", b"").await;
-    let paused = || Gate::Paused { reason: "maintenance".into() };
+    let paused = || Gate::Paused { reason: "maintenance".into(), dag: false };
     let mut world = World::new(&server.connect()).await;
     for (name, catchup) in [("all", Catchup::All), ("latest", Catchup::Latest), ("none", Catchup::None)] {
         create(&zk, &format!("/pause/{name}"), b"").await;

@@ -72,6 +72,8 @@ pub(crate) struct Draft {
     pub(crate) airflow_at: Option<Range<usize>>,
     /// Where its ensemble is named; its `znode` otherwise.
     pub(crate) ensemble_at: Option<Range<usize>>,
+    /// Where its lock is named, by itself or by defaults.
+    pub(crate) lock_at: Option<Range<usize>>,
     /// Where its former name stands.
     pub(crate) was_at: Option<Range<usize>>,
 }
@@ -93,6 +95,7 @@ pub(crate) struct ScheduleDefaults {
     jitter: Option<Duration>,
     retry: RetryText,
     deadline: Deadline,
+    lock: Option<Arc<str>>,
     paused_dag: Option<PausedDag>,
     paused: Option<bool>,
 }
@@ -119,6 +122,7 @@ impl ScheduleDefaults {
                 start: self.deadline.start.or(wider.deadline.start),
                 finish: self.deadline.finish.or(wider.deadline.finish),
             },
+            lock: self.lock.or(wider.lock),
             paused_dag: self.paused_dag.or(wider.paused_dag),
             paused: self.paused.or(wider.paused),
         }
@@ -158,6 +162,7 @@ pub(crate) fn defaults(section: &Section<'_, '_>, shared: &mut Shared) -> Schedu
         jitter: written.jitter.map(|jitter| section.between(&["jitter"], jitter.0, Duration::ZERO, DAY)),
         retry: retry_text(section, written.retry),
         deadline: deadline(written.deadline),
+        lock: written.lock.and_then(|name| lock(section, shared, &name)),
         paused_dag: written.paused_dag.map(|choice| choice.0),
         paused: written.paused,
     }
@@ -194,6 +199,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     check_deadline(section, own_deadline);
     let jitter =
         written.jitter.map(|jitter| section.between(&["jitter"], jitter.0, Duration::ZERO, DAY)).or(defaults.jitter);
+    let own_lock = written.lock.and_then(|name| lock(section, shared, &name));
     let own_overlap = written.overlap.map(|choice| choice.0);
     let own_initial = written.initial.map(|initial| initial.0);
     let trigger = if kind? == TriggerKind::Cron {
@@ -231,6 +237,8 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
         name_at: section.span(&["name"]),
         airflow_at: airflow_at.or_else(|| defaults.airflow.is_some().then(|| section.span(&["name"]))),
         ensemble_at: (!is_cron).then(|| section.span(&["znode", "ensemble"])),
+        lock_at: (own_lock.is_some() || defaults.lock.is_some())
+            .then(|| section.span(&[if own_lock.is_some() { "lock" } else { "name" }])),
         was_at: was.is_some().then(|| section.span(&["was"])),
         schedule: Schedule {
             name: name?,
@@ -255,7 +263,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
                 start: own_deadline.start.or(defaults.deadline.start),
                 finish: own_deadline.finish.or(defaults.deadline.finish),
             },
-            lock: None,
+            lock: own_lock.or_else(|| defaults.lock.clone()),
             paused_dag: written.paused_dag.map(|choice| choice.0).or(defaults.paused_dag).unwrap_or(PausedDag::Hold),
             paused: written.paused.or(defaults.paused).unwrap_or(false),
         },
@@ -289,6 +297,17 @@ fn legal_name(section: &Section<'_, '_>, key: &str, name: &str) -> Option<Schedu
         section.error(&[key], format!("\"{name}\" is not a name for a schedule"), hint);
     }
     legal
+}
+
+/// The name of a lock, which is the name of a znode and a label of metrics.
+fn lock(section: &Section<'_, '_>, shared: &mut Shared, name: &str) -> Option<Arc<str>> {
+    if super::is_name(name) {
+        return Some(shared.name(name));
+    }
+    let hint = "use lower-case letters, digits, `-` and `_`, a letter or digit first, at most 64; it becomes the znode \
+                locks/NAME under the root of [zookeeper]";
+    section.error(&["lock"], format!("\"{name}\" is not a name for a lock"), hint);
+    None
 }
 
 fn check_dag_id(section: &Section<'_, '_>, dag: &str) {

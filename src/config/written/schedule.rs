@@ -77,12 +77,14 @@ pub(in crate::config) struct Schedule {
     pub(in crate::config) retry: Option<Retry>,
     /// When a run counts as late.
     pub(in crate::config) deadline: Option<Deadline>,
-    /// To come: a distributed lock that the run holds.
-    #[schemars(skip)]
-    #[expect(dead_code, reason = "read only to be refused by name")]
-    pub(in crate::config) lock: Option<NotYet>,
+    /// The name of a distributed lock, the znode `locks/NAME` under the `root` of `[zookeeper]`: a run
+    /// waits for it before it is submitted, and holds it until its DAG run ends. Runs with the same
+    /// lock never overlap, whichever schedules they are of. Needs `[zookeeper]`.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9_-]{0,63}$"))]
+    pub(in crate::config) lock: Option<String>,
     /// What happens while the DAG is paused in Airflow: hold (as if this schedule were paused),
-    /// submit (the DAG run waits in Airflow), or skip.
+    /// submit (the DAG run waits in Airflow), or skip. A run with a `lock` is never submitted to a
+    /// paused DAG; it waits instead.
     #[schemars(extend("default" = "hold"))]
     pub(in crate::config) paused_dag: Option<Choice<PausedDag>>,
     /// Whether the schedule rests.
@@ -121,10 +123,8 @@ pub(in crate::config) struct Defaults {
     pub(in crate::config) retry: Option<Retry>,
     /// As in `[[schedule]]`.
     pub(in crate::config) deadline: Option<Deadline>,
-    /// To come: a distributed lock that the run holds.
-    #[schemars(skip)]
-    #[expect(dead_code, reason = "read only to be refused by name")]
-    pub(in crate::config) lock: Option<NotYet>,
+    /// As in `[[schedule]]`.
+    pub(in crate::config) lock: Option<String>,
     /// As in `[[schedule]]`.
     pub(in crate::config) paused_dag: Option<Choice<PausedDag>>,
     /// As in `[[schedule]]`.

@@ -25,6 +25,7 @@ fn ticket(schedule: &str, id: i64) -> Ticket {
         first_attempt_at: None,
         not_before: None,
         lookup_only: false,
+        lock: None,
     }
 }
 

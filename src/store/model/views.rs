@@ -104,6 +104,9 @@ pub struct Run {
     /// The conf as sent.
     #[schema(value_type = Object)]
     pub conf: serde_json::Value,
+    /// The lock that it owns until its DAG run ends; null without one.
+    #[serde(default)]
+    pub lock: Option<RunLock>,
     /// The requests; empty in lists.
     pub attempts: Vec<Attempt>,
     /// Its moves from state to state; empty in lists.
@@ -112,6 +115,34 @@ pub struct Run {
     pub lateness_ms: Lateness,
     /// From start to end in Airflow.
     pub duration_ms: Option<i64>,
+}
+
+/// The lock that a run owns, as the ledger tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunLock {
+    /// Its name: the znode `locks/NAME` under the root.
+    pub name: String,
+    /// Since when the run stands in the queue for it.
+    #[serde(serialize_with = "optional_microseconds")]
+    pub asked_at: Option<Timestamp>,
+    /// Since when it has held it; kept when the lock was given back.
+    #[serde(serialize_with = "optional_microseconds")]
+    pub held_at: Option<Timestamp>,
+    /// The run of this ledger that holds the lock, where this one waits for it.
+    pub waits_for: Option<RunId>,
+}
+
+impl RunLock {
+    /// What a waiting run waits for; `None` when it does not wait in the queue.
+    pub fn wait(&self) -> Option<String> {
+        if self.asked_at.is_none() || self.held_at.is_some() {
+            return None;
+        }
+        Some(match self.waits_for {
+            Some(holder) => format!("waits for the lock `{}`, which run {holder} holds", self.name),
+            None => format!("waits for the lock `{}`: `flowkeeper locks` tells who holds it", self.name),
+        })
+    }
 }
 
 /// How late a run was, in milliseconds.

@@ -33,7 +33,7 @@ pub async fn settle_edited(
         let Some(before) = before_the_edit(schedule, state) else { continue };
         // What a pause holds back is decided now, as at its end; whatever is to run waits for that end.
         let (gate, why) = match gates.get(&schedule.name) {
-            Some(Gate::Paused { reason }) => (Gate::Open, Blindness::Paused(reason.to_string())),
+            Some(Gate::Paused { reason, .. }) => (Gate::Open, Blindness::Paused(reason.to_string())),
             Some(gate) => (gate.clone(), Blindness::Down),
             None => (Gate::Open, Blindness::Down),
         };
@@ -137,7 +137,7 @@ mod tests {
         let mut renamed = (*schedules(&directory, "15 * * * *")[0]).clone();
         renamed.was = Some(renamed.name.clone());
         renamed.name = ScheduleName::new("load-again").unwrap();
-        let gate = Gate::Paused { reason: "the schedule was paused by ada".into() };
+        let gate = Gate::Paused { reason: "the schedule was paused by ada".into(), dag: false };
         let gates = Gates::new(HashMap::from([(renamed.name.clone(), gate)]));
         let states = ledger.schedule_states().await.unwrap();
         let renamed = [Arc::new(renamed)];

@@ -84,6 +84,7 @@ fn new_run(schedule: &Schedule, nominal: Timestamp, state: RunState, reason: Opt
         data_interval,
         overlap: schedule.overlap,
         consume: None,
+        lock: schedule.lock.clone(),
     }
 }
 

@@ -123,7 +123,7 @@ impl CronWheel {
     /// when it opens.
     pub fn set_gate(&mut self, name: &ScheduleName, gate: Gate, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(name) else { return };
-        if let (Gate::Paused { reason }, true) = (&entry.gate, gate.is_open()) {
+        if let (Gate::Paused { reason, .. }, true) = (&entry.gate, gate.is_open()) {
             entry.blind = Some((Blindness::Paused(reason.to_string()), now));
         }
         entry.gate = gate;

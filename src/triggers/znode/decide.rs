@@ -405,6 +405,7 @@ impl Rules {
                 .map(|date| (date, date)),
             overlap: schedule.overlap,
             consume: None,
+            lock: schedule.lock.clone(),
         }
     }
 }

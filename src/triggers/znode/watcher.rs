@@ -342,16 +342,16 @@ impl Watcher {
     async fn on_gate(&mut self) {
         self.gate = self.parts.gates.borrow_and_update().get(&self.rules.schedule.name).cloned().unwrap_or_default();
         match self.gate.clone() {
-            Gate::Paused { reason } => {
+            Gate::Paused { reason, .. } => {
                 // What came due before the pause is not of the pause.
                 self.flush_batch().await;
                 self.stop_reading();
                 self.catch_up = Some(CatchUp::Paused { reason });
             }
-            Gate::Open | Gate::Skipping { .. } if self.look.is_none() && !self.following => {
+            Gate::Open | Gate::Submitting | Gate::Skipping { .. } if self.look.is_none() && !self.following => {
                 self.start_look(true, "resume");
             }
-            Gate::Open | Gate::Skipping { .. } => {}
+            Gate::Open | Gate::Submitting | Gate::Skipping { .. } => {}
         }
     }
 

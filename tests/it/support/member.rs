@@ -288,6 +288,7 @@ pub(crate) fn nominal_run(time: &str) -> NewRun {
         data_interval: None,
         overlap: Overlap::Allow,
         consume: None,
+        lock: None,
     }
 }
 

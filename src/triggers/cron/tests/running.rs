@@ -162,7 +162,7 @@ async fn a_start_catches_up_with_what_the_ledger_has_not_covered() {
 async fn a_pause_holds_the_cursor_and_its_end_catches_up() {
     let clock = manual();
     let world = World::start(clock.clone(), SignedDuration::ZERO, &[shared("job", "* * * * *", Catchup::Latest)]).await;
-    world.close(Gate::Paused { reason: "by ann: deploy".into() });
+    world.close(Gate::Paused { reason: "by ann: deploy".into(), dag: false });
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!world.status.is_armed(&name("job")));
     // Two jumps of less than a minute each are believed.

@@ -22,7 +22,7 @@ fn seconds(seconds: i64) -> SignedDuration {
 }
 
 fn paused() -> Gate {
-    Gate::Paused { reason: "by ann".into() }
+    Gate::Paused { reason: "by ann".into(), dag: false }
 }
 
 fn wheel_with(schedules: &[Arc<Schedule>], cursor: Timestamp) -> CronWheel {
