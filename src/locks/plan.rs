@@ -90,12 +90,13 @@ mod tests {
         Claim { run: RunId(run), holding, waits: !holding, asked_at: Timestamp::UNIX_EPOCH, noted: true }
     }
 
+    /// Children and claims; who is to be made, what goes, who is granted, who holds beside another.
+    type Case<'a> = (&'a str, Vec<String>, Vec<Claim>, &'a [i64], &'a [String], Option<i64>, &'a [i64]);
+
     #[test]
     fn the_first_in_the_queue_holds_the_lock() {
         let (waits, holds) = (|run| claim(run, false), |run| claim(run, true));
         let foreign = |prefix: &str, number: u32| format!("{prefix}{number:010}");
-        // Children, claims: who is to be made, what goes, who is granted, who holds beside another.
-        type Case<'a> = (&'a str, Vec<String>, Vec<Claim>, &'a [i64], &'a [String], Option<i64>, &'a [i64]);
         let perhaps = |run| Claim { waits: true, ..holds(run) };
         let cases: [Case<'_>; 16] = [
             ("nothing", vec![], vec![], &[], &[], None, &[]),

@@ -200,6 +200,13 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     let jitter =
         written.jitter.map(|jitter| section.between(&["jitter"], jitter.0, Duration::ZERO, DAY)).or(defaults.jitter);
     let own_lock = written.lock.and_then(|name| lock(section, shared, &name));
+    if own_lock.is_some() && written.paused_dag.as_ref().is_some_and(|choice| choice.0 == PausedDag::Submit) {
+        section.warning(
+            &["paused_dag"],
+            "a run with a lock is never submitted to a paused DAG: it would hold the lock and not run",
+            "take `paused_dag` or `lock` out; as it is, runs wait until the DAG goes on",
+        );
+    }
     let own_overlap = written.overlap.map(|choice| choice.0);
     let own_initial = written.initial.map(|initial| initial.0);
     let trigger = if kind? == TriggerKind::Cron {

@@ -51,6 +51,14 @@ fn the_start_of_an_interval_implies_the_interval() {
 }
 
 #[test]
+fn a_lock_is_that_of_the_schedule_or_of_the_defaults() {
+    let other = CRON.replace("\"a\"", "\"b\"");
+    let config = accepted(&format!("{BOTH}[defaults]\nlock = \"warehouse\"\n{CRON}{other}lock = \"disk_1\"\n"));
+    let locks: Vec<_> = config.schedules.iter().map(|schedule| schedule.lock.as_deref()).collect();
+    assert_eq!(locks, [Some("warehouse"), Some("disk_1")]);
+}
+
+#[test]
 fn the_hour_field_decides_about_changes_of_the_clock() {
     let dst = |lines: &str| {
         let config = accepted(&format!("{AIRFLOW}[[schedule]]\nname = \"a\"\ndag = \"d\"\n{lines}\n"));

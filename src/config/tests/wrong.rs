@@ -262,6 +262,11 @@ const TABLE: &[(&str, &[&str])] = &[
             "conf = \"x\"\n[[schedule]]\nname = \"b\"\ncron = \"@daily\"\ndag = \"d\"\nconf = { a = inf, b = 99999999999999999999 }\n",
         ],
     ),
+    // Locks.
+    ("a lock without a home ensemble", &[AIRFLOW, CRON, "lock = \"warehouse\"\n"]),
+    ("a lock of the defaults without a home ensemble", &[AIRFLOW, "[defaults]\nlock = \"warehouse\"\n", CRON]),
+    ("names that are none for a lock", &[BOTH, "[defaults]\nlock = \"Ware/house\"\n", CRON, "lock = \"\"\n"]),
+    ("a lock and a DAG run that waits in Airflow", &[BOTH, CRON, "lock = \"warehouse\"\npaused_dag = \"submit\"\n"]),
     // What comes later.
     (
         "features of later versions",
@@ -269,7 +274,7 @@ const TABLE: &[(&str, &[&str])] = &[
             BOTH,
             "[server]\ndefinitions = \"zookeeper\"\n[[expect]]\nname = \"x\"\n[[notify]]\nname = \"y\"\n[sync]\n[team.a]\n",
             CRON,
-            "lock = \"warehouse\"\n[[schedule]]\nname = \"b\"\ndag = \"d\"\nensemble = { name = \"main\", on = [\"degraded\"] }\n",
+            "[[schedule]]\nname = \"b\"\ndag = \"d\"\nensemble = { name = \"main\", on = [\"degraded\"] }\n",
         ],
     ),
 ];

@@ -35,6 +35,28 @@ fn at(seconds: i64) -> Timestamp {
     NOW + SignedDuration::from_secs(seconds)
 }
 
+const PAUSED: Hold = Hold { triggered: true, locked: false, skipping: false };
+const DAG_PAUSED: Hold = Hold { triggered: true, locked: true, skipping: false };
+
+/// Holds a schedule back; the runs that give their locks back.
+fn hold(queue: &mut Queue, schedule: &str, hold: Hold) -> Vec<i64> {
+    queue.hold(&name(schedule), hold, &HashSet::new()).into_iter().map(|run| run.0).collect()
+}
+
+fn with_lock(schedule: &str, id: i64) -> Ticket {
+    Ticket { lock: Some("warehouse".into()), ..ticket(schedule, id) }
+}
+
+/// Lets everything ask for its lock that may.
+fn ask(queue: &mut Queue) -> Vec<i64> {
+    let mut asked = Vec::new();
+    while let Some(ticket) = queue.next_to_lock() {
+        asked.push(ticket.id.0);
+        queue.wait_for_lock(ticket);
+    }
+    asked
+}
+
 /// Takes until nothing is left to take.
 fn drain(queue: &mut Queue, now: Timestamp) -> Vec<i64> {
     std::iter::from_fn(|| queue.take(now)).map(|ticket| ticket.id.0).collect()
@@ -93,10 +115,10 @@ fn a_run_that_was_tried_in_an_earlier_life_waits_for_its_time() {
 fn a_held_schedule_lets_only_runs_by_hand_pass() {
     let mut queue = Queue::default();
     queue.offer(ticket("inbox", 1), Turn::Together, NOW);
-    queue.hold(&name("inbox"), true);
+    hold(&mut queue, "inbox", PAUSED);
     queue.offer(Ticket { trigger: TriggerKind::Manual, ..ticket("inbox", 2) }, Turn::Together, NOW);
     assert_eq!(drain(&mut queue, NOW), [2]);
-    queue.hold(&name("inbox"), false);
+    hold(&mut queue, "inbox", Hold::default());
     assert_eq!(drain(&mut queue, NOW), [1]);
 }
 
@@ -118,11 +140,11 @@ fn a_pause_holds_back_tries_but_not_looks() {
         queue.offer(ticket("inbox", id), Turn::Together, NOW);
     }
     let (first, second) = (queue.take(NOW).unwrap(), queue.take(NOW).unwrap());
-    queue.hold(&name("inbox"), true);
+    hold(&mut queue, "inbox", PAUSED);
     queue.try_again(first, at(1));
     queue.try_again(Ticket { lookup_only: true, ..second }, at(1));
     assert_eq!(drain(&mut queue, at(1)), [2]);
-    queue.hold(&name("inbox"), false);
+    hold(&mut queue, "inbox", Hold::default());
     assert_eq!(drain(&mut queue, at(3)), [1]);
 }
 
@@ -167,9 +189,9 @@ fn what_runs_is_not_ended_for_a_run_that_is_held_back() {
     let mut queue = Queue::default();
     queue.opened(&name("inbox"), RunId(1), Turn::Replacing);
     queue.offer(ticket("inbox", 2), Turn::Replacing, NOW);
-    queue.hold(&name("inbox"), true);
+    hold(&mut queue, "inbox", PAUSED);
     assert!(queue.to_cancel().is_empty());
-    queue.hold(&name("inbox"), false);
+    hold(&mut queue, "inbox", Hold::default());
     assert_eq!(queue.to_cancel().len(), 1);
 }
 
@@ -216,6 +238,89 @@ fn lanes_that_hold_nothing_are_forgotten() {
     assert!(queue.lanes.is_empty());
 }
 
+#[test]
+fn a_run_asks_for_its_lock_before_it_takes_a_place_and_holds_up_nobody_else() {
+    let mut queue = Queue::default();
+    for id in 1..=3 {
+        queue.offer(with_lock("load", id), Turn::Together, NOW);
+    }
+    queue.offer(ticket("other", 4), Turn::Together, NOW);
+    assert_eq!(drain(&mut queue, NOW), [4], "without its lock no run goes");
+    assert_eq!(ask(&mut queue), [1, 2, 3]);
+    assert_eq!(drain(&mut queue, NOW), [0; 0]);
+    assert!(queue.has_lock(RunId(2)) && !queue.has_lock(RunId(2)));
+    assert_eq!(drain(&mut queue, NOW), [2]);
+    assert_eq!(queue.len(), 2);
+}
+
+#[test]
+fn overlap_is_judged_before_the_lock() {
+    let mut queue = Queue::default();
+    for id in 1..=2 {
+        queue.offer(with_lock("load", id), Turn::OneByOne, NOW);
+    }
+    assert_eq!(ask(&mut queue), [1], "the second waits for the first and not for the lock");
+    assert!(queue.has_lock(RunId(1)));
+    assert_eq!(drain(&mut queue, NOW), [1]);
+    queue.settled(&name("load"), RunId(1), true);
+    assert_eq!(ask(&mut queue), [0; 0]);
+    assert!(!queue.closed(&name("load"), RunId(1)));
+    assert_eq!(ask(&mut queue), [2]);
+}
+
+#[test]
+fn a_pause_gives_locks_back_that_were_not_used() {
+    for (paused, by_hand_too) in [(PAUSED, false), (DAG_PAUSED, true)] {
+        let mut queue = Queue::default();
+        for id in 1..=4 {
+            let trigger = if id == 4 { TriggerKind::Manual } else { TriggerKind::Znode };
+            queue.offer(Ticket { trigger, ..with_lock("load", id) }, Turn::Together, NOW);
+        }
+        assert_eq!(ask(&mut queue), [1, 2, 3, 4]);
+        assert!(queue.has_lock(RunId(1)), "and it waits for a place");
+        // The third may have been submitted by an earlier life of this process.
+        let keeps = HashSet::from([RunId(3)]);
+        let mut back: Vec<_> = queue.hold(&name("load"), paused, &keeps).into_iter().map(|run| run.0).collect();
+        back.sort_unstable();
+        assert_eq!(back, if by_hand_too { vec![1, 2, 4] } else { vec![1, 2] }, "{paused:?}");
+        assert!(!queue.has_lock(RunId(2)), "a grant that came too late");
+        assert_eq!(ask(&mut queue), [0; 0]);
+        assert!(queue.has_lock(RunId(3)));
+        assert_eq!(drain(&mut queue, NOW), [0; 0], "what keeps its lock is not submitted either");
+        if !by_hand_too {
+            assert!(queue.has_lock(RunId(4)));
+            assert_eq!(drain(&mut queue, NOW), [4]);
+        }
+        hold(&mut queue, "load", Hold::default());
+        assert_eq!(ask(&mut queue)[..2], [1, 2], "they queue anew, in their order");
+        assert_eq!(drain(&mut queue, at(5)), [3]);
+    }
+}
+
+#[test]
+fn runs_that_are_to_be_skipped_are_not_held_for_their_lock() {
+    let mut queue = Queue::default();
+    queue.offer(with_lock("load", 1), Turn::Together, NOW);
+    queue.offer(Ticket { trigger: TriggerKind::Manual, ..with_lock("load", 2) }, Turn::Together, NOW);
+    hold(&mut queue, "load", Hold { locked: true, skipping: true, ..Hold::default() });
+    assert_eq!(ask(&mut queue), [1], "the dispatcher skips it instead; the DAG is paused for the one by hand");
+}
+
+#[test]
+fn a_run_that_was_given_up_leaves_the_queue_for_its_lock() {
+    let mut queue = Queue::default();
+    for id in 1..=3 {
+        queue.offer(with_lock("load", id), Turn::Together, NOW);
+    }
+    ask(&mut queue);
+    assert!(queue.has_lock(RunId(1)) && queue.has_lock(RunId(2)));
+    assert!(!queue.closed(&name("load"), RunId(1)), "it waited for a place");
+    assert!(!queue.closed(&name("load"), RunId(3)), "it waited for its lock");
+    assert_eq!(drain(&mut queue, NOW), [2]);
+    assert!(queue.closed(&name("load"), RunId(2)), "its request is on its way");
+    assert_eq!(queue.len(), 0);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Offer(u8),
@@ -223,23 +328,28 @@ enum Step {
     Retry(usize),
     Accept(usize),
     Close(usize),
-    Hold(u8, bool),
+    Hold(u8, bool, bool),
+    Ask,
+    Grant(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0..4u8).prop_map(Step::Offer),
+        (0..6u8).prop_map(Step::Offer),
         Just(Step::Take),
         any::<usize>().prop_map(Step::Retry),
         any::<usize>().prop_map(Step::Accept),
         any::<usize>().prop_map(Step::Close),
-        (0..4u8, any::<bool>()).prop_map(|(lane, held)| Step::Hold(lane, held)),
+        (0..6u8, any::<bool>(), any::<bool>())
+            .prop_map(|(lane, triggered, locked)| Step::Hold(lane, triggered, locked)),
+        Just(Step::Ask),
+        any::<usize>().prop_map(Step::Grant),
     ]
 }
 
 proptest! {
     /// Whatever happens in between, every run is handed out, none is under way twice, and a
-    /// queueing schedule never has two on their way or open.
+    /// queueing schedule never has two on their way or open. What owns a lock goes only with it.
     #[test]
     fn every_run_goes_exactly_once_at_a_time(steps in prop::collection::vec(step(), 1..200)) {
         let turn = |lane: u8| if lane.is_multiple_of(2) { Turn::Together } else { Turn::OneByOne };
@@ -248,13 +358,16 @@ proptest! {
         let mut under_way: Vec<Ticket> = Vec::new();
         let mut active: Vec<Ticket> = Vec::new();
         let mut waiting = HashSet::new();
+        let (mut locking, mut locked) = (Vec::new(), HashSet::new());
         let lane_of = |ticket: &Ticket| ticket.schedule.as_str().as_bytes()[1] - b'0';
         for step in steps {
             clock += 1;
             match step {
                 Step::Offer(lane) => {
                     next += 1;
-                    queue.offer(ticket(&format!("s{lane}"), next), turn(lane), at(clock));
+                    let schedule = format!("s{lane}");
+                    let ticket = if lane < 4 { ticket(&schedule, next) } else { with_lock(&schedule, next) };
+                    queue.offer(ticket, turn(lane), at(clock));
                     waiting.insert(next);
                 }
                 Step::Take => if let Some(taken) = queue.take(at(clock)) {
@@ -262,9 +375,16 @@ proptest! {
                     if turn(lane_of(&taken)) == Turn::OneByOne {
                         prop_assert!(under_way.iter().chain(&active).all(|other| other.schedule != taken.schedule));
                     }
+                    prop_assert!(taken.lock.is_none() || locked.contains(&taken.id.0));
                     waiting.remove(&taken.id.0);
                     under_way.push(taken);
                 },
+                Step::Ask => locking.extend(ask(&mut queue)),
+                Step::Grant(which) if !locking.is_empty() => {
+                    let run = locking.swap_remove(which % locking.len());
+                    prop_assert!(queue.has_lock(RunId(run)));
+                    locked.insert(run);
+                }
                 Step::Retry(which) if !under_way.is_empty() => {
                     let ticket = under_way.swap_remove(which % under_way.len());
                     waiting.insert(ticket.id.0);
@@ -279,19 +399,29 @@ proptest! {
                     let ticket = active.swap_remove(which % active.len());
                     queue.closed(&ticket.schedule, ticket.id);
                 }
-                Step::Hold(lane, held) => queue.hold(&name(&format!("s{lane}")), held),
-                Step::Retry(_) | Step::Accept(_) | Step::Close(_) => {}
+                Step::Hold(lane, triggered, lock) => {
+                    let held = Hold { triggered, locked: lock, skipping: false };
+                    for back in hold(&mut queue, &format!("s{lane}"), held) {
+                        locked.remove(&back);
+                        locking.retain(|run| *run != back);
+                    }
+                }
+                Step::Grant(_) | Step::Retry(_) | Step::Accept(_) | Step::Close(_) => {}
             }
         }
         // Everything is let go and ended: everything must come out.
-        for lane in 0..4 {
-            queue.hold(&name(&format!("s{lane}")), false);
+        for lane in 0..6 {
+            hold(&mut queue, &format!("s{lane}"), Hold::default());
         }
         for _ in 0..=2 * next {
             clock += 10;
             for ticket in under_way.drain(..).chain(active.drain(..)) {
                 queue.settled(&ticket.schedule, ticket.id, true);
                 queue.closed(&ticket.schedule, ticket.id);
+            }
+            locking.extend(ask(&mut queue));
+            for run in locking.drain(..) {
+                prop_assert!(queue.has_lock(RunId(run)));
             }
             while let Some(taken) = queue.take(at(clock)) {
                 waiting.remove(&taken.id.0);
