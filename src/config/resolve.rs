@@ -195,10 +195,10 @@ fn check_locks(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
         return;
     }
     for (file, draft) in drafts {
-        let (Some(lock), Some(at)) = (&draft.schedule.lock, &draft.lock_at) else { continue };
+        let Some(lock) = &draft.schedule.lock else { continue };
         loader.error(
             *file,
-            at,
+            &draft.lock_at,
             "schedule.lock",
             format!("the lock \"{lock}\" is kept in ZooKeeper, and there is no home ensemble"),
             "add a section [zookeeper] with `connect`, or take `lock` out".to_owned(),

@@ -12,6 +12,7 @@ mod http_actions;
 mod http_airflow;
 mod http_events;
 mod http_reading;
+mod locks;
 mod overlap;
 mod postgres;
 mod shadow;

@@ -72,8 +72,8 @@ pub(crate) struct Draft {
     pub(crate) airflow_at: Option<Range<usize>>,
     /// Where its ensemble is named; its `znode` otherwise.
     pub(crate) ensemble_at: Option<Range<usize>>,
-    /// Where its lock is named, by itself or by defaults.
-    pub(crate) lock_at: Option<Range<usize>>,
+    /// Where its lock is named; its name otherwise.
+    pub(crate) lock_at: Range<usize>,
     /// Where its former name stands.
     pub(crate) was_at: Option<Range<usize>>,
 }
@@ -200,13 +200,8 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     let jitter =
         written.jitter.map(|jitter| section.between(&["jitter"], jitter.0, Duration::ZERO, DAY)).or(defaults.jitter);
     let own_lock = written.lock.and_then(|name| lock(section, shared, &name));
-    if own_lock.is_some() && written.paused_dag.as_ref().is_some_and(|choice| choice.0 == PausedDag::Submit) {
-        section.warning(
-            &["paused_dag"],
-            "a run with a lock is never submitted to a paused DAG: it would hold the lock and not run",
-            "take `paused_dag` or `lock` out; as it is, runs wait until the DAG goes on",
-        );
-    }
+    let own_paused_dag = written.paused_dag.map(|choice| choice.0);
+    check_lock_and_pause(section, own_lock.as_ref(), own_paused_dag);
     let own_overlap = written.overlap.map(|choice| choice.0);
     let own_initial = written.initial.map(|initial| initial.0);
     let trigger = if kind? == TriggerKind::Cron {
@@ -244,8 +239,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
         name_at: section.span(&["name"]),
         airflow_at: airflow_at.or_else(|| defaults.airflow.is_some().then(|| section.span(&["name"]))),
         ensemble_at: (!is_cron).then(|| section.span(&["znode", "ensemble"])),
-        lock_at: (own_lock.is_some() || defaults.lock.is_some())
-            .then(|| section.span(&[if own_lock.is_some() { "lock" } else { "name" }])),
+        lock_at: section.span(&[if own_lock.is_some() { "lock" } else { "name" }]),
         was_at: was.is_some().then(|| section.span(&["was"])),
         schedule: Schedule {
             name: name?,
@@ -271,7 +265,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
                 finish: own_deadline.finish.or(defaults.deadline.finish),
             },
             lock: own_lock.or_else(|| defaults.lock.clone()),
-            paused_dag: written.paused_dag.map(|choice| choice.0).or(defaults.paused_dag).unwrap_or(PausedDag::Hold),
+            paused_dag: own_paused_dag.or(defaults.paused_dag).unwrap_or(PausedDag::Hold),
             paused: written.paused.or(defaults.paused).unwrap_or(false),
         },
     })
@@ -315,6 +309,16 @@ fn lock(section: &Section<'_, '_>, shared: &mut Shared, name: &str) -> Option<Ar
                 locks/NAME under the root of [zookeeper]";
     section.error(&["lock"], format!("\"{name}\" is not a name for a lock"), hint);
     None
+}
+
+fn check_lock_and_pause(section: &Section<'_, '_>, lock: Option<&Arc<str>>, paused_dag: Option<PausedDag>) {
+    if lock.is_some() && paused_dag == Some(PausedDag::Submit) {
+        section.warning(
+            &["paused_dag"],
+            "a run with a lock is never submitted to a paused DAG: it would hold the lock and not run",
+            "take `paused_dag` or `lock` out; as it is, runs wait until the DAG goes on",
+        );
+    }
 }
 
 fn check_dag_id(section: &Section<'_, '_>, dag: &str) {
