@@ -211,7 +211,7 @@ impl Term {
             ledger: member.ledger.clone(),
             leadership: self.leadership.clone(),
             root: zookeeper.root.as_str().into(),
-            member: member.name(),
+            member: member.card.id.clone(),
             clock: member.clock.clone(),
         });
         self.spawn("locks", keeper);

@@ -38,7 +38,6 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use attempts::ActiveRun;
 pub use error::StoreError;
-pub use leadership::Leadership;
 pub use leadership::{Lead, Leadership};
 pub use locks::{LockNote, LockOwner, LockRun};
 pub use operations::{BackfillStep, Reopen};
