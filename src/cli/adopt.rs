@@ -25,6 +25,12 @@ pub(super) async fn run(context: &Context, arguments: &AdoptArguments) -> Result
             report.left.join(", ")
         );
     }
+    if !report.regrouped.is_empty() {
+        eprintln!(
+            "{}: batches are gathered anew, so changes that had run in another grouping may run again",
+            report.regrouped.join(", ")
+        );
+    }
     Ok(())
 }
 

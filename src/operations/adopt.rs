@@ -55,6 +55,9 @@ pub struct AdoptionReport {
     pub schedules: Vec<String>,
     /// Those of them whose children stay where they are, since they were taken as handled.
     pub left: Vec<String>,
+    /// Those of them that gather anew what a restored ledger does not know: in another grouping than
+    /// before, some changes may run again.
+    pub regrouped: Vec<String>,
 }
 
 impl Operations {
@@ -113,7 +116,10 @@ impl Operations {
             return Err(already());
         }
         let cursors_kept = adoption.cursors == CursorsAfter::Kept;
-        let left = watching.iter().filter(|(_, trigger)| trigger.consume.is_some() && decision == Adopt::Ignore);
+        let those = |which: &dyn Fn(&ZnodeTrigger) -> bool| -> Vec<String> {
+            let chosen = watching.iter().filter(|(_, trigger)| which(trigger));
+            chosen.map(|(schedule, _)| schedule.name.to_string()).collect()
+        };
         tracing::info!(
             ensemble = label(lineage),
             decision = decision.as_str(),
@@ -126,8 +132,9 @@ impl Operations {
             decision,
             generation: adoption.memory.generation,
             cursors_kept,
-            left: left.map(|(schedule, _)| schedule.name.to_string()).collect(),
-            schedules: names.iter().map(ToString::to_string).collect(),
+            schedules: those(&|_| true),
+            left: those(&|trigger| trigger.consume.is_some() && decision == Adopt::Ignore),
+            regrouped: those(&|trigger| trigger.settle.is_some() && cursors_kept),
         })
     }
 

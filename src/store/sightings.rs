@@ -197,6 +197,13 @@ async fn enter_missing(
         let Some(run) = restored(airflow, seen, at) else { continue };
         let inserted = insert_rows(connection, vec![columns(&run, at)]).await?;
         let Some(number) = inserted.into_values().next() else { continue };
+        // Airflow has it, so it was accepted, whatever becomes of it.
+        bind(
+            "UPDATE runs SET submitted_at = $1, accepted_at = $1 WHERE id = $2".to_owned(),
+            [seen.queued_at.unwrap_or(at).into(), number.into()],
+        )
+        .execute(&mut *connection)
+        .await?;
         let entered = Move {
             run: RunId(number),
             schedule: run.schedule.to_string(),

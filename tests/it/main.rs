@@ -1,5 +1,6 @@
 //! Stories that flowkeeper promises, against the real things: one binary, a module a theme.
 
+mod adopt;
 mod airflow_client;
 mod airflow_real;
 mod chaos;
@@ -12,6 +13,7 @@ mod http_actions;
 mod http_airflow;
 mod http_events;
 mod http_reading;
+mod lineage;
 mod locks;
 mod overlap;
 mod postgres;

@@ -107,12 +107,12 @@ async fn a_restored_ledger_goes_on_from_its_cursors_and_with_what_it_owes(world:
 /// again does.
 async fn a_row_that_came_back_from_airflow_owes_its_child_once_the_trigger_meets_it(world: World) {
     let run = cron_run(minute(0), Overlap::Allow);
-    world.see(&run.dag_run_id, AirflowState::Success).await;
+    world.see(&run.dag_run_id, AirflowState::Queued).await;
     assert!(world.ledger.consume_due(None, RunId(0)).await.unwrap().is_empty());
-    let work = ConsumeWork { ensemble: None, path: "/inbox/a".into(), czxid: 5, when: Consume::Success };
+    let work = ConsumeWork { ensemble: None, path: "/inbox/a".into(), czxid: 5, when: Consume::Accepted };
     for _ in 0..2 {
         let met = world.record(NewRun { consume: Some(work.clone()), ..run.clone() }).await;
-        assert_eq!((met.fresh, met.state), (false, RunState::Success));
+        assert_eq!((met.fresh, met.state), (false, RunState::Queued));
     }
     let due = world.ledger.consume_due(None, RunId(0)).await.unwrap();
     assert_eq!(due.iter().map(|due| &due.work).collect::<Vec<_>>(), [&work]);

@@ -18,6 +18,9 @@ const UNIMPLEMENTED: i32 = -6;
 /// ZooKeeper's operation to make a znode and tell its stat, `create2`.
 pub(crate) const CREATE: i32 = 15;
 
+/// ZooKeeper's operation to set the data of a znode.
+pub(crate) const SET_DATA: i32 = 5;
+
 /// Stands where answers have the number of their request, for events.
 const EVENT: i32 = -1;
 

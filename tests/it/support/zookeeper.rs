@@ -116,6 +116,24 @@ impl ZooKeeperServer {
         self.restart().await;
     }
 
+    /// Copies all data, as a backup does, and goes on.
+    pub(crate) async fn copy(&self) -> tempfile::TempDir {
+        self.kill();
+        let copy = tempfile::tempdir().expect("a directory for the copy");
+        copy_all(&self.directory.path().join("data"), copy.path());
+        self.restart().await;
+        copy
+    }
+
+    /// Puts a copy of all data back.
+    pub(crate) async fn put_back(&self, copy: &tempfile::TempDir) {
+        self.kill();
+        let data = self.directory.path().join("data");
+        std::fs::remove_dir_all(&data).expect("the data is removed");
+        copy_all(copy.path(), &data);
+        self.restart().await;
+    }
+
     /// Stops the process without ending it, or lets it go on.
     pub(crate) fn freeze(&self, frozen: bool) {
         let child = self.child.lock().expect("not poisoned");
@@ -175,6 +193,19 @@ fn spawn(directory: &Path, heap: &str) -> Child {
         .process_group(0);
     children::spawn(command)
         .expect("setpriv and java start: `apt-get install zookeeper`, or run the tests with `make test`")
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory for the copy");
+    for entry in std::fs::read_dir(from).expect("the directory is read") {
+        let entry = entry.expect("an entry");
+        let copy = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_all(&entry.path(), &copy);
+        } else {
+            std::fs::copy(entry.path(), copy).expect("the file is copied");
+        }
+    }
 }
 
 /// Creates a znode that anybody may use.
