@@ -24,8 +24,8 @@ pub enum Home {
     Connected,
     /// There was a session, or none could be opened.
     Disconnected {
-        /// Since when.
-        since: Timestamp,
+        /// Since when, as far as that is known.
+        since: Option<Timestamp>,
         /// Why.
         reason: String,
     },
@@ -144,7 +144,8 @@ impl Sight {
         Some(serde_json::from_str(text).unwrap_or_else(|_| MemberCard { id: text.to_owned(), ..MemberCard::default() }))
     }
 
-    fn is_live(&self, id: &str) -> bool {
+    /// Whether a member was live when the home ensemble was last seen.
+    pub fn is_live(&self, id: &str) -> bool {
         self.live.iter().any(|member| member.card.id == id)
     }
 
@@ -216,7 +217,7 @@ impl Home {
             Self::None => ("none", None, None),
             Self::Connecting => ("connecting", None, None),
             Self::Connected => ("connected", None, None),
-            Self::Disconnected { since, reason } => ("disconnected", Some(*since), Some(reason.clone())),
+            Self::Disconnected { since, reason } => ("disconnected", *since, Some(reason.clone())),
             Self::Refused { reason } => ("refused", None, Some(reason.clone())),
         };
         HomeOverview { state: state.to_owned(), since, reason }
@@ -240,7 +241,7 @@ mod tests {
     }
 
     fn gone() -> Home {
-        Home::Disconnected { since: Timestamp::UNIX_EPOCH, reason: "reset".into() }
+        Home::Disconnected { since: Some(Timestamp::UNIX_EPOCH), reason: "reset".into() }
     }
 
     #[test]

@@ -39,6 +39,7 @@ const LEADER: &str = "flowkeeper_leader";
 const EPOCH: &str = "flowkeeper_epoch";
 const TERMS: &str = "flowkeeper_terms_total";
 const TAKING_LEAD: &str = "flowkeeper_taking_lead_seconds";
+const FORWARDED: &str = "flowkeeper_forwarded_requests_total";
 const SCHEDULES: &str = "flowkeeper_schedules";
 const CLOCK_JUMPS: &str = "flowkeeper_clock_jumps_total";
 const HTTP_REQUESTS: &str = "flowkeeper_http_requests_total";
@@ -122,6 +123,7 @@ fn describe() {
     describe_gauge!(EPOCH, Unit::Count, "The epoch in force in the store; grows when a leader is replaced");
     describe_counter!(TERMS, Unit::Count, "Terms that this member has led");
     describe_histogram!(TAKING_LEAD, Unit::Seconds, "From being first in the queue to all triggers started");
+    describe_counter!(FORWARDED, Unit::Count, "Requests that this member was to pass on to the leader, by outcome");
     describe_gauge!(SCHEDULES, Unit::Count, "Schedules in the configuration, by trigger");
     describe_counter!(CLOCK_JUMPS, Unit::Count, "Jumps of the wall clock and suspends that were noticed");
     describe_counter!(HTTP_REQUESTS, Unit::Count, "Requests to flowkeeper's own API, by route, method and status");
@@ -250,6 +252,12 @@ pub fn epoch(epoch: i64) {
 pub fn term_begun(took: Duration) {
     counter!(TERMS).increment(1);
     histogram!(TAKING_LEAD).record(took.as_secs_f64());
+}
+
+/// A request for the leader was passed on: `answered`, `unreachable`, `silent`, `foreign`; or not:
+/// `no_leader`, `astray`.
+pub fn request_forwarded(outcome: &'static str) {
+    counter!(FORWARDED, "outcome" => outcome).increment(1);
 }
 
 /// This member no longer leads: what only a leader counts is nothing here.

@@ -109,6 +109,11 @@ impl Operations {
         Self(Arc::new(parts))
     }
 
+    /// The lead, if this member has it.
+    pub fn lead(&self) -> Option<Leadership> {
+        self.0.leadership.borrow().clone()
+    }
+
     /// Records a run by hand. The same key is the same run: repeated, it answers with the run that
     /// there is; with another conf it is [`OperationError::KeyTaken`].
     ///
@@ -331,7 +336,7 @@ impl Operations {
     }
 
     fn leadership(&self, action: &'static str) -> Result<Leadership, OperationError> {
-        self.0.leadership.borrow().clone().ok_or(OperationError::NotLeading { action })
+        self.lead().ok_or(OperationError::NotLeading { action })
     }
 
     fn airflow(&self, action: &'static str, run: &Run) -> Result<Airflow, OperationError> {

@@ -34,11 +34,11 @@ pub struct ScheduleOverview {
     pub paused: bool,
     /// Who paused it, and why.
     pub pause: Option<PauseOverview>,
-    /// Whether its timer is set, or its watch is set and the first diff is done; null when no serving
-    /// member was asked.
+    /// Whether its timer is set, or its watch is set and the first diff is done; null when the leader
+    /// was not asked.
     pub armed: Option<bool>,
-    /// What keeps its trigger from seeing everything, or has stopped it; null when nothing does or no
-    /// member was asked.
+    /// What keeps its trigger from seeing everything, or has stopped it; null when nothing does or the
+    /// leader was not asked.
     #[serde(default)]
     pub trouble: Option<String>,
     /// The next nominal time that would run; null for znode triggers and while paused without an end.

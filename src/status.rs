@@ -58,9 +58,9 @@ impl Status {
         self.0.read().unwrap_or_else(PoisonError::into_inner).troubles.get(schedule).cloned()
     }
 
-    /// Both, as overviews show them.
+    /// Both, as overviews show them; a member that does not lead knows neither.
     pub fn standing(&self, schedule: &ScheduleName) -> Standing {
-        Standing { armed: Some(self.is_armed(schedule)), trouble: self.trouble(schedule) }
+        Standing { armed: self.is_leading().then(|| self.is_armed(schedule)), trouble: self.trouble(schedule) }
     }
 
     /// Notes whether this member schedules; one that stops leading has nothing armed.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::airflow::{self, Airflow};
 use crate::clock::Clock;
 use crate::config::model::{self, AirflowAuth, HeaderText};
 use crate::config::{Environment, SecretRef};
 use crate::secret::{Credential, Secret};
-use crate::zookeeper;
+use crate::zookeeper::{self, Ensemble, Session, SessionStatus};
 
 /// How long a program that prints a token may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -154,4 +155,34 @@ fn settings(
         tls,
         sasl,
     })
+}
+
+/// A session with an ensemble for a question or two. It is closed when this is dropped.
+pub struct Visit {
+    /// The way to ask.
+    pub session: Session,
+    _over: DropGuard,
+}
+
+/// Opens a session with an ensemble of the configuration, or tells within `patience` why there is none.
+pub async fn visit(
+    name: Option<Arc<str>>,
+    settings: zookeeper::SettingsSource,
+    clock: Clock,
+    patience: Duration,
+) -> Result<Visit, String> {
+    let over = CancellationToken::new();
+    let ensemble = Ensemble::start(name, settings, clock, over.clone());
+    let over = over.drop_guard();
+    let mut status = ensemble.status();
+    let settled =
+        status.wait_for(|status| matches!(status, SessionStatus::Connected { .. } | SessionStatus::Refused { .. }));
+    // Without an answer in time, what the latest attempt said is the reason.
+    drop(tokio::time::timeout(patience, settled).await);
+    let latest = status.borrow().clone();
+    match (ensemble.session(), latest) {
+        (Some(session), _) => Ok(Visit { session, _over: over }),
+        (None, SessionStatus::Refused { reason } | SessionStatus::Disconnected { reason, .. }) => Err(reason),
+        (None, _) => Err(format!("no session within {} s", patience.as_secs())),
+    }
 }

@@ -82,7 +82,7 @@ fn judge(member: &Member, lead: Option<Lead>) {
 fn home_of(standing: &Standing) -> Home {
     match standing {
         Standing::Connecting => Home::Connecting,
-        Standing::Disconnected { since, reason } => Home::Disconnected { since: *since, reason: reason.clone() },
+        Standing::Disconnected { since, reason } => Home::Disconnected { since: Some(*since), reason: reason.clone() },
         Standing::Refused { reason } => Home::Refused { reason: reason.clone() },
         Standing::Standby { .. } | Standing::First => Home::Connected,
     }

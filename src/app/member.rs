@@ -23,7 +23,7 @@ use crate::airflow::dags::{self, DagDirectory};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::domain::schedule::{Schedule, Trigger, TriggerKind};
-use crate::http::{self, Access, Api};
+use crate::http::{self, Access, Api, Peers};
 use crate::lifecycle::Lifecycle;
 use crate::members::Sight;
 use crate::metrics;
@@ -153,7 +153,13 @@ impl Member {
     }
 
     /// Serves the API for as long as the process lives.
-    pub(super) fn spawn_api(&self, listener: TcpListener, metrics: PrometheusHandle, access: Access) {
+    pub(super) fn spawn_api(
+        &self,
+        listener: TcpListener,
+        metrics: PrometheusHandle,
+        access: Access,
+    ) -> Result<(), ServeError> {
+        let peers = Peers::new(self.sight.subscribe()).map_err(|error| ServeError::Peers(error.to_string()))?;
         let (schedules_sender, schedules) = watch::channel(Arc::clone(&self.schedules));
         let operations = Operations::new(OperationsParts {
             ledger: self.ledger.clone(),
@@ -170,6 +176,7 @@ impl Member {
             clock: self.clock.clone(),
             status: self.status.clone(),
             access,
+            peers,
             metrics,
             shutdown: self.lifecycle.ending().clone(),
         };
@@ -178,6 +185,7 @@ impl Member {
             drop(schedules_sender);
             served
         });
+        Ok(())
     }
 }
 

@@ -59,6 +59,9 @@ pub enum ServeError {
     /// A token of `[[server.token]]` cannot be read.
     #[error("read the token of the API: {0}")]
     Token(String),
+    /// The client for calling other members cannot be made.
+    #[error("set up the client for other members: {0}")]
+    Peers(String),
     /// The process cannot hear signals.
     #[error("listen for signals: {0}")]
     Signals(io::Error),
@@ -100,7 +103,7 @@ impl ServeError {
             Self::OtherStore { .. } => Some(
                 "members share one store: correct `[store] url`, or give this member another `[zookeeper] root`".into(),
             ),
-            Self::Metrics(_) | Self::Signals(_) | Self::Task(_) => None,
+            Self::Metrics(_) | Self::Peers(_) | Self::Signals(_) | Self::Task(_) => None,
         }
     }
 }
@@ -114,7 +117,7 @@ pub async fn serve(config: Config, environment: Environment, options: ServeOptio
     let access =
         Access::from_config(&config.server, &environment).map_err(|error| ServeError::Token(error.to_string()))?;
     let member = Arc::new(Member::open(config, environment, options, lifecycle.clone()).await?);
-    member.spawn_api(listener, prometheus, access);
+    member.spawn_api(listener, prometheus, access)?;
     let lookout = lookout::run(Arc::clone(&member));
     lifecycle.spawn("lookout", async move {
         lookout.await;

@@ -11,7 +11,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio_util::sync::CancellationToken;
 
 use super::connect;
 use crate::airflow::{Airflow, DagFacts};
@@ -21,7 +20,6 @@ use crate::config::{Environment, Fault, Severity};
 use crate::domain::occurrence::Occurrence;
 use crate::domain::schedule::{PausedDag, Schedule, Trigger};
 use crate::domain::template::{RenderContext, default_conf};
-use crate::zookeeper::{Ensemble, SessionStatus};
 
 /// How many questions one Airflow is asked at a time.
 const IN_FLIGHT: usize = 4;
@@ -218,22 +216,7 @@ async fn check_ensemble(
             return vec![fault(file, &key, format!("failed to {error}"), hint)];
         }
     };
-    let over = CancellationToken::new();
-    let ensemble = Ensemble::start(name, settings, clock.clone(), over.clone());
-    let mut status = ensemble.status();
-    let settled =
-        status.wait_for(|status| matches!(status, SessionStatus::Connected { .. } | SessionStatus::Refused { .. }));
-    let outcome =
-        tokio::time::timeout(SESSION_TIMEOUT, settled).await.map(|settled| settled.map(|status| status.clone()));
-    let latest = status.borrow().clone();
-    over.cancel();
-    if let Ok(Ok(SessionStatus::Connected { .. })) = outcome {
-        return Vec::new();
-    }
-    let reason = match latest {
-        SessionStatus::Refused { reason } | SessionStatus::Disconnected { reason, .. } => reason,
-        _ => format!("no session within {} s", SESSION_TIMEOUT.as_secs()),
-    };
+    let Err(reason) = connect::visit(name, settings, clock.clone(), SESSION_TIMEOUT).await else { return Vec::new() };
     let message = format!("failed to open a session with ZooKeeper at {}: {reason}", connection.connect);
     vec![fault(file, &format!("{key}.connect"), message, "is it running, and can this host reach it?")]
 }

@@ -113,6 +113,8 @@ pub enum Command {
     Why(WhyArguments),
     /// Show who paused, resumed, triggered, retried or cancelled what
     Audit(AuditArguments),
+    /// Show the members, and which of them leads
+    Members,
     /// Go on after ZooKeeper was rebuilt or the ledger restored
     Adopt(AdoptArguments),
     /// Print the JSON Schema of the configuration, for editors

@@ -32,6 +32,12 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// How often a call that is safe to repeat is repeated after an outcome that is not known.
 const RETRIES: usize = 5;
 
+/// A member that stands by could not reach the leader: nothing was done.
+const LEADER_UNREACHABLE: &str = "urn:flowkeeper:problem:leader-unreachable";
+
+/// The leader did not answer a member that stands by: it may have been done.
+const LEADER_SILENT: &str = "urn:flowkeeper:problem:leader-silent";
+
 /// Calls the API of the member that serves.
 pub(super) struct ApiClient {
     base: Url,
@@ -55,6 +61,9 @@ pub(super) enum CallError {
 /// A problem as the API answers it (RFC 9457).
 #[derive(Debug, Deserialize)]
 pub(super) struct Problem {
+    /// Names the kind of problem.
+    #[serde(rename = "type", default)]
+    kind: String,
     detail: String,
     hint: Option<String>,
 }
@@ -173,13 +182,20 @@ impl CallError {
         match self {
             Self::NotServing { .. } | Self::Unknown { .. } => true,
             Self::Foreign { status, .. } => status.is_server_error(),
-            Self::Problem { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
+            Self::Problem { status, problem } => {
+                *status == StatusCode::SERVICE_UNAVAILABLE
+                    || [LEADER_UNREACHABLE, LEADER_SILENT].contains(&&*problem.kind)
+            }
         }
     }
 
     /// Whether it may have been done all the same.
     pub(super) fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown { .. })
+        match self {
+            Self::Unknown { .. } => true,
+            Self::Problem { problem, .. } => problem.kind == LEADER_SILENT,
+            Self::NotServing { .. } | Self::Foreign { .. } => false,
+        }
     }
 
     /// For the reader; `action` fits "failed to …".
@@ -206,6 +222,7 @@ impl CallError {
                     None => format!("failed to {action}: {}", problem.detail),
                 };
                 let error = match status {
+                    _ if problem.kind == LEADER_UNREACHABLE => CommandError::unreachable(message),
                     StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => CommandError::unreachable(message),
                     _ => CommandError::failed(message),
                 };

@@ -16,6 +16,7 @@ use axum::response::Response;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::forward::{FORWARDED_BY, FORWARDED_FOR};
 use super::problem::{Problem, ProblemKind};
 use super::{Api, OPEN_PATHS};
 use crate::config::Environment;
@@ -56,6 +57,8 @@ pub struct Caller {
     /// Name of the token, or `local`.
     pub actor: String,
     /// Address that the request came from.
+    pub address: String,
+    /// The same for the audit: with the member that passed the request on, if one did.
     pub source: String,
 }
 
@@ -110,7 +113,8 @@ impl Access {
             refuse_other_sites(headers)?;
             require_json(headers, uri)?;
         }
-        Ok(Caller { actor: caller, source: source.ip().to_canonical().to_string() })
+        let address = source.ip().to_canonical().to_string();
+        Ok(Caller { actor: caller, source: address.clone(), address })
     }
 
     fn admit_local(&self, source: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
@@ -178,7 +182,12 @@ pub(super) async fn guard(
 ) -> Result<Response, Problem> {
     let caller = api.access.admit(source, request.method(), request.uri(), request.headers());
     match caller {
-        Ok(caller) => {
+        Ok(mut caller) => {
+            if let Some(source) =
+                forwarded_source(request.headers(), &caller.address, |id| api.peers.sight().is_live(id))
+            {
+                caller.source = source;
+            }
             request.extensions_mut().insert(caller);
             Ok(next.run(request).await)
         }
@@ -193,6 +202,16 @@ pub(super) async fn guard(
             Err(problem)
         }
     }
+}
+
+/// Where a request came from that another member passed on. The headers are believed only if they name
+/// a live member, and never hide the address that the request was really sent from: who forges them
+/// adds words to the audit and takes none away.
+fn forwarded_source(headers: &HeaderMap, address: &str, is_live: impl Fn(&str) -> bool) -> Option<String> {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let member = text(FORWARDED_BY).filter(|id| is_live(id))?;
+    let caller: IpAddr = text(FORWARDED_FOR)?.parse().ok()?;
+    Some(format!("{caller} by way of {member} ({address})"))
 }
 
 /// Refuses what a browser sends on behalf of a page of another site. Programs send neither header.
@@ -297,6 +316,25 @@ mod tests {
         assert!(access.admit_local(here, &HeaderMap::new()).is_err());
         let away = SocketAddr::from(([10, 0, 0, 7], 40_000));
         assert!(access.admit_local(away, &headers(&[("host", "localhost")])).is_err());
+    }
+
+    #[test]
+    fn who_passed_a_request_on_is_believed_if_it_is_a_member() {
+        type Case<'c> = (&'c [(&'static str, &'c str)], Option<&'c str>);
+        let is_live = |id: &str| id == "a:1~0";
+        let cases: [Case<'_>; 5] = [
+            (&[], None),
+            (
+                &[("flowkeeper-forwarded-by", "a:1~0"), ("flowkeeper-forwarded-for", "10.0.0.7")],
+                Some("10.0.0.7 by way of a:1~0 (10.0.0.2)"),
+            ),
+            (&[("flowkeeper-forwarded-by", "x:1~0"), ("flowkeeper-forwarded-for", "10.0.0.7")], None),
+            (&[("flowkeeper-forwarded-by", "a:1~0"), ("flowkeeper-forwarded-for", "the boss")], None),
+            (&[("flowkeeper-forwarded-for", "10.0.0.7")], None),
+        ];
+        for (sent, expected) in cases {
+            assert_eq!(forwarded_source(&headers(sent), "10.0.0.2", is_live).as_deref(), expected, "{sent:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A stream begins with now: what was missed is in the lists. A client that comes back with
 //! `Last-Event-ID`, or that is too slow, is told so by a `lagged` event and reads the lists again.
+//! Only the leader changes runs, so a stream ends with its term: the next one is the next leader's.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -42,8 +43,14 @@ pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> impl I
     let begun = Event::default().retry(RECONNECT).comment("flowkeeper");
     let resumed = headers.contains_key("last-event-id").then(|| lagged(None));
     let first = stream::iter(std::iter::once(begun).chain(resumed));
-    let events =
-        first.chain(changes(receiver)).take_until(api.shutdown.clone().cancelled_owned()).map(Ok::<_, Infallible>);
+    let (shutdown, lead) = (api.shutdown.clone(), api.operations.lead());
+    let end = async move {
+        match lead {
+            Some(lead) => tokio::select! { () = shutdown.cancelled() => {}, () = lead.lost().cancelled() => {} },
+            None => shutdown.cancelled().await,
+        }
+    };
+    let events = first.chain(changes(receiver)).take_until(end).map(Ok::<_, Infallible>);
     Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT))
 }
 

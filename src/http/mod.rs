@@ -1,14 +1,16 @@
 //! The HTTP API: extract, one call, respond.
 //!
-//! Handlers decide nothing. What acts goes to `operations`, what reads asks the ledger, and who may
-//! call was settled by [`access`] before. `/openapi.json` is generated from the handlers themselves.
+//! Handlers decide nothing. What acts goes to `operations`, what reads asks the ledger, who may call
+//! was settled by [`access`] before, and what only the leader can do was passed on to it by `forward`. `/openapi.json` is generated from the handlers themselves.
 
 pub mod access;
 mod adopt;
 mod dag_runs;
 mod events;
 mod extract;
+mod forward;
 mod history;
+mod members;
 mod probes;
 pub mod problem;
 mod runs;
@@ -33,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use access::{Access, Caller};
+pub use forward::Peers;
 pub use problem::{Problem, ProblemKind};
 
 use crate::clock::Clock;
@@ -65,6 +68,8 @@ pub struct Api {
     pub status: Status,
     /// Who may call.
     pub access: Access,
+    /// The other members.
+    pub peers: Peers,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// Cancelled when the member ends: open streams end, no request is taken any more.
@@ -86,6 +91,7 @@ fn router(api: Api) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(api.clone(), forward::to_leader))
         .layer(middleware::from_fn_with_state(api.clone(), access::guard))
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(count))
@@ -114,6 +120,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(history::stats))
         .routes(routes!(history::audit))
         .routes(routes!(events::events))
+        .routes(routes!(members::list))
 }
 
 fn description() -> OpenApi {

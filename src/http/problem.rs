@@ -1,5 +1,7 @@
 //! Errors of the API: `application/problem+json`, as RFC 9457 has it, with a `hint`.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +26,9 @@ pub struct Problem {
     /// What the caller can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    /// When it is worth asking again, for the header `Retry-After`.
+    #[serde(skip)]
+    retry_after: Option<Duration>,
 }
 
 /// The kinds of problem.
@@ -53,6 +58,10 @@ pub enum ProblemKind {
     AirflowRefused,
     /// Airflow did not answer.
     AirflowUnreachable,
+    /// The leader cannot be reached; nothing was done.
+    LeaderUnreachable,
+    /// The leader took the request and did not answer; it may have been done.
+    LeaderSilent,
     /// This member cannot do it now; another moment or another member can.
     Unavailable,
     /// It took too long.
@@ -78,6 +87,8 @@ impl ProblemKind {
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "flowkeeper failed"),
             Self::AirflowRefused => (StatusCode::BAD_GATEWAY, "airflow", "Airflow did not do it"),
             Self::AirflowUnreachable => (StatusCode::GATEWAY_TIMEOUT, "airflow-unreachable", "Airflow did not answer"),
+            Self::LeaderUnreachable => (StatusCode::BAD_GATEWAY, "leader-unreachable", "The leader cannot be reached"),
+            Self::LeaderSilent => (StatusCode::GATEWAY_TIMEOUT, "leader-silent", "The leader did not answer"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible at the moment"),
             Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout", "It took too long"),
         }
@@ -95,6 +106,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             hint: None,
+            retry_after: None,
         }
     }
 
@@ -102,6 +114,13 @@ impl Problem {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// When it is worth asking again; whole seconds.
+    #[must_use]
+    pub fn retry_after(mut self, pause: Duration) -> Self {
+        self.retry_after = Some(pause);
         self
     }
 
@@ -161,9 +180,12 @@ impl From<OperationError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.status();
+        let (status, retry_after) = (self.status(), self.retry_after);
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
+        if let Some(pause) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(pause.as_secs()));
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -12,6 +12,7 @@ mod watches;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::keeper::Keeper;
 use super::contender::in_order;
 use super::error::ZooKeeperError;
-use super::registry::{Member, MemberCard};
+use super::registry::{Member, MemberCard, read_card};
 use super::session::Session;
 use super::settings::SettingsSource;
 use crate::clock::Clock;
@@ -204,6 +205,24 @@ impl Membership {
             tracing::warn!("ZooKeeper does not answer, so the other members notice later that this one has left");
         }
     }
+}
+
+/// The live members below `root`, in the order of their ids, for those who take no part. It does not
+/// tell who is first in the queue.
+pub async fn read_members(session: &Session, root: &str) -> Result<Vec<Member>, ZooKeeperError> {
+    let path = below(root, "members");
+    // Nobody has ever been a member where there is no such znode.
+    let Some((mut ids, _)) = session.get_children(&path).await? else { return Ok(Vec::new()) };
+    ids.sort_unstable();
+    let cards = join_all(ids.iter().map(|id| session.get_data(&below(&path, id)))).await;
+    let mut members = Vec::with_capacity(ids.len());
+    for (id, card) in ids.iter().zip(cards) {
+        // It may have left since.
+        if let Some(card) = card?.and_then(|(data, _)| read_card(id, &data)) {
+            members.push(Member { card, leads: false });
+        }
+    }
+    Ok(members)
 }
 
 impl Shared {

@@ -20,7 +20,7 @@ mod settings;
 pub use ensemble::{Ensemble, SessionStatus, Subscription};
 pub use error::ZooKeeperError;
 pub use mailbox::{Arming, Interest, Touched};
-pub use membership::{Membership, MembershipParts, Standing};
+pub use membership::{Membership, MembershipParts, Standing, read_members};
 pub use registry::{Member, MemberCard, member_id};
 pub use session::{Lifetime, Session};
 pub use settings::{Sasl, Settings, SettingsSource, Tls};

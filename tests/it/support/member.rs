@@ -12,7 +12,8 @@ use flowkeeper::config::{self, Config, Environment};
 use flowkeeper::domain::occurrence::Occurrence;
 use flowkeeper::domain::run::{AirflowState, RunId, RunState};
 use flowkeeper::domain::schedule::{Overlap, ScheduleName, TriggerKind};
-use flowkeeper::http::{self, Access, Api};
+use flowkeeper::http::{self, Access, Api, Peers};
+use flowkeeper::members::Sight;
 use flowkeeper::metrics;
 use flowkeeper::operations::{Operations, OperationsParts};
 use flowkeeper::secret::{Credential, Secret};
@@ -170,6 +171,7 @@ impl Member {
             clock: clock.clone(),
             status: status.clone(),
             access: Access::from_config(&config.server, &environment).expect("tokens"),
+            peers: Peers::new(watch::Sender::new(Sight::default()).subscribe()).expect("a client"),
             metrics: prometheus(),
             shutdown: shutdown.clone(),
         };
