@@ -300,6 +300,7 @@ impl Arena {
                 id: run.dag_run_id.clone(),
                 logical_date: run.logical_date,
                 accepted: run.queued_at,
+                ended: run.ended_at,
                 conf: serde_json::from_str(&run.conf).expect("a conf in JSON"),
             };
             fake.world().runs().iter().map(dag_run).collect::<Vec<_>>()

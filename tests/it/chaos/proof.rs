@@ -11,7 +11,7 @@ use flowkeeper::domain::run::RunState;
 use flowkeeper::store::model::Run;
 use jiff::Timestamp;
 
-use super::schedules::{CRON, EVERY_SECOND_RUNS, FLAG};
+use super::schedules::{CRON, EVERY_SECOND_RUNS, FLAG, LOCKED};
 use super::writer::{Done, History};
 
 /// How many differences of each kind a report shows.
@@ -24,8 +24,9 @@ pub(crate) struct DagRun {
     pub(crate) dag_id: String,
     pub(crate) id: String,
     pub(crate) logical_date: Option<Timestamp>,
-    /// By Airflow's clock.
+    /// By Airflow's clock, like all its times.
     pub(crate) accepted: Timestamp,
+    pub(crate) ended: Option<Timestamp>,
     pub(crate) conf: serde_json::Value,
 }
 
@@ -82,6 +83,7 @@ pub(crate) fn compare(evidence: &Evidence<'_>) -> Differences {
     children(&evidence.done.inbox, &of("inbox"), &mut differences);
     lives(&evidence.done.life, &of("life"), &mut differences);
     settled(evidence.runs, &mut differences);
+    locks(evidence.dag_runs, &mut differences);
     airflow(evidence, &mut differences);
     differences
 }
@@ -202,6 +204,17 @@ fn settled(runs: &[Run], differences: &mut Differences) {
     }
 }
 
+/// No DAG run of a lock begins before the one before has ended.
+fn locks(dag_runs: &[DagRun], differences: &mut Differences) {
+    let mut held: Vec<&DagRun> = dag_runs.iter().filter(|run| LOCKED.contains(&run.dag_id.as_str())).collect();
+    held.sort_by_key(|run| run.accepted);
+    for pair in held.windows(2) {
+        if pair[0].ended.is_none_or(|ended| ended > pair[1].accepted) {
+            differences.doubled.push(format!("{} began while {} held their lock", pair[1].id, pair[0].id));
+        }
+    }
+}
+
 /// Every accepted row is one DAG run with its conf, and there are no others.
 fn airflow(evidence: &Evidence<'_>, differences: &mut Differences) {
     let key = |dag_run: &DagRun| (dag_run.airflow, dag_run.dag_id.clone(), dag_run.id.clone());
@@ -293,7 +306,8 @@ mod tests {
             dag_id: run.dag_id.clone(),
             id: run.dag_run_id.clone(),
             logical_date: run.nominal_time,
-            accepted: run.due_at,
+            accepted: run.nominal_time.unwrap_or(run.due_at),
+            ended: Some(run.nominal_time.unwrap_or(run.due_at)),
             conf: run.conf.clone(),
         };
         accepted.map(dag_run).collect()
@@ -375,6 +389,10 @@ mod tests {
         let mut more = whole.clone();
         more.push(DagRun { id: "tick-x".into(), ..whole[0].clone() });
         assert_eq!(judge(&done, &runs, &more), (0, 1, 0), "a DAG run that the ledger knows nothing of");
+        let mut long = whole.clone();
+        let holder = long.iter_mut().find(|run| run.dag_id == LOCKED[0]).expect("a run with a lock");
+        holder.ended = holder.ended.and_then(|ended| ended.checked_add(jiff::SignedDuration::from_millis(1)).ok());
+        assert_eq!(judge(&done, &runs, &long), (0, 1, 0), "two runs at a time hold one lock");
         let mut other = whole.clone();
         other[0].conf = json!({"other": 1});
         assert_eq!(judge(&done, &runs, &other), (0, 0, 1), "another conf");

@@ -6,7 +6,10 @@
 use std::fmt::Write as _;
 
 /// Every schedule by the clock, each due every second.
-pub(crate) const CRON: [&str; 4] = ["tick", "tick-faulty", "tick-latest", "tick-newest"];
+pub(crate) const CRON: [&str; 6] = ["tick", "tick-faulty", "tick-latest", "tick-newest", "locked-a", "locked-b"];
+
+/// Schedules of which only one run may be under way at a time, whosever it is.
+pub(crate) const LOCKED: [&str; 2] = ["locked-a", "locked-b"];
 
 /// Those of [`CRON`] whose every second must become a DAG run of its own; the others may skip or miss
 /// seconds, and must say so.
@@ -63,6 +66,8 @@ in_flight = 8
         ("tick-faulty", FAULTY, r#"cron = "* * * * * *""#, r#"catchup = "all", overlap = "allow""#),
         ("tick-latest", FAULTY, r#"cron = "* * * * * *""#, r#"catchup = "latest", overlap = "skip""#),
         ("tick-newest", CALM, r#"cron = "* * * * * *""#, r#"catchup = "all", overlap = "queue_one""#),
+        ("locked-a", CALM, r#"cron = "* * * * * *""#, r#"overlap = "queue_one", lock = "warehouse""#),
+        ("locked-b", FAULTY, r#"cron = "* * * * * *""#, r#"overlap = "queue_one", lock = "warehouse""#),
         ("flag", CALM, r#"znode = { path = "/flag", on = ["created", "changed"] }"#, ""),
         ("inbox", FAULTY, r#"znode = { path = "/inbox", watch = "children", consume = "accepted" }"#, ""),
         ("tree", FAULTY, r#"znode = { path = "/tree", watch = "subtree", on = ["created", "changed"] }"#, ""),
