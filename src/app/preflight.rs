@@ -20,6 +20,7 @@ use crate::config::{Environment, Fault, Severity};
 use crate::domain::occurrence::Occurrence;
 use crate::domain::schedule::{PausedDag, Schedule, Trigger};
 use crate::domain::template::{RenderContext, default_conf};
+use crate::zookeeper::{self, CheckFault};
 
 /// How many questions one Airflow is asked at a time.
 const IN_FLIGHT: usize = 4;
@@ -36,13 +37,15 @@ pub async fn check_online(config: &Config, environment: &Arc<Environment>, clock
         check_airflow(&file, settings, schedules, environment, clock)
     }));
     let mut faults: Vec<Fault> = airflows.buffered(IN_FLIGHT).concat().await;
-    let home = config.zookeeper.iter().map(|zookeeper| (None, "zookeeper".to_owned(), &zookeeper.connection));
+    let home = config
+        .zookeeper
+        .iter()
+        .map(|zookeeper| (Some(zookeeper.root.as_str()), "zookeeper".to_owned(), &zookeeper.connection));
     let others = config.ensembles.iter().filter_map(|(name, ensemble)| {
-        ensemble.connection.as_ref().map(|connection| (Some(Arc::clone(name)), format!("ensemble.{name}"), connection))
+        ensemble.connection.as_ref().map(|connection| (None, format!("ensemble.{name}"), connection))
     });
     let ensembles = stream::iter(
-        home.chain(others)
-            .map(|(name, key, connection)| check_ensemble(&file, name, key, connection, environment, clock)),
+        home.chain(others).map(|(root, key, connection)| check_ensemble(&file, root, key, connection, environment)),
     );
     faults.extend(ensembles.buffered(IN_FLIGHT).concat().await);
     faults
@@ -203,11 +206,10 @@ fn fits(value: &Value, schema: &Value) -> bool {
 
 async fn check_ensemble(
     file: &str,
-    name: Option<Arc<str>>,
+    root: Option<&str>,
     key: String,
     connection: &model::Connection,
     environment: &Arc<Environment>,
-    clock: &Clock,
 ) -> Vec<Fault> {
     let settings = match connect::zookeeper(connection.clone(), Arc::clone(environment), key.clone()) {
         Ok(settings) => settings,
@@ -216,9 +218,18 @@ async fn check_ensemble(
             return vec![fault(file, &key, format!("failed to {error}"), hint)];
         }
     };
-    let Err(reason) = connect::visit(name, settings, clock.clone(), SESSION_TIMEOUT).await else { return Vec::new() };
-    let message = format!("failed to open a session with ZooKeeper at {}: {reason}", connection.connect);
-    vec![fault(file, &format!("{key}.connect"), message, "is it running, and can this host reach it?")]
+    match tokio::time::timeout(SESSION_TIMEOUT, zookeeper::check(&settings, root)).await {
+        Ok(Ok(())) => Vec::new(),
+        Ok(Err(CheckFault { message, hint })) => {
+            let message = format!("with ZooKeeper at {}: failed to {message}", connection.connect);
+            vec![fault(file, &key, message, &hint)]
+        }
+        Err(_) => {
+            let waited = SESSION_TIMEOUT.as_secs();
+            let message = format!("ZooKeeper at {} does not answer: no session within {waited} s", connection.connect);
+            vec![fault(file, &format!("{key}.connect"), message, "is it running, and can this host reach it?")]
+        }
+    }
 }
 
 fn fault(file: &str, key: &str, message: String, hint: &str) -> Fault {

@@ -8,8 +8,9 @@ use std::fmt;
 
 use zookeeper_client::{Client, Error, SessionInfo};
 
+use super::diagnose::diagnose;
 use super::session::{NewNodeAcl, Session};
-use super::settings::SettingsSource;
+use super::settings::{Settings, SettingsInUse, SettingsSource};
 
 /// A session that lives across connections notices a silent server after this part of its timeout.
 /// Noticing, meeting the same server once more and a first look at another one fit in its life.
@@ -19,17 +20,32 @@ const SILENCE_PART: u32 = 3;
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The network, or servers without a quorum.
-    Unreachable(String),
+    Unreachable { reason: String, hint: &'static str },
     /// Credentials, certificates, settings.
-    Refused(String),
+    Refused { reason: String, hint: &'static str },
     /// The session that was to go on is over.
     Expired,
+}
+
+impl Failure {
+    /// The session was there and is no more, for this reason.
+    pub(super) fn lost(reason: String) -> Self {
+        Self::Unreachable { reason, hint: "flowkeeper opens another one as soon as a server gives it" }
+    }
+
+    /// What a person can do about it.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreachable { hint, .. } | Self::Refused { hint, .. } => hint,
+            Self::Expired => "nothing, a new session follows",
+        }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(reason) | Self::Refused(reason) => f.write_str(reason),
+            Self::Unreachable { reason, .. } | Self::Refused { reason, .. } => f.write_str(reason),
             Self::Expired => f.write_str("the servers have ended the session"),
         }
     }
@@ -46,21 +62,30 @@ pub(super) enum Life {
 /// What came of an attempt that succeeded.
 pub(super) struct Opened {
     pub(super) client: Client,
+    /// What it was opened with.
+    pub(super) settings: SettingsInUse,
     chroot: String,
     acl: NewNodeAcl,
 }
 
 impl Opened {
+    /// Whether the session has credentials, which the servers should take for an identity.
+    pub(super) fn demands_identity(&self) -> bool {
+        self.acl == NewNodeAcl::Creator
+    }
+
     /// The way to send requests through this connection.
     pub(super) fn into_session(self, number: u64) -> Session {
         Session::new(number, &self.chroot, self.acl, self.client)
     }
 }
 
-/// Connects, for a session of this kind.
-pub(super) async fn connect(settings: &SettingsSource, life: Life) -> Result<Opened, Failure> {
-    let settings = settings().map_err(Failure::Refused)?;
-    let mut connector = settings.connector().map_err(|error| Failure::Refused(error.to_string()))?;
+/// Connects, for a session of this kind. If `patient`, a failure takes up to two seconds longer and
+/// says what is the matter with each server.
+pub(super) async fn connect(source: &SettingsSource, life: Life, patient: bool) -> Result<Opened, Failure> {
+    let unusable = |reason| Failure::Refused { reason, hint: "correct the settings, or the files that they name" };
+    let settings = source().map_err(unusable)?;
+    let mut connector = settings.connector().map_err(unusable)?;
     if let Life::Lasting(held) = life {
         connector = connector.with_connection_timeout(settings.session_timeout / SILENCE_PART);
         if let Some(held) = held {
@@ -72,15 +97,37 @@ pub(super) async fn connect(settings: &SettingsSource, life: Life) -> Result<Ope
         if settings.tls.is_some() { connector.secure_connect(servers).await } else { connector.connect(servers).await }
     };
     // Each server may take 0.4 of the session timeout to turn out silent.
-    let servers_count = u32::try_from(servers.split(',').count()).unwrap_or(u32::MAX);
+    let servers_count = u32::try_from(settings.servers().len()).unwrap_or(u32::MAX);
     let limit = settings.session_timeout.saturating_mul(servers_count.max(2));
     match tokio::time::timeout(limit, connecting).await {
-        Ok(Ok(client)) => Ok(Opened { client, chroot: chroot.to_owned(), acl: settings.new_node_acl() }),
+        Ok(Ok(client)) => {
+            let (chroot, acl) = (chroot.to_owned(), settings.new_node_acl());
+            Ok(Opened { client, settings: SettingsInUse::new(SettingsSource::clone(source), settings), chroot, acl })
+        }
         Ok(Err(Error::SessionExpired)) => Err(Failure::Expired),
-        Ok(Err(Error::AuthFailed)) => Err(Failure::Refused("the credentials were refused".to_owned())),
-        Ok(Err(error @ Error::BadArguments(_))) => Err(Failure::Refused(error.to_string())),
-        Ok(Err(Error::NoHosts)) => Err(Failure::Unreachable(format!("none of {servers} gave a session"))),
-        Ok(Err(error)) => Err(Failure::Unreachable(format!("{servers}: {error}"))),
-        Err(_) => Err(Failure::Unreachable(format!("no session with {servers} came about in {limit:?}"))),
+        Ok(Err(Error::AuthFailed)) => Err(refused_credentials(&settings)),
+        Ok(Err(error @ Error::BadArguments(_))) => Err(unusable(error.to_string())),
+        _ if patient => Err(diagnose(&settings).await),
+        Ok(Err(Error::NoHosts)) => Err(Failure::lost(format!("none of {servers} took the session up again"))),
+        Ok(Err(error)) => Err(Failure::lost(format!("{servers}: {error}"))),
+        Err(_) => Err(Failure::lost(format!("{servers}: no answer in {limit:?}"))),
     }
+}
+
+fn refused_credentials(settings: &Settings) -> Failure {
+    let (reason, hint) = match (&settings.sasl, &settings.auth) {
+        (Some(sasl), _) => (
+            format!("the servers refused the user `{}` (SASL DIGEST-MD5)", sasl.username),
+            "compare user and password with `user_NAME=\"password\"` in the servers' JAAS file",
+        ),
+        (None, Some((scheme, _))) => (
+            format!("the servers refused the credential of the scheme `{scheme}`"),
+            "do the servers know this scheme, and demand no other one (`enforce.auth.schemes`)?",
+        ),
+        (None, None) => (
+            "the servers demand credentials, and none are configured".to_owned(),
+            "set `sasl` or `auth`, whichever the servers ask for",
+        ),
+    };
+    Failure::Refused { reason, hint }
 }

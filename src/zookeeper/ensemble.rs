@@ -23,13 +23,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use zookeeper_client::{EventType, PersistentWatcher, SessionState};
+use zookeeper_client::{EventType, PersistentWatcher, SessionState, StateWatcher};
 
 use super::connect::{Failure, Life, connect};
 use super::error::ZooKeeperError;
 use super::mailbox::{Arming, Interest, Mailbox, Touched};
 use super::session::Session;
-use super::settings::SettingsSource;
+use super::settings::{SettingsInUse, SettingsSource};
 use crate::clock::Clock;
 use crate::metrics;
 
@@ -258,23 +258,26 @@ impl Keeper {
             let failure = tokio::select! {
                 () = shutdown.cancelled() => return,
                 session = self.open() => match session {
-                    Ok((session, client_state)) => {
+                    Ok((session, client_state, mut settings)) => {
                         let opened = Instant::now();
-                        let reason = self.serve(&session, client_state, &shutdown).await;
+                        let reason = tokio::select! {
+                            reason = self.serve(&session, client_state, &shutdown) => reason,
+                            () = settings.outdated() => Some("the settings have changed".to_owned()),
+                        };
                         self.end(&session);
                         let Some(reason) = reason else { return };
                         warn!(ensemble = self.ensemble.label(), reason, "lost the session with ZooKeeper, opening another");
                         if opened.elapsed() >= STABLE_AFTER {
                             backoff = builder.build();
-                            self.report(Failure::Unreachable(reason));
+                            self.report(&Failure::lost(reason));
                             continue;
                         }
-                        Failure::Unreachable(reason)
+                        Failure::lost(reason)
                     }
                     Err(failure) => failure,
                 },
             };
-            self.report(failure);
+            self.report(&failure);
             let pause = backoff.next().unwrap_or(RECONNECT_AFTER.1).min(RECONNECT_AFTER.1);
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -284,16 +287,16 @@ impl Keeper {
     }
 
     /// Opens a session and makes sure that its server is not behind.
-    async fn open(&mut self) -> Result<(Session, zookeeper_client::StateWatcher), Failure> {
-        let opened = connect(&self.settings, Life::Connection).await?;
-        let state = opened.client.state_watcher();
+    async fn open(&mut self) -> Result<(Session, StateWatcher, SettingsInUse), Failure> {
+        let opened = connect(&self.settings, Life::Connection, true).await?;
+        let (state, in_use) = (opened.client.state_watcher(), opened.settings.clone());
         self.sessions += 1;
         let session = opened.into_session(self.sessions);
         match session.sync().await {
-            Ok(()) => Ok((session, state)),
+            Ok(()) => Ok((session, state, in_use)),
             Err(error) => {
                 session.close();
-                Err(Failure::Unreachable(format!("its first request failed: {error}")))
+                Err(Failure::lost(format!("its first request failed: {error}")))
             }
         }
     }
@@ -302,7 +305,7 @@ impl Keeper {
     async fn serve(
         &mut self,
         session: &Session,
-        mut state: zookeeper_client::StateWatcher,
+        mut state: StateWatcher,
         shutdown: &CancellationToken,
     ) -> Option<String> {
         let (lost, mut losses) = mpsc::unbounded_channel();
@@ -410,10 +413,10 @@ impl Keeper {
     }
 
     /// Tells the status, and the log when it is news.
-    fn report(&self, failure: Failure) {
+    fn report(&self, failure: &Failure) {
         let status = match failure {
-            Failure::Refused(reason) => SessionStatus::Refused { reason },
-            Failure::Unreachable(_) | Failure::Expired => {
+            Failure::Refused { reason, .. } => SessionStatus::Refused { reason: reason.clone() },
+            Failure::Unreachable { .. } | Failure::Expired => {
                 let reason = failure.to_string();
                 let since = match &*self.ensemble.0.status.borrow() {
                     SessionStatus::Disconnected { since, .. } => *since,
@@ -423,14 +426,14 @@ impl Keeper {
             }
         };
         let previous = self.ensemble.0.status.send_replace(status.clone());
-        let label = self.ensemble.label();
+        let (label, hint) = (self.ensemble.label(), failure.hint());
         match (&previous, &status) {
             (SessionStatus::Refused { reason: before }, SessionStatus::Refused { reason }) if before == reason => {}
             (_, SessionStatus::Refused { reason }) => {
-                warn!(ensemble = label, reason, "ZooKeeper cannot be used, trying again every few seconds");
+                warn!(ensemble = label, reason, hint, "ZooKeeper cannot be used, trying again every few seconds");
             }
             (SessionStatus::Connecting | SessionStatus::Refused { .. }, SessionStatus::Disconnected { reason, .. }) => {
-                warn!(ensemble = label, reason, "ZooKeeper cannot be reached, trying again every few seconds");
+                warn!(ensemble = label, reason, hint, "ZooKeeper cannot be reached, trying again every few seconds");
             }
             (_, status) => debug!(ensemble = label, ?status, "no session with ZooKeeper yet"),
         }

@@ -17,6 +17,10 @@ pub enum ZooKeeperError {
     /// The znode has another version than the one that was asked for. Nothing changed.
     #[error("it was changed meanwhile")]
     BadVersion,
+    /// The servers take none of the session's credentials for an identity, so no znode can be made that
+    /// is for it alone. Nothing changed.
+    #[error("the servers do not recognise the credentials of this session")]
+    NoIdentity,
     /// The servers are too old for this operation. Nothing changed.
     #[error("the servers do not know this operation")]
     Unsupported,
@@ -36,6 +40,24 @@ impl ZooKeeperError {
     pub fn ends_session(&self) -> bool {
         matches!(self, Self::Unknown(_) | Self::AuthenticationFailed)
     }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoPermission => {
+                "others made this znode: let its access control list name this session's credentials, or take another `root`"
+            }
+            Self::NoIdentity => {
+                "set up on the servers what the credentials need (a JAAS file for `sasl`, `ssl.clientAuth` for certificates), or leave the credentials out"
+            }
+            Self::NoParent => "does the chroot at the end of `connect` exist?",
+            Self::AuthenticationFailed => "compare the credentials with what the servers know",
+            Self::Unsupported => "ZooKeeper 3.5 or later is needed",
+            Self::NotEmpty | Self::BadVersion => "somebody else uses this znode too",
+            Self::Refused(_) => "the servers' log may tell more",
+            Self::Unknown(_) => "flowkeeper looks what became of it as soon as it is connected",
+        }
+    }
 }
 
 impl From<Error> for ZooKeeperError {
@@ -49,10 +71,10 @@ impl From<Error> for ZooKeeperError {
             Error::NoNode => Self::NoParent,
             Error::BadVersion => Self::BadVersion,
             Error::Unimplemented => Self::Unsupported,
+            Error::InvalidAcl => Self::NoIdentity,
             Error::AuthFailed => Self::AuthenticationFailed,
             Error::NodeExists
             | Error::NoChildrenForEphemerals
-            | Error::InvalidAcl
             | Error::NotReadOnly
             | Error::NoWatcher
             | Error::QuotaExceeded

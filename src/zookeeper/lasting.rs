@@ -22,16 +22,22 @@ use zookeeper_client::{SessionInfo, SessionState, StateWatcher};
 
 use super::connect::{Failure, Life, connect};
 use super::session::Session;
-use super::settings::SettingsSource;
+use super::settings::{SettingsInUse, SettingsSource};
 
 /// How long the servers may take to confirm that a session is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many attempts are made to save a session before one of them is explained. With the pauses
+/// between them they take longer than most sessions live.
+const HASTY_ATTEMPTS: u32 = 20;
 
 /// Opens connections of one session after another.
 pub(super) struct LastingSession {
     settings: SettingsSource,
     held: Option<SessionInfo>,
     connections: u64,
+    /// Attempts in a row that failed.
+    failures: u32,
 }
 
 /// One connection of a session that may have had others. Dropped, the session goes on.
@@ -43,25 +49,35 @@ pub(super) struct Connection {
     pub(super) begins: bool,
     /// After this time without a word the servers end the session.
     pub(super) timeout: Duration,
+    /// What the connection was opened with.
+    pub(super) settings: SettingsInUse,
     state: StateWatcher,
     _tasks: Tasks,
 }
 
 impl LastingSession {
     pub(super) fn new(settings: SettingsSource) -> Self {
-        Self { settings, held: None, connections: 0 }
+        Self { settings, held: None, connections: 0, failures: 0 }
     }
 
     /// Tries to connect, once. What is read through the connection is never older than what was
     /// read before.
     pub(super) async fn connect(&mut self) -> Result<Connection, Failure> {
         let tasks = Tasks::default();
-        let opening = connect(&self.settings, Life::Lasting(self.held.clone()));
-        let opened = tasks.scope(opening).await.inspect_err(|failure| {
-            if matches!(failure, Failure::Expired) {
-                self.held = None;
+        // While there is a session to save, the next attempt is worth more than an explanation.
+        let patient = self.held.is_none() || self.failures >= HASTY_ATTEMPTS;
+        let opening = connect(&self.settings, Life::Lasting(self.held.clone()), patient);
+        let opened = match tasks.scope(opening).await {
+            Ok(opened) => opened,
+            Err(failure) => {
+                if matches!(failure, Failure::Expired) {
+                    self.held = None;
+                }
+                self.failures = self.failures.saturating_add(1);
+                return Err(failure);
             }
-        })?;
+        };
+        self.failures = 0;
         let info = opened.client.session().clone();
         // Some servers begin a new session where the old one is over, without a word.
         let begins = self.held.as_ref().is_none_or(|held| held.id() != info.id());
@@ -69,9 +85,10 @@ impl LastingSession {
         self.connections += 1;
         let (timeout, state) = (opened.client.session_timeout(), opened.client.state_watcher());
         tasks.end_with(state.clone());
+        let settings = opened.settings.clone();
         let session = opened.into_session(self.connections);
-        session.sync().await.map_err(|error| Failure::Unreachable(format!("its first request failed: {error}")))?;
-        Ok(Connection { session, begins, timeout, state, _tasks: tasks })
+        session.sync().await.map_err(|error| Failure::lost(format!("its first request failed: {error}")))?;
+        Ok(Connection { session, begins, timeout, settings, state, _tasks: tasks })
     }
 }
 

@@ -5,8 +5,10 @@
 //! everything that was read through one belongs to one unbroken view of the znodes. A [`Membership`]
 //! owns the znodes that show that this process lives, through a session that outlives its connections.
 
+mod check;
 mod connect;
 pub mod contender;
+mod diagnose;
 mod election;
 mod ensemble;
 mod error;
@@ -17,6 +19,7 @@ mod registry;
 mod session;
 mod settings;
 
+pub use check::{CheckFault, check};
 pub use ensemble::{Ensemble, SessionStatus, Subscription};
 pub use error::ZooKeeperError;
 pub use mailbox::{Arming, Interest, Touched};

@@ -311,6 +311,14 @@ impl Session {
         Ok(stat.map(|stat| stat.ephemeral_owner == owner.0))
     }
 
+    /// Whether the servers take this session for somebody, beyond the address that it comes from.
+    /// [`ZooKeeperError::Unsupported`] before ZooKeeper 3.7.
+    pub(super) async fn is_recognised(&self) -> Result<bool, ZooKeeperError> {
+        let client = self.client()?;
+        let users = limited(client.list_auth_users()).await?;
+        Ok(users.iter().any(|user| user.scheme() != "ip"))
+    }
+
     fn client(&self) -> Result<Client, ZooKeeperError> {
         let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner);
         client.clone().ok_or_else(|| ZooKeeperError::Unknown("the session is closed".to_owned()))

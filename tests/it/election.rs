@@ -3,48 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flowkeeper::clock::Clock;
-use flowkeeper::zookeeper::{MemberCard, Membership, MembershipParts, Settings, Standing, member_id};
-use tokio_util::sync::CancellationToken;
-use zookeeper_client::Client;
+use flowkeeper::zookeeper::{Settings, SettingsSource, Standing};
 
+use crate::support::participant::{Participant, join_as, queue};
 use crate::support::proxy::{CREATE, Proxy};
 use crate::support::world::wait_for;
 use crate::support::zookeeper::{SESSION_TIMEOUT, ZooKeeperServer, create, delete};
 
-/// A member, and the way to end it.
-struct Participant {
-    membership: Membership,
-    id: String,
-    shutdown: CancellationToken,
-}
-
-/// A member at this place, whose settings are these.
-fn join_as(place: &str, settings: Settings, root: &str) -> Participant {
-    let id = member_id(place);
-    let card = MemberCard {
-        id: id.clone(),
-        url: Some(format!("http://{place}")),
-        host: "host".into(),
-        pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        store_id: "store".into(),
-        store_url: "sqlite://ledger.db".into(),
-        configuration_version: "1".into(),
-        started: None,
-    };
-    let parts = MembershipParts {
-        settings: Arc::new(move || Ok(settings.clone())),
-        root: root.into(),
-        card,
-        clock: Clock::system(),
-    };
-    let shutdown = CancellationToken::new();
-    Participant { membership: Membership::start(parts, shutdown.clone()), id, shutdown }
-}
-
-fn settings(connect: &str) -> Settings {
-    Settings { connect: connect.to_owned(), session_timeout: SESSION_TIMEOUT, auth: None, tls: None, sasl: None }
+fn settings(connect: &str) -> SettingsSource {
+    let connect = connect.to_owned();
+    Arc::new(move || {
+        let connect = connect.clone();
+        Ok(Settings { connect, session_timeout: SESSION_TIMEOUT, auth: None, tls: None, sasl: None })
+    })
 }
 
 /// A member that stands for election.
@@ -52,59 +23,6 @@ fn join(place: &str, connect: &str, root: &str) -> Participant {
     let participant = join_as(place, settings(connect), root);
     participant.membership.stand(true);
     participant
-}
-
-impl Participant {
-    fn standing(&self) -> Standing {
-        self.membership.standing().borrow().clone()
-    }
-
-    async fn until(&self, what: impl Fn(&Standing) -> bool) -> Standing {
-        let mut standing = self.membership.standing();
-        let reached = tokio::time::timeout(Duration::from_secs(30), standing.wait_for(|standing| what(standing)));
-        let reached = reached.await.unwrap_or_else(|_| panic!("{} stays {:?}", self.id, self.standing()));
-        reached.expect("the member lives").clone()
-    }
-
-    async fn first(&self) {
-        self.until(|standing| *standing == Standing::First).await;
-    }
-
-    async fn behind(&self, leader: &Participant) {
-        self.until(|standing| *standing == Standing::Standby { leader: Some(leader.id.clone()) }).await;
-    }
-
-    /// Waits until it sees just these members, and this one leading.
-    async fn sees(&self, members: &[&Participant], leader: Option<&Participant>) {
-        let mut expected: Vec<_> = members.iter().map(|member| member.id.clone()).collect();
-        expected.sort_unstable();
-        let seen = || {
-            let members = self.membership.members().borrow().clone();
-            let ids: Vec<_> = members.iter().map(|member| member.card.id.clone()).collect();
-            let leads: Vec<_> =
-                members.iter().filter(|member| member.leads).map(|member| member.card.id.clone()).collect();
-            (ids, leads)
-        };
-        let wanted = (expected, leader.iter().map(|leader| leader.id.clone()).collect::<Vec<_>>());
-        wait_for(
-            || async { (seen() == wanted).then_some(()) },
-            || format!("{} sees {:?}, not {wanted:?}", self.id, seen()),
-        )
-        .await;
-    }
-}
-
-/// Names in the queue, in order, with whose they are.
-async fn queue(client: &Client, root: &str) -> Vec<(String, String)> {
-    let mut names = client.list_children(&format!("{root}/leader")).await.expect("the queue is listed");
-    names.sort_unstable_by_key(|name| name[name.len() - 10..].to_owned());
-    let mut queue = Vec::new();
-    for name in names {
-        if let Ok((data, _)) = client.get_data(&format!("{root}/leader/{name}")).await {
-            queue.push((name, String::from_utf8(data).expect("an id")));
-        }
-    }
-    queue
 }
 
 #[tokio::test]

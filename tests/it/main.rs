@@ -28,3 +28,4 @@ mod znode;
 mod znode_consume;
 mod znode_faults;
 mod znode_scale;
+mod zookeeper_security;

@@ -153,7 +153,7 @@ impl Keeper {
                     };
                     connection.session.close();
                     drop(connection);
-                    self.report(&Failure::Unreachable(reason));
+                    self.report(&Failure::lost(reason));
                     if connected.elapsed() >= STABLE_AFTER {
                         backoff = builder.build();
                         continue;
@@ -172,7 +172,8 @@ impl Keeper {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        self.report(&Failure::Unreachable("this member has left".to_owned()));
+        let since = self.clock.now();
+        self.shared.standing.send_replace(Standing::Disconnected { since, reason: "this member has left".to_owned() });
     }
 
     /// Takes part through one connection, for as long as it lasts.
@@ -185,12 +186,14 @@ impl Keeper {
             debug!(member.id = self.id, "took up the session with ZooKeeper again");
         }
         let (session, timeout) = (connection.session.clone(), connection.timeout);
+        let mut settings = connection.settings.clone();
         let leaving = self.shared.leaving.clone();
         tokio::select! {
             biased;
             () = leaving.cancelled() => End::Leaving,
             reason = connection.lost() => End::Lost(reason),
             reason = self.attend(&session, timeout) => End::Lost(reason),
+            () = settings.outdated() => End::Lost("the settings have changed".to_owned()),
         }
     }
 
@@ -213,7 +216,7 @@ impl Keeper {
                     self.publish(standing);
                 }
                 Err(trouble) if trouble.error.ends_session() => return trouble.to_string(),
-                Err(trouble) => self.publish(Standing::Refused { reason: trouble.to_string() }),
+                Err(trouble) => self.refused(&trouble.to_string(), trouble.error.hint()),
             }
             registered = tokio::select! {
                 _ = tick.tick() => Ok(()),
@@ -451,10 +454,7 @@ impl Keeper {
                 match &standing {
                     Standing::First => info!(member.id = self.id, "this member is first in the queue for the lead"),
                     Standing::Standby { leader } => info!(member.id = self.id, leader, "this member stands by"),
-                    Standing::Refused { reason } => {
-                        warn!(member.id = self.id, reason, "this member cannot take part, trying again every second");
-                    }
-                    Standing::Connecting | Standing::Disconnected { .. } => {}
+                    Standing::Connecting | Standing::Disconnected { .. } | Standing::Refused { .. } => {}
                 }
                 *known = standing;
             }
@@ -462,11 +462,24 @@ impl Keeper {
         });
     }
 
+    /// Tells that this member cannot take part, and the log when it is news.
+    fn refused(&self, reason: &str, hint: &str) {
+        let refused = Standing::Refused { reason: reason.to_owned() };
+        self.shared.standing.send_if_modified(|known| {
+            let changed = *known != refused;
+            if changed {
+                warn!(member.id = self.id, reason, hint, "this member cannot take part, trying again every second");
+                *known = refused;
+            }
+            changed
+        });
+    }
+
     /// Tells that there is no connection, and the log when it is news.
     fn report(&self, failure: &Failure) {
-        let reason = failure.to_string();
-        if matches!(failure, Failure::Refused(_)) {
-            self.publish(Standing::Refused { reason });
+        let (reason, hint) = (failure.to_string(), failure.hint());
+        if let Failure::Refused { .. } = failure {
+            self.refused(&reason, hint);
             return;
         }
         let now = self.clock.now();
@@ -474,7 +487,10 @@ impl Keeper {
             let since = if let Standing::Disconnected { since, .. } = known {
                 *since
             } else {
-                warn!(member.id = self.id, reason, "no connection with ZooKeeper to take part with, trying again");
+                warn!(
+                    member.id = self.id,
+                    reason, hint, "no connection with ZooKeeper to take part with, trying again"
+                );
                 now
             };
             *known = Standing::Disconnected { since, reason };

@@ -1,10 +1,12 @@
 //! What stories share: real servers, a faulty network, and a world to tell them in.
 
 pub(crate) mod airflow;
+pub(crate) mod certificates;
 pub(crate) mod children;
 pub(crate) mod ensemble;
 pub(crate) mod fake_airflow;
 pub(crate) mod member;
+pub(crate) mod participant;
 pub(crate) mod ports;
 #[allow(dead_code, reason = "the tests of `src/store` use this file too, and other parts of it")]
 pub(crate) mod postgres;

@@ -34,6 +34,8 @@ pub(crate) struct ZooKeeperServer {
     directory: tempfile::TempDir,
     port: u16,
     heap: &'static str,
+    /// Further arguments for the JVM.
+    options: Vec<String>,
     child: Mutex<Option<Child>>,
 }
 
@@ -42,7 +44,13 @@ static SHARED: OnceCell<ZooKeeperServer> = OnceCell::const_new();
 impl ZooKeeperServer {
     /// A server of the test's own, to be killed and wiped.
     pub(crate) async fn start() -> Self {
-        let server = Self::prepare(free_port(), HEAP, "tickTime=500\n");
+        Self::start_with("", Vec::new()).await
+    }
+
+    /// One with further settings, and further arguments for its JVM.
+    pub(crate) async fn start_with(settings: &str, options: Vec<String>) -> Self {
+        let mut server = Self::prepare(free_port(), HEAP, &format!("tickTime=500\n{settings}"));
+        server.options = options;
         server.restart().await;
         server
     }
@@ -66,7 +74,7 @@ impl ZooKeeperServer {
             data.display()
         );
         std::fs::write(directory.path().join("zoo.cfg"), configuration).expect("zoo.cfg is written");
-        Self { directory, port, heap, child: Mutex::new(None) }
+        Self { directory, port, heap, options: Vec::new(), child: Mutex::new(None) }
     }
 
     /// The server that all tests use which leave it as it is; each under a path of its own.
@@ -96,7 +104,7 @@ impl ZooKeeperServer {
     /// Starts it without waiting for it: alone, a server of an ensemble does not serve.
     pub(super) fn launch(&self) {
         self.kill();
-        *self.child.lock().expect("not poisoned") = Some(spawn(self.directory.path(), self.heap));
+        *self.child.lock().expect("not poisoned") = Some(spawn(self.directory.path(), self.heap, &self.options));
     }
 
     /// Waits until it serves.
@@ -172,7 +180,7 @@ impl Drop for ZooKeeperServer {
     }
 }
 
-fn spawn(directory: &Path, heap: &str) -> Child {
+fn spawn(directory: &Path, heap: &str, options: &[String]) -> Child {
     assert!(
         Path::new("/usr/share/java/zookeeper.jar").exists(),
         "ZooKeeper is not installed: `apt-get install zookeeper`, or run the tests with `make test`"
@@ -185,6 +193,7 @@ fn spawn(directory: &Path, heap: &str) -> Child {
         // Servers that lose each other while they elect ask again soon, not after up to a minute.
         .arg("-Dzookeeper.fastleader.maxNotificationInterval=1000")
         .args(["-Dzookeeper.forceSync=no", "-Dzookeeper.root.logger=WARN,CONSOLE", "-cp", CLASSPATH])
+        .args(options)
         .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
         .arg(directory.join("zoo.cfg"))
         .stdin(Stdio::null())

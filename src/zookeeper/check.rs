@@ -1,0 +1,50 @@
+//! Whether an ensemble would do, for a person who asks before it matters. Changes nothing.
+
+use super::connect::{Life, connect};
+use super::error::ZooKeeperError;
+use super::session::Session;
+use super::settings::SettingsSource;
+
+/// What stands in the way, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckFault {
+    /// Fits "failed to …".
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Opens a session and looks whether its credentials are recognised and, if there is a `root`, whether
+/// flowkeeper may use it. Takes no longer than opening a session does, and a few requests.
+pub async fn check(settings: &SettingsSource, root: Option<&str>) -> Result<(), CheckFault> {
+    let opened = connect(settings, Life::Connection, true).await.map_err(|failure| CheckFault {
+        message: format!("open a session: {failure}"),
+        hint: failure.hint().to_owned(),
+    })?;
+    let demands_identity = opened.demands_identity();
+    let session = opened.into_session(1);
+    let outcome = look(&session, demands_identity, root).await;
+    session.close();
+    outcome
+}
+
+async fn look(session: &Session, demands_identity: bool, root: Option<&str>) -> Result<(), CheckFault> {
+    let failed = |action: String| {
+        move |error: ZooKeeperError| CheckFault { message: format!("{action}: {error}"), hint: error.hint().to_owned() }
+    };
+    if demands_identity {
+        match session.is_recognised().await {
+            Ok(true) | Err(ZooKeeperError::Unsupported) => {}
+            Ok(false) => return Err(failed("use the credentials".to_owned())(ZooKeeperError::NoIdentity)),
+            Err(error) => return Err(failed("ask who this session is".to_owned())(error)),
+        }
+    }
+    let chroot = session.stat("/").await.map_err(failed("look at the znode /".to_owned()))?;
+    if chroot.is_none() {
+        return Err(failed("find the chroot".to_owned())(ZooKeeperError::NoParent));
+    }
+    if let Some(root) = root {
+        session.get_children(root).await.map_err(failed(format!("list the znode {root}")))?;
+    }
+    Ok(())
+}
