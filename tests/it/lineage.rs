@@ -79,14 +79,15 @@ impl Keeping {
         .await;
     }
 
-    /// Waits until the znode holds the mark of the ledger, and the ledger knows it.
-    async fn settled(&self) -> i64 {
+    /// Waits until the znode holds the mark of the ledger, the ledger knows it, and it is above `than`.
+    async fn settled_above(&self, than: i64) -> i64 {
         let settled = || async {
             let memory = self.ledger.lineage(None).await.ok()?;
             let (data, _) = self.zk.get_data(&format!("{}/store", self.root)).await.ok()?;
             let node = StoreNode::parse(&data).ok()?;
             let noted = memory.confirmed.is_some_and(|held| held.mark == node.mark);
-            (noted && node.mark == memory.mark && node.store_id == self.ledger.store_id()).then_some(node.mark)
+            let ours = node.mark == memory.mark && node.store_id == self.ledger.store_id();
+            (noted && ours && node.mark > than).then_some(node.mark)
         };
         wait_for(settled, || format!("ledger and znode do not meet: {:?}", self.standing())).await
     }
@@ -121,7 +122,7 @@ async fn lost_answers_and_cut_connections_raise_no_alarm() {
     let keeping = Keeping::start(server, "/lineage-faults").await;
     // No answer to the creation, and then none to the first raise.
     keeping.proxy.lose_answer_to(CREATE);
-    let mut mark = keeping.settled().await;
+    let mark = keeping.settled_above(0).await;
     let mut standing = keeping.lineage.standing();
     for round in 0..40 {
         match round % 4 {
@@ -140,20 +141,14 @@ async fn lost_answers_and_cut_connections_raise_no_alarm() {
     }
     keeping.lineage.look_again();
     keeping.one_history().await;
-    let grown = keeping.settled().await;
-    assert!(grown > mark, "{grown} is not above {mark}");
-    mark = grown;
-    // In time it is raised by itself, and nobody asks for that here.
-    keeping.lineage.look_again();
-    keeping.one_history().await;
-    assert!(keeping.settled().await > mark);
+    keeping.settled_above(mark).await;
 }
 
 #[tokio::test]
 async fn two_keepers_at_once_do_not_confuse_each_other() {
     let server = ZooKeeperServer::shared().await;
     let keeping = Keeping::start(server, "/lineage-two").await;
-    keeping.settled().await;
+    keeping.settled_above(0).await;
     // Both hold the lead that the ledger accepts, so that only the znode's version stands between them.
     keeping.keep(&keeping.leadership);
     for _ in 0..50 {
@@ -162,21 +157,21 @@ async fn two_keepers_at_once_do_not_confuse_each_other() {
         tokio::time::sleep(Duration::from_millis(4)).await;
         assert!(!matches!(keeping.standing(), Standing::Two(_)), "{:?}", keeping.standing());
     }
-    keeping.settled().await;
+    keeping.settled_above(0).await;
     // A newer leader: the old ones end at their next write, and have harmed nothing.
     let newer = keeping.ledger.take_lead("another").await.expect("the lead is taken");
     keeping.lineage.look_again();
     wait_for(|| async { keeping.leadership.lost().is_cancelled().then_some(()) }, || "not refused".to_owned()).await;
     keeping.keep(&newer);
     keeping.one_history().await;
-    keeping.settled().await;
+    keeping.settled_above(0).await;
 }
 
 #[tokio::test]
 async fn a_znode_that_somebody_has_touched_is_noticed() {
     let server = ZooKeeperServer::shared().await;
     let keeping = Keeping::start(server, "/lineage-touched").await;
-    let mark = keeping.settled().await;
+    let mark = keeping.settled_above(0).await;
     let path = "/lineage-touched/store";
     let (good, _) = keeping.zk.get_data(path).await.expect("the znode is there");
 
@@ -190,7 +185,7 @@ async fn a_znode_that_somebody_has_touched_is_noticed() {
     set(&keeping.zk, path, &good).await;
     keeping.lineage.look_again();
     keeping.one_history().await;
-    assert!(keeping.settled().await > mark);
+    keeping.settled_above(mark).await;
 
     let (copied, _) = keeping.zk.get_data(path).await.expect("the znode is there");
     delete(&keeping.zk, path).await;
@@ -209,7 +204,7 @@ async fn a_znode_that_somebody_has_touched_is_noticed() {
 async fn what_may_not_be_read_is_not_known_and_no_reason_to_go_on() {
     let server = ZooKeeperServer::shared().await;
     let keeping = Keeping::start(server, "/lineage-forbidden").await;
-    keeping.settled().await;
+    keeping.settled_above(0).await;
     let path = "/lineage-forbidden/store";
     let admin_only = [Acl::new(Permission::ADMIN, AuthId::anyone())];
     keeping.zk.set_acl(path, &admin_only, None).await.expect("the list is set");

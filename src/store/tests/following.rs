@@ -47,7 +47,7 @@ async fn a_run_that_was_cleared_and_ended_again_unseen_was_reopened(world: World
     ];
     for (state, (started, ended), reopened) in looks {
         let (started_at, ended_at) = (second(started), second(ended));
-        let note = Some(world.ledger.store_id().to_owned());
+        let note = Some(format!("flowkeeper store {}", world.ledger.store_id()));
         let seen = vec![Sighting { started_at, ended_at, note, ..sighting(&run.dag_run_id, state) }];
         world.ledger.record_sightings(&world.leadership, "main", seen, None).await.unwrap();
         let shown = world.ledger.run(&run.dag_run_id).await.unwrap().unwrap();
@@ -70,7 +70,7 @@ async fn a_dag_run_of_ours_without_a_row_is_entered_and_a_foreign_one_is_not(wor
     let foreign = vec![sighting(id, AirflowState::Running)];
     world.ledger.record_sightings(&world.leadership, "main", foreign.clone(), None).await.unwrap();
     assert!(world.ledger.run(id).await.unwrap().is_none(), "no note: another flowkeeper's");
-    let note = Some(format!("store {}", world.ledger.store_id()));
+    let note = Some(format!("flowkeeper store {}", world.ledger.store_id()));
     let seen = vec![Sighting { note, ..sighting(id, AirflowState::Running) }];
     world.ledger.record_sightings(&world.leadership, "main", seen, None).await.unwrap();
     let run = world.ledger.run(id).await.unwrap().unwrap();
