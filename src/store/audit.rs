@@ -14,8 +14,7 @@ pub(super) async fn write_audit(
     audit: &NewAudit,
 ) -> Result<(), StoreError> {
     bind(
-        "INSERT INTO audit (at, actor, source, action, target, detail, reason) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-            .to_owned(),
+        "INSERT INTO audit (at, actor, source, action, target, detail, reason) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         [
             at.into(),
             audit.actor.as_str().into(),

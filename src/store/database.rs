@@ -11,7 +11,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, ConnectOptions as _};
 
 use super::StoreError;
 use super::error::{ConnectFault, no_answer};
-use super::sql::Columns;
+use super::sql::{Columns, bind};
 use crate::secret::without_password;
 
 /// How long a statement waits for another process that holds the file.
@@ -186,7 +186,7 @@ impl Database {
                 "SELECT CAST(tablename AS TEXT) FROM pg_catalog.pg_tables WHERE schemaname = current_schema() ORDER BY 1"
             }
         };
-        let rows = sqlx::query(sql).fetch_all(connection).await?;
+        let rows = bind(sql, []).fetch_all(connection).await?;
         rows.iter().map(|row| Columns::of(row).text()).collect()
     }
 
@@ -195,7 +195,7 @@ impl Database {
         if !self.is_remote() {
             return Ok(());
         }
-        let row = sqlx::query("SELECT current_setting('server_encoding')").fetch_one(connection).await?;
+        let row = bind("SELECT current_setting('server_encoding')", []).fetch_one(connection).await?;
         match Columns::of(&row).text()?.as_str() {
             "UTF8" => Ok(()),
             other => Err(StoreError::Encoding { url: self.shown(), encoding: other.to_owned() }),

@@ -150,6 +150,8 @@ enum ConnectFaultKind {
     Tls,
     /// The file cannot be opened as a database.
     File,
+    /// Another process holds the file.
+    Locked,
     Other,
 }
 
@@ -160,6 +162,7 @@ impl ConnectFault {
             sqlx::Error::Io(_) => ConnectFaultKind::Unreachable,
             sqlx::Error::Tls(_) => ConnectFaultKind::Tls,
             sqlx::Error::Database(database) => match sqlstate(error).as_deref() {
+                None if database.code().as_deref() == Some("5") => ConnectFaultKind::Locked,
                 None => ConnectFaultKind::File,
                 Some("28000" | "28P01") => ConnectFaultKind::Login,
                 Some("3D000") => ConnectFaultKind::NoDatabase,
@@ -194,6 +197,7 @@ impl ConnectFault {
                 "`sslmode` says whether TLS is used, `sslrootcert` which authority signed the server's certificate"
             }
             ConnectFaultKind::File => "the directory must exist and be writable, and the file a flowkeeper's or new",
+            ConnectFaultKind::Locked => "another process holds the file: try again when it has finished",
             ConnectFaultKind::Other => "check `[store] url`; docs/configuration.md has an example",
         }
     }

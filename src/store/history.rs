@@ -4,11 +4,13 @@
 //! the later ones down.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
 use super::attempts::trigger_kind;
+use super::error::no_answer;
 use super::model::{
     Attempt, Covered, DagRun, DagRunFilter, Lateness, NominalRow, Page, Run, RunFilter, RunLock, TimelineEntry,
 };
@@ -17,6 +19,9 @@ use super::{Ledger, StoreError};
 use crate::domain::occurrence::RUN_ID_PREFIX;
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::ScheduleName;
+
+/// How long a store may take to show that it is there.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 const RUN_COLUMNS: &str = "id, schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, \
      covers_to, occurrences, due_at, recorded_at, submitted_at, accepted_at, started_at, ended_at, state, reason, \
@@ -125,7 +130,8 @@ impl Conditions {
 impl Ledger {
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.0.readers.fetch("SELECT 1", []).await?;
+        let asked = self.0.readers.fetch("SELECT 1", []);
+        tokio::time::timeout(PING_TIMEOUT, asked).await.unwrap_or_else(|_| Err(no_answer().into()))?;
         Ok(())
     }
 

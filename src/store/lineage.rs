@@ -87,8 +87,7 @@ impl Ledger {
         let mut transaction = self.begin(leadership).await?;
         bind(
             "UPDATE lineages SET confirmed_generation = $1, confirmed_mark = $2, confirmed_czxid = $3, \
-             replaces_czxid = NULL, replaces_version = NULL WHERE ensemble = $4"
-                .to_owned(),
+             replaces_czxid = NULL, replaces_version = NULL WHERE ensemble = $4",
             [i64::from(held.generation).into(), held.mark.into(), held.czxid.into(), key(ensemble).into()],
         )
         .execute(transaction.connection())

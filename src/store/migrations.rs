@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, SqlSafeStr as _};
 
 use super::StoreError;
 use super::database::{Access, Database};
-use super::sql::Columns;
+use super::sql::{Columns, bind};
 
 /// All migrations, oldest first.
 const MIGRATIONS: [(i64, &str, &str); 5] = [
@@ -46,8 +46,8 @@ pub(super) async fn migrate(database: &Database) -> Result<(), StoreError> {
 
 /// Refuses a ledger that newer members have changed so that this program cannot use it any more.
 pub(super) async fn refuse_newer(database: &Database, connection: &mut AnyConnection) -> Result<(), StoreError> {
-    let row = sqlx::query("SELECT needs_migration FROM ledger WHERE singleton = 1").fetch_optional(connection).await?;
-    let needed = row.as_ref().map(|row| Columns::of(row).integer()).transpose()?;
+    let rows = bind("SELECT needs_migration FROM ledger WHERE singleton = 1", []).fetch_all(connection).await?;
+    let needed = rows.first().map(|row| Columns::of(row).integer()).transpose()?;
     match needed.filter(|needed| *needed > newest()) {
         Some(migration) => Err(StoreError::Newer { url: database.shown(), migration }),
         None => Ok(()),
@@ -56,7 +56,7 @@ pub(super) async fn refuse_newer(database: &Database, connection: &mut AnyConnec
 
 /// Refuses a ledger that lacks what this program reads, for those who may not add it.
 pub(super) async fn refuse_older(database: &Database, connection: &mut AnyConnection) -> Result<(), StoreError> {
-    let rows = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await?;
+    let rows = bind("SELECT version FROM _sqlx_migrations WHERE success", []).fetch_all(connection).await?;
     let applied = rows.iter().map(|row| Columns::of(row).integer()).collect::<Result<Vec<_>, _>>()?;
     match MIGRATIONS.iter().map(|(version, ..)| *version).find(|version| !applied.contains(version)) {
         Some(migration) => Err(StoreError::Older { url: database.shown(), migration }),

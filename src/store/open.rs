@@ -14,9 +14,9 @@ use super::turn::Turns;
 use super::{EVENT_BACKLOG, Inner, Ledger, StoreError, StoreHealth, WRITE_QUEUE_LENGTH, migrations, writer};
 use crate::clock::Clock;
 
-/// How often opening a file is tried when another process may be creating its tables, and the pause
+/// How long opening a file is tried while another process may be creating its tables, and the pause
 /// between. (On PostgreSQL, one waits for the other.)
-const ATTEMPTS: u32 = 50;
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Ledger {
@@ -33,11 +33,10 @@ impl Ledger {
 
     async fn open_with(url: &str, clock: Clock, shadow: bool) -> Result<Self, StoreError> {
         let database = Arc::new(Database::parse(url)?);
-        let mut attempt = 1;
+        let started = tokio::time::Instant::now();
         let (connection, store_id) = loop {
             match prepare(&database, shadow).await {
-                Err(StoreError::Database(_)) if !database.is_remote() && attempt < ATTEMPTS => {
-                    attempt += 1;
+                Err(StoreError::Database(_)) if !database.is_remote() && started.elapsed() < PATIENCE => {
                     tokio::time::sleep(PAUSE).await;
                 }
                 // It is the opening that failed, for a reason that the database names.
@@ -107,7 +106,9 @@ async fn prepare(database: &Database, shadow: bool) -> Result<(AnyConnection, St
     database.refuse_encoding(&mut connection).await?;
     migrations::migrate(database).await?;
     migrations::refuse_newer(database, &mut connection).await?;
-    draw_identity(&mut connection, shadow).await?;
+    if identity(&mut connection).await?.is_none() {
+        draw_identity(&mut connection, shadow).await?;
+    }
     match identity(&mut connection).await? {
         // A shadow and a member that submits must not share a store: what one covers, the other would
         // not run.
@@ -140,7 +141,7 @@ async fn refuse_foreign(database: &Database, connection: &mut AnyConnection) -> 
             None => Ok(false),
         };
     }
-    let named = sqlx::query("SELECT application FROM ledger WHERE singleton = 1").fetch_all(connection).await;
+    let named = bind("SELECT application FROM ledger WHERE singleton = 1", []).fetch_all(connection).await;
     let ours = named.is_ok_and(|rows| {
         rows.iter().all(|row| Columns::of(row).text().is_ok_and(|application| application == "flowkeeper"))
     });
@@ -149,13 +150,12 @@ async fn refuse_foreign(database: &Database, connection: &mut AnyConnection) -> 
 
 /// The id of the store, and whether it is a shadow's.
 async fn identity(connection: &mut AnyConnection) -> Result<Option<(String, bool)>, StoreError> {
-    let row =
-        sqlx::query("SELECT store_id, is_shadow FROM ledger WHERE singleton = 1").fetch_optional(connection).await?;
+    let rows = bind("SELECT store_id, is_shadow FROM ledger WHERE singleton = 1", []).fetch_all(connection).await?;
     let read = |row| {
         let mut columns = Columns::of(row);
         Ok((columns.text()?, columns.boolean()?))
     };
-    row.as_ref().map(read).transpose()
+    rows.first().map(read).transpose()
 }
 
 /// Draws the identity of a new store. Of several members that open it at once, one does.
@@ -163,6 +163,6 @@ async fn draw_identity(connection: &mut AnyConnection, shadow: bool) -> Result<(
     let drawn = uuid::Uuid::new_v4().simple().to_string();
     let sql = "INSERT INTO ledger (singleton, application, store_id, epoch, is_shadow) VALUES (1, 'flowkeeper', $1, 0, $2) \
                ON CONFLICT (singleton) DO NOTHING";
-    bind(sql.to_owned(), [drawn.into(), shadow.into()]).execute(connection).await?;
+    bind(sql, [drawn.into(), shadow.into()]).execute(connection).await?;
     Ok(())
 }

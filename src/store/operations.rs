@@ -183,8 +183,7 @@ async fn make_pending(
          submitted_at = NULL, accepted_at = NULL, started_at = NULL, ended_at = NULL, closed_at = NULL, \
          lock_asked_at = CASE WHEN state = 'pending' THEN lock_asked_at ELSE NULL END, \
          lock_held_at = CASE WHEN state = 'pending' THEN lock_held_at ELSE NULL END, \
-         reopened = reopened + CASE WHEN state = 'pending' THEN 0 ELSE 1 END WHERE id = $2 AND state = $3"
-            .to_owned(),
+         reopened = reopened + CASE WHEN state = 'pending' THEN 0 ELSE 1 END WHERE id = $2 AND state = $3",
         [at.into(), run.0.into(), expected.as_str().into()],
     )
     .execute(transaction.connection())
@@ -195,8 +194,7 @@ async fn make_pending(
     if let Some(fresh) = fresh {
         bind(
             "UPDATE runs SET dag_run_id = $1, nominal_time = $2, covers_from = NULL, covers_to = NULL, occurrences = 1, \
-             due_at = $3, conf = $4, logical_date = $5, interval_start = $6, interval_end = $7, lock_name = $8 WHERE id = $9"
-                .to_owned(),
+             due_at = $3, conf = $4, logical_date = $5, interval_start = $6, interval_end = $7, lock_name = $8 WHERE id = $9",
             [
                 fresh.dag_run_id.as_str().into(),
                 fresh.nominal_time.into(),
@@ -233,7 +231,7 @@ async fn split(
     mut runs: Vec<NewRun>,
 ) -> Result<bool, StoreError> {
     let rows = bind(
-        "SELECT state FROM runs WHERE id = $1 AND covers_from = $2 AND covers_to = $3 AND occurrences = $4".to_owned(),
+        "SELECT state FROM runs WHERE id = $1 AND covers_from = $2 AND covers_to = $3 AND occurrences = $4",
         [row.0.into(), was.from.into(), was.to.into(), was.count.into()],
     )
     .fetch_all(transaction.connection())
@@ -266,8 +264,7 @@ async fn insert_alike(
         "INSERT INTO runs (schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, covers_to, \
          occurrences, due_at, recorded_at, closed_at, state, is_open, reason, coalesced, reopened, conf, attempts, lookup_only, lock_name) \
          SELECT schedule, owner, airflow, dag_id, $1, trigger_kind, $2, $3, $4, $5, $2, recorded_at, closed_at, state, \
-         is_open, reason, coalesced, reopened, conf, attempts, lookup_only, lock_name FROM runs WHERE id = $6"
-            .to_owned(),
+         is_open, reason, coalesced, reopened, conf, attempts, lookup_only, lock_name FROM runs WHERE id = $6",
         [
             dag_run_id.into(),
             covers.to.into(),
@@ -287,8 +284,7 @@ async fn shrink(transaction: &mut Transaction<'_>, row: RunId, covers: Covered) 
     let single = covers.count == 1;
     let span = |time: Timestamp| (!single).then_some(time);
     bind(
-        "UPDATE runs SET covers_from = $1, covers_to = $2, nominal_time = $3, occurrences = $4 WHERE id = $5"
-            .to_owned(),
+        "UPDATE runs SET covers_from = $1, covers_to = $2, nominal_time = $3, occurrences = $4 WHERE id = $5",
         [span(covers.from).into(), span(covers.to).into(), covers.to.into(), covers.count.into(), row.0.into()],
     )
     .execute(transaction.connection())

@@ -4,6 +4,7 @@
 //! restarted costs nobody an error.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -12,10 +13,12 @@ use tokio::sync::Semaphore;
 use super::StoreError;
 use super::database::{Access, Database};
 use super::sql::{Value, bind, blocks_of_keys};
-use super::turn::answered;
 
 /// How many reads go on beside each other.
 const READERS: usize = 4;
+
+/// How long a read may take: statistics of years may.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The connections that read.
 pub(super) struct Readers {
@@ -71,8 +74,8 @@ impl Readers {
         sql: &str,
         values: &[Value],
     ) -> Result<Vec<AnyRow>, StoreError> {
-        let query = bind(sql.to_owned(), values.iter().cloned());
-        let rows = answered(&self.database, async { Ok(query.fetch_all(&mut connection).await?) }).await;
+        let query = bind(sql, values.iter().cloned()).patient(PATIENCE);
+        let rows = query.fetch_all(&mut connection).await.map_err(StoreError::from);
         if !rows.as_ref().is_err_and(StoreError::is_broken_connection) {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }

@@ -177,8 +177,7 @@ async fn covered_before(connection: &mut AnyConnection, runs: &[NewRun]) -> Resu
         }
         let rows = bind(
             "SELECT id, state, schedule, trigger_kind, conf FROM runs WHERE schedule = $1 AND trigger_kind = 'cron' \
-             AND covers_from <= $2 AND covers_to >= $2 AND dag_run_id <> $3 LIMIT 1"
-                .to_owned(),
+             AND covers_from <= $2 AND covers_to >= $2 AND dag_run_id <> $3 LIMIT 1",
             [run.schedule.as_str().into(), run.nominal_time.into(), run.dag_run_id.as_str().into()],
         )
         .fetch_all(&mut *connection)
@@ -291,8 +290,7 @@ async fn take_on_consumes(
 /// Lets the newest row of the schedule cover this occurrence too, if it ended alike; its number then.
 async fn extend_latest(connection: &mut AnyConnection, run: &NewRun) -> Result<Option<i64>, StoreError> {
     let rows = bind(
-        "SELECT id, state, reason, nominal_time, due_at FROM runs WHERE schedule = $1 ORDER BY due_at DESC, id DESC LIMIT 1"
-            .to_owned(),
+        "SELECT id, state, reason, nominal_time, due_at FROM runs WHERE schedule = $1 ORDER BY due_at DESC, id DESC LIMIT 1",
         [run.schedule.as_str().into()],
     )
     .fetch_all(&mut *connection)
@@ -308,8 +306,7 @@ async fn extend_latest(connection: &mut AnyConnection, run: &NewRun) -> Result<O
     let Some(covered) = covered(run).filter(|_| alike && earlier) else { return Ok(None) };
     bind(
         "UPDATE runs SET covers_from = COALESCE(covers_from, nominal_time), covers_to = $1, nominal_time = $1, \
-         occurrences = occurrences + $2, due_at = $3, dag_run_id = $4 WHERE id = $5"
-            .to_owned(),
+         occurrences = occurrences + $2, due_at = $3, dag_run_id = $4 WHERE id = $5",
         // The row's identity is that of the last occurrence that it covers.
         [covered.to.into(), covered.count.into(), run.due_at.into(), run.dag_run_id.as_str().into(), number.into()],
     )
@@ -416,8 +413,7 @@ async fn replace_waiting(
             "SELECT id, airflow, dag_id, dag_run_id FROM runs WHERE schedule = $1 AND is_open = 1 AND state = 'pending' \
              AND submitted_at IS NULL \
              AND id > (SELECT MIN(id) FROM runs WHERE schedule = $1 AND is_open = 1) \
-             AND id < (SELECT MAX(id) FROM runs WHERE schedule = $1 AND is_open = 1)"
-                .to_owned(),
+             AND id < (SELECT MAX(id) FROM runs WHERE schedule = $1 AND is_open = 1)",
             [schedule.into()],
         )
         .fetch_all(&mut *connection)
@@ -443,7 +439,7 @@ async fn replace_waiting(
 /// Closes a run in the state and with the reason of the move, and notes it in its timeline.
 pub(super) async fn close(connection: &mut AnyConnection, at: Timestamp, to: &Move) -> Result<(), StoreError> {
     bind(
-        "UPDATE runs SET state = $1, is_open = 0, reason = $2, closed_at = $3 WHERE id = $4".to_owned(),
+        "UPDATE runs SET state = $1, is_open = 0, reason = $2, closed_at = $3 WHERE id = $4",
         [to.state.as_str().into(), to.reason.clone().into(), at.into(), to.run.0.into()],
     )
     .execute(&mut *connection)
@@ -503,12 +499,9 @@ async fn move_cursors(connection: &mut AnyConnection, recordings: &[&Recording])
     let mut present = Vec::new();
     for ((schedule, path), (seen, data)) in znodes {
         let Some(seen) = seen else {
-            bind(
-                "DELETE FROM znode_cursors WHERE schedule = $1 AND path = $2".to_owned(),
-                [schedule.into(), path.into()],
-            )
-            .execute(&mut *connection)
-            .await?;
+            bind("DELETE FROM znode_cursors WHERE schedule = $1 AND path = $2", [schedule.into(), path.into()])
+                .execute(&mut *connection)
+                .await?;
             continue;
         };
         present.push(vec![

@@ -25,8 +25,7 @@ impl Ledger {
                  AND COALESCE(r.closed_at, r.recorded_at) < $1 \
                  AND r.trigger_kind <> 'manual' AND (r.consume_when IS NULL OR r.consume_note IS NOT NULL) \
                  AND EXISTS (SELECT 1 FROM runs n WHERE n.schedule = r.schedule AND (n.due_at, n.id) > (r.due_at, r.id)) \
-                 ORDER BY r.due_at LIMIT $2) RETURNING id"
-                    .to_owned(),
+                 ORDER BY r.due_at LIMIT $2) RETURNING id",
                 [oldest.into(), BLOCK.into()],
             )
             .fetch_all(transaction.connection())
@@ -37,8 +36,7 @@ impl Ledger {
             super::sql::select_in(connection, "DELETE FROM timeline WHERE run_id IN", "", runs.iter().copied()).await?;
             let others = bind(
                 "DELETE FROM dag_runs WHERE id IN (SELECT id FROM dag_runs WHERE COALESCE(ended_at, first_seen_at) < $1 \
-                 AND state NOT IN ('queued', 'running') LIMIT $2)"
-                    .to_owned(),
+                 AND state NOT IN ('queued', 'running') LIMIT $2)",
                 [oldest.into(), BLOCK.into()],
             )
             .execute(transaction.connection())
@@ -57,8 +55,7 @@ impl Ledger {
         let mut transaction = self.begin(leadership).await?;
         bind(
             "DELETE FROM decisions WHERE id IN (SELECT id FROM (SELECT id, ROW_NUMBER() OVER (PARTITION BY schedule \
-             ORDER BY id DESC) AS age FROM decisions) AS aged WHERE age > $1)"
-                .to_owned(),
+             ORDER BY id DESC) AS age FROM decisions) AS aged WHERE age > $1)",
             [DECISIONS_KEPT.into()],
         )
         .execute(transaction.connection())

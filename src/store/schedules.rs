@@ -62,7 +62,7 @@ impl Ledger {
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let connection = transaction.connection();
-        let rows = sqlx::query("SELECT name, trigger_key FROM schedules").fetch_all(&mut *connection).await?;
+        let rows = bind("SELECT name, trigger_key FROM schedules", []).fetch_all(&mut *connection).await?;
         let mut known: HashMap<String, String> = rows
             .iter()
             .map(|row| {
@@ -194,8 +194,7 @@ impl Ledger {
         let mut transaction = self.begin(leadership).await?;
         let at = transaction.at();
         let done = bind(
-            "UPDATE schedules SET paused_by = $1, pause_reason = $2, paused_at = $3, pause_until = $4 WHERE name = $5"
-                .to_owned(),
+            "UPDATE schedules SET paused_by = $1, pause_reason = $2, paused_at = $3, pause_until = $4 WHERE name = $5",
             [pause.by.into(), pause.reason.into(), pause.at.into(), pause.until.into(), schedule.as_str().into()],
         )
         .execute(transaction.connection())
@@ -219,8 +218,7 @@ impl Ledger {
         let at = transaction.at();
         let done = bind(
             "UPDATE schedules SET paused_by = NULL, pause_reason = NULL, paused_at = NULL, pause_until = NULL \
-             WHERE name = $1 AND paused_by IS NOT NULL"
-                .to_owned(),
+             WHERE name = $1 AND paused_by IS NOT NULL",
             [schedule.as_str().into()],
         )
         .execute(transaction.connection())

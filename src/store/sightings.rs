@@ -49,8 +49,7 @@ pub(super) async fn record(
     if let Some(watermark) = watermark {
         bind(
             "INSERT INTO airflows (name, watermark) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE \
-             SET watermark = excluded.watermark WHERE airflows.watermark < excluded.watermark"
-                .to_owned(),
+             SET watermark = excluded.watermark WHERE airflows.watermark < excluded.watermark",
             [airflow.into(), watermark.into()],
         )
         .execute(&mut *connection)

@@ -4,12 +4,13 @@
 //! fixed sizes, so that the prepared statements stay few enough to be cached.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::error::StoreError;
+use super::error::{StoreError, no_answer};
 use crate::domain::run::RunState;
 use crate::domain::schedule::ScheduleName;
 
@@ -20,6 +21,10 @@ const BLOCKS: [usize; 7] = [256, 64, 32, 16, 8, 4, 1];
 /// list from its beginning (`sqlite3VListNumToName`), so binding takes a time that grows with the
 /// square of their number.
 const PARAMETERS: usize = 320;
+
+/// How long a write may stay without an answer before its connection is given up. It may wait for
+/// the transactions of others.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The largest block for what is left, of rows with so many columns.
 fn block_size(left: usize, columns: usize) -> Option<usize> {
@@ -85,12 +90,16 @@ impl From<Option<Vec<u8>>> for Value {
     }
 }
 
-/// A prepared-statement query with these values bound in order.
-pub(super) fn bind(
-    sql: String,
-    values: impl IntoIterator<Item = Value>,
-) -> sqlx::query::Query<'static, sqlx::Any, AnyArguments> {
-    let mut query = sqlx::query(AssertSqlSafe(sql));
+/// A statement with its values, which waits for its answer only as long as one may come: a server
+/// that is gone without a word would keep its client waiting for ever.
+pub(super) struct Statement {
+    query: sqlx::query::Query<'static, sqlx::Any, AnyArguments>,
+    patience: Duration,
+}
+
+/// A prepared statement with these values bound in order.
+pub(super) fn bind(sql: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {
+    let mut query = sqlx::query(AssertSqlSafe(sql.into()));
     for value in values {
         query = match value {
             Value::Integer(value) => query.bind(value),
@@ -98,7 +107,36 @@ pub(super) fn bind(
             Value::Blob(value) => query.bind(value),
         };
     }
-    query
+    Statement { query, patience: ANSWER_TIMEOUT }
+}
+
+impl Statement {
+    /// Waits longer than a write may take.
+    pub(super) fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    pub(super) async fn execute(self, connection: &mut AnyConnection) -> Result<AnyQueryResult, sqlx::Error> {
+        within(self.patience, self.query.execute(connection)).await
+    }
+
+    pub(super) async fn fetch_all(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, sqlx::Error> {
+        within(self.patience, self.query.fetch_all(connection)).await
+    }
+
+    pub(super) async fn fetch_one(self, connection: &mut AnyConnection) -> Result<AnyRow, sqlx::Error> {
+        within(self.patience, self.query.fetch_one(connection)).await
+    }
+}
+
+/// Runs one of the few statements that begin and end transactions. They go as they are, without being
+/// prepared.
+pub(super) async fn run(connection: &mut AnyConnection, statement: &'static str) -> Result<(), sqlx::Error> {
+    within(ANSWER_TIMEOUT, sqlx::raw_sql(statement).execute(connection)).await.map(|_| ())
+}
+
+async fn within<T>(patience: Duration, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
 /// PostgreSQL keeps every character but U+0000, which may come in what others wrote: a cause that an

@@ -12,6 +12,7 @@ use crate::domain::run::{AirflowState, RunId, RunState};
 use crate::domain::schedule::{Consume, Overlap, ScheduleName, TriggerKind};
 use crate::domain::znode::ZnodeVersion;
 
+mod cutting;
 mod failing;
 mod following;
 mod lineage;
@@ -22,6 +23,7 @@ mod ports;
 #[allow(dead_code, reason = "the stories of tests/it use this file too, and other parts of it")]
 #[path = "../../tests/it/support/postgres.rs"]
 mod postgres;
+mod racing;
 mod reading;
 mod recording;
 

@@ -14,13 +14,8 @@ use sqlx::AnyConnection;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::database::{Access, Database};
-use super::error::no_answer;
-use super::sql::{Columns, bind};
+use super::sql::{Columns, bind, run};
 use super::{Inner, StoreError};
-
-/// How long the statements of a transaction, or its commit, may take on a server. Whoever waits
-/// longer waits for an answer that does not come.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a write waits before it is tried again after a passing failure.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -87,16 +82,13 @@ impl Turns {
         epoch: i64,
         id: &str,
     ) -> Result<(AnyConnection, i64), StoreError> {
-        let locking = async {
-            sqlx::query(self.database.begin()).execute(&mut connection).await?;
-            // The id is that of the last transaction of the leader in force. One that was replaced must
-            // not take its place.
-            let sql = "UPDATE ledger SET last_transaction = CASE WHEN epoch = $1 THEN $2 ELSE last_transaction END \
-                       WHERE singleton = 1 RETURNING epoch";
-            let row = bind(sql.to_owned(), [epoch.into(), id.into()]).fetch_one(&mut connection).await?;
-            Columns::of(&row).integer()
-        };
-        let current = answered(&self.database, locking).await?;
+        run(&mut connection, self.database.begin()).await?;
+        // The id is that of the last transaction of the leader in force. One that was replaced must not
+        // take its place.
+        let sql = "UPDATE ledger SET last_transaction = CASE WHEN epoch = $1 THEN $2 ELSE last_transaction END \
+                   WHERE singleton = 1 RETURNING epoch";
+        let row = bind(sql, [epoch.into(), id.into()]).fetch_one(&mut connection).await?;
+        let current = Columns::of(&row).integer()?;
         Ok((connection, current))
     }
 
@@ -127,11 +119,8 @@ impl Turns {
     ) -> Result<(AnyConnection, i64), StoreError> {
         let sql =
             "UPDATE ledger SET epoch = epoch + 1, leader = $1, leader_since = $2 WHERE singleton = 1 RETURNING epoch";
-        let raising = async {
-            let row = bind(sql.to_owned(), [member.into(), at.into()]).fetch_one(&mut connection).await?;
-            Columns::of(&row).integer()
-        };
-        let epoch = answered(&self.database, raising).await?;
+        let row = bind(sql, [member.into(), at.into()]).fetch_one(&mut connection).await?;
+        let epoch = Columns::of(&row).integer()?;
         Ok((connection, epoch))
     }
 }
@@ -148,8 +137,7 @@ impl Turn {
 
     /// Undoes all of it, and keeps the connection if it is still good for something.
     pub(super) async fn undo(mut self) {
-        let undoing = async { Ok(sqlx::query("ROLLBACK").execute(&mut self.connection).await?) };
-        if answered(&self.database, undoing).await.is_ok() {
+        if run(&mut self.connection, "ROLLBACK").await.is_ok() {
             *self.idle = Some(self.connection);
         }
     }
@@ -157,11 +145,11 @@ impl Turn {
     /// Commits, and finds out whether that took effect, however long the database does not tell.
     pub(super) async fn commit(self, ledger: &Inner) -> Result<Outcome, StoreError> {
         let Self { database, mut idle, mut connection, epoch, id } = self;
-        let committing = async { Ok(sqlx::query("COMMIT").execute(&mut connection).await?) };
-        let Err(mut error) = answered(&database, committing).await else {
+        let Err(error) = run(&mut connection, "COMMIT").await else {
             *idle = Some(connection);
             return Ok(Outcome::Committed);
         };
+        let mut error = StoreError::from(error);
         // Closed, so that what was not committed is undone.
         drop(connection);
         loop {
@@ -189,25 +177,11 @@ impl Turn {
 /// ledger; and a connection without a transaction.
 async fn last_transaction(database: &Database) -> Result<(AnyConnection, i64, Option<String>), StoreError> {
     let mut connection = database.connect(Access::Create).await?;
-    let reading = async {
-        sqlx::query(database.begin()).execute(&mut connection).await?;
-        let sql = "UPDATE ledger SET epoch = epoch WHERE singleton = 1 RETURNING epoch, last_transaction";
-        let row = sqlx::query(sql).fetch_one(&mut connection).await?;
-        sqlx::query("ROLLBACK").execute(&mut connection).await?;
-        let mut columns = Columns::of(&row);
-        Ok((columns.integer()?, columns.optional_text()?))
-    };
-    let (epoch, last) = answered(database, reading).await?;
+    run(&mut connection, database.begin()).await?;
+    let sql = "UPDATE ledger SET epoch = epoch WHERE singleton = 1 RETURNING epoch, last_transaction";
+    let row = bind(sql, []).fetch_one(&mut connection).await?;
+    run(&mut connection, "ROLLBACK").await?;
+    let mut columns = Columns::of(&row);
+    let (epoch, last) = (columns.integer()?, columns.optional_text()?);
     Ok((connection, epoch, last))
-}
-
-/// Waits for the answer of a server as long as one may come.
-pub(super) async fn answered<T>(
-    database: &Database,
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    if !database.is_remote() {
-        return work.await;
-    }
-    tokio::time::timeout(ANSWER_TIMEOUT, work).await.unwrap_or_else(|_| Err(no_answer().into()))
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::model::{AttemptRecord, LedgerEvent, RecordedRun, Recording, Sighting, Ticket};
-use super::turn::{Outcome, RETRY_PAUSE, Turn, answered};
+use super::turn::{Outcome, RETRY_PAUSE, Turn};
 use super::{Inner, Leadership, StoreError, StoreHealth, attempts, record, sightings};
 use crate::domain::occurrence::kind_of;
 use crate::domain::run::{RunId, RunState};
@@ -215,8 +215,8 @@ async fn commit(ledger: &Inner, batch: &[Work]) -> Result<Vec<Result<Answer, Sto
     let at = ledger.clock.now();
     let mut changes = Changes::default();
     let accepted = |work: &Work| work.leadership().epoch() == current;
-    let writing = write(ledger, &mut turn, at, batch.iter().filter(|work| accepted(work)), &mut changes);
-    let mut recorded = match answered(&ledger.database, writing).await {
+    let accepted_work = batch.iter().filter(|work| accepted(work));
+    let mut recorded = match write(ledger, &mut turn, at, accepted_work, &mut changes).await {
         Ok(recorded) => recorded.into_iter(),
         Err(error) => {
             if !error.is_broken_connection() {
