@@ -28,8 +28,8 @@ bench: ## how fast, beside the floor and what people use today (about 15 minutes
 bench-quick: ## the same, smaller and rougher (about 4 minutes)
 	@FLOWKEEPER_BENCH_QUICK=1 scripts/bench.sh
 
-chaos: ## members, ensemble and PostgreSQL fail at random: FAULTS=1000 SEED=… MINUTES=…
-	@FAULTS=$(FAULTS) SEED=$(SEED) MINUTES=$(MINUTES) scripts/chaos.sh
+chaos: ## members, ensemble and PostgreSQL fail at random: FAULTS=1000 SEED=… KINDS=… MINUTES=…
+	@FAULTS=$(FAULTS) SEED=$(SEED) KINDS=$(KINDS) MINUTES=$(MINUTES) scripts/chaos.sh
 
 chaos-outage: ## cron while the home ensemble is down: SECONDS_DOWN=600
 	@SECONDS_DOWN=$(SECONDS_DOWN) scripts/chaos.sh outage
