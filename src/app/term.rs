@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_cron_scheduler::JobSchedulerError;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +23,7 @@ use crate::domain::schedule::{Schedule, Trigger};
 use crate::locks::{self, keeper::Desk};
 use crate::metrics;
 use crate::monitor;
+use crate::store::model::ScheduleStates;
 use crate::store::{Leadership, StoreError, TriggerIdentity};
 use crate::triggers::cron::{Cron, settle_edited};
 use crate::triggers::gate::Gates;
@@ -107,15 +107,21 @@ impl Term {
         let states = member.ledger.schedule_states().await?;
         let now = member.clock.now();
         let first = gatekeeper::first(&member.schedules, &states, &mut directories, now);
-        settle_edited(&member.ledger, &self.leadership, &member.schedules, &states, &first, now).await?;
-        self.adopt_schedules(now).await?;
+        let identities: Vec<_> = member.schedules.iter().map(identity).collect();
+        let states = if TriggerIdentity::all_known(&identities, &states) {
+            states
+        } else {
+            settle_edited(&member.ledger, &self.leadership, &member.schedules, &states, &first, now).await?;
+            member.ledger.adopt_schedules(&self.leadership, &identities, now).await?;
+            member.ledger.schedule_states().await?
+        };
         let (gates_sender, gates) = watch::channel(first);
         self.spawn_gatekeeper(directories, gates_sender);
         if !member.shadow {
             self.spawn_dispatcher(gates.clone());
         }
         let reconcile = self.spawn_monitors();
-        self.spawn_cron(gates.clone()).await?;
+        self.spawn_cron(gates.clone(), states);
         self.spawn_lineage_keepers();
         self.spawn_znode_triggers(&gates);
         if !member.shadow {
@@ -145,17 +151,6 @@ impl Term {
                 Err(panic) => lifecycle.fail(name, &format!("it panicked: {panic}")),
             }
         });
-    }
-
-    /// Brings the cursors in the ledger into line with the configuration.
-    async fn adopt_schedules(&self, now: Timestamp) -> Result<(), StoreError> {
-        let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
-            name: schedule.name.clone(),
-            was: schedule.was.clone(),
-            key: schedule.trigger.identity(),
-        };
-        let identities: Vec<_> = self.member.schedules.iter().map(identity).collect();
-        self.member.ledger.adopt_schedules(&self.leadership, &identities, now).await
     }
 
     fn spawn_gatekeeper(&self, directories: gatekeeper::Directories, gates: watch::Sender<Gates>) {
@@ -243,9 +238,8 @@ impl Term {
         wakers
     }
 
-    async fn spawn_cron(&self, gates: watch::Receiver<Gates>) -> Result<(), StoreError> {
+    fn spawn_cron(&self, gates: watch::Receiver<Gates>, states: ScheduleStates) {
         let member = &self.member;
-        let states = member.ledger.schedule_states().await?;
         // The configuration is read once, so nothing is ever sent.
         let (edits_sender, edits) = mpsc::channel(1);
         let cron = Cron {
@@ -264,7 +258,6 @@ impl Term {
             drop(edits_sender);
             ended
         });
-        Ok(())
     }
 
     /// Before any trigger: from here on nothing is compared in a session that was not cleared.
@@ -323,4 +316,9 @@ impl Term {
         };
         self.spawn("chores", chores.run());
     }
+}
+
+/// What the ledger goes by to tell whether a trigger was edited.
+fn identity(schedule: &Arc<Schedule>) -> TriggerIdentity {
+    TriggerIdentity { name: schedule.name.clone(), was: schedule.was.clone(), key: schedule.trigger.identity() }
 }

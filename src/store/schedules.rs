@@ -49,6 +49,17 @@ fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
     Ok(ScheduleState { name, trigger_key, since, cron_cursor, znode_initialized, first_look, pause, dag_paused_at })
 }
 
+impl TriggerIdentity {
+    /// Whether the ledger knows these schedules, with these triggers, and no others: there is nothing to
+    /// adopt, as whenever one member takes over from another.
+    pub fn all_known(schedules: &[Self], states: &ScheduleStates) -> bool {
+        schedules.len() == states.len()
+            && schedules
+                .iter()
+                .all(|schedule| states.get(&schedule.name).is_some_and(|state| state.trigger_key == schedule.key))
+    }
+}
+
 impl Ledger {
     /// Brings the cursors into line with the schedules in force, at the moment `now`.
     ///

@@ -23,6 +23,17 @@ fn the_example_is_right_and_shows_every_section() {
     }
 }
 
+#[test]
+fn the_example_of_several_members_is_right() {
+    match check(&in_repository("examples/three-members.toml"), &Environment::default()) {
+        Ok((config, warnings)) => {
+            assert_eq!(warnings, [], "{}", render::human(&warnings, render::Color::Off));
+            assert!(config.zookeeper.is_some() && config.server.advertise.is_some());
+        }
+        Err(faults) => panic!("{}", render::human(&faults.faults, render::Color::Off)),
+    }
+}
+
 /// What is commented out in the example is right as well.
 #[test]
 fn the_comments_of_the_example_are_right() {
