@@ -79,4 +79,21 @@ mod tests {
         assert_eq!(contender.sequence, 7);
         assert!(contender.is_of("4e1f") && !contender.is_of("4e1"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_name_is_too_odd(names in proptest::collection::vec("\\PC*", 0..20)) {
+            let queue = in_order(names.iter().map(String::as_str));
+            proptest::prop_assert!(queue.len() <= names.len());
+            proptest::prop_assert!(queue.is_sorted_by_key(|contender| contender.sequence));
+        }
+
+        #[test]
+        fn what_is_made_is_read_back(guid in "[0-9a-f-]{1,36}", sequence in 0..i64::from(i32::MAX)) {
+            let name = format!("{}{sequence:010}", prefix(&guid, LATCH));
+            let contender = Contender::parse(&name).expect("a contender");
+            proptest::prop_assert_eq!(contender.sequence, sequence);
+            proptest::prop_assert!(contender.is_of(&guid));
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use flowkeeper::zookeeper::{Settings, SettingsSource, Standing};
 
+use crate::support::ensemble::{SERVERS, ZooKeeperEnsemble};
 use crate::support::participant::{Participant, join_as, queue};
 use crate::support::proxy::{CREATE, Proxy};
 use crate::support::world::wait_for;
@@ -345,4 +346,25 @@ async fn strangers_in_the_queue_and_cards_of_rubbish_do_no_harm() {
     let told = members.wait_for(|members| members.iter().any(|member| member.card.configuration_version == "2"));
     let told = tokio::time::timeout(Duration::from_secs(5), told).await.expect("the card is read again");
     assert_eq!(told.expect("the member lives")[0].card.id, one.id);
+}
+
+#[tokio::test]
+async fn a_session_goes_on_at_another_server_when_its_own_dies() {
+    let ensemble = ZooKeeperEnsemble::start(Duration::from_millis(500)).await;
+    let root = "/flowkeeper";
+    let one = join("one:1", &ensemble.connect(), root);
+    one.first().await;
+    let two = join("two:1", &ensemble.connect(), root);
+    two.behind(&one).await;
+    let before = queue(&ensemble.client().await, root).await;
+    for server in 0..SERVERS {
+        ensemble.kill(server);
+        // Long enough for an election of the servers, short against the session.
+        tokio::time::sleep(SESSION_TIMEOUT / 4).await;
+        one.first().await;
+        two.behind(&one).await;
+        assert!(one.membership.confirm_first().await.expect("an answer"), "without server {server}");
+        ensemble.restart(server).await;
+    }
+    assert_eq!(queue(&ensemble.client().await, root).await, before);
 }

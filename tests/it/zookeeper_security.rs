@@ -353,6 +353,29 @@ async fn a_certificate_that_is_demanded_or_not_trusted_is_named_until_it_is_corr
 }
 
 #[tokio::test]
+async fn a_renewed_certificate_is_taken_up_and_costs_nobody_its_place() {
+    let guarded = Guarded::tls("need").await;
+    let proxy = Proxy::start_plain(&guarded.address).await;
+    let ours = Connection { connect: proxy.connect(), ..guarded.with_tls(Some("flowkeeper")) };
+    let (one, watcher) = (member(ours.clone()), Watcher::start(ours));
+    one.first().await;
+    let session = watcher.connected().await;
+    let place = session.get_children("/flowkeeper/leader").await.expect("our own may").expect("a queue").0;
+    let connections = proxy.accepted();
+    // The same name, the same files, another key.
+    guarded.with_tls(Some("flowkeeper"));
+    watcher.until(|status| *status == SessionStatus::Connected { session: 2 }).await;
+    crate::support::world::wait_for(
+        || async { (proxy.accepted() >= connections + 2).then_some(()) },
+        || "the member keeps its connection".to_owned(),
+    )
+    .await;
+    one.first().await;
+    let session = watcher.connected().await;
+    assert_eq!(session.get_children("/flowkeeper/leader").await.expect("our own may").expect("a queue").0, place);
+}
+
+#[tokio::test]
 async fn a_root_that_belongs_to_somebody_else_is_named() {
     let guarded = Guarded::plain().await;
     let founder = member(guarded.with_digest(PASSWORD));
