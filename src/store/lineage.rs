@@ -7,10 +7,11 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::audit::write_audit;
-use super::model::NewAudit;
+use super::model::{Decision, NewAudit, Recording};
+use super::record::note_decisions;
 use super::sql::{Columns, bind, select_in};
 use super::{Leadership, Ledger, StoreError};
-use crate::domain::lineage::{Adoption, Confirmed, CursorsAfter, Incarnation, Memory};
+use crate::domain::lineage::{Adopt, Adoption, Confirmed, CursorsAfter, Incarnation, Memory};
 use crate::domain::schedule::ScheduleName;
 
 const COLUMNS: &str =
@@ -18,6 +19,9 @@ const COLUMNS: &str =
 
 const REMEMBERED: &str = "SELECT generation, mark, confirmed_generation, confirmed_mark, confirmed_czxid, replaces_czxid, \
      replaces_version FROM lineages WHERE ensemble = $1";
+
+/// The kind of the decision of an adoption.
+const ADOPTED: &str = "adopted";
 
 /// What becomes of a child whose czxid means nothing any more.
 const ABANDONED: &str = "left where it is: ZooKeeper was rebuilt before it was deleted";
@@ -124,10 +128,29 @@ impl Ledger {
         if adoption.zxids_end {
             abandon_consumes(connection, ensemble).await?;
         }
+        let detail = explained(adoption);
+        let decision = |schedule: &ScheduleName| Decision {
+            schedule: schedule.clone(),
+            at,
+            kind: ADOPTED,
+            detail: detail.clone(),
+        };
+        let recording = Recording { decisions: schedules.iter().map(decision).collect(), ..Recording::default() };
+        note_decisions(connection, &[&recording]).await?;
         write_audit(connection, at, &audit).await?;
         transaction.commit().await?;
         Ok(true)
     }
+}
+
+/// An adoption, for those who ask later why a trigger did what it did.
+fn explained(adoption: &Adoption) -> String {
+    let znodes = match adoption.cursors {
+        CursorsAfter::Kept => "the ledger was restored, and the trigger goes on from where it had been",
+        CursorsAfter::Begin(Adopt::Fire) => "the znodes that exist come due",
+        CursorsAfter::Begin(Adopt::Ignore) => "the znodes that exist are taken as handled",
+    };
+    format!("an operator has decided about a second history: {znodes} (generation {})", adoption.memory.generation)
 }
 
 async fn remember(connection: &mut AnyConnection, ensemble: Option<&str>, memory: &Memory) -> Result<(), StoreError> {

@@ -525,7 +525,10 @@ async fn move_cursors(connection: &mut AnyConnection, recordings: &[&Recording])
     Ok(())
 }
 
-async fn note_decisions(connection: &mut AnyConnection, recordings: &[&Recording]) -> Result<(), StoreError> {
+pub(super) async fn note_decisions(
+    connection: &mut AnyConnection,
+    recordings: &[&Recording],
+) -> Result<(), StoreError> {
     let mut rows = Vec::new();
     let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     for decision in recordings.iter().flat_map(|recording| &recording.decisions) {

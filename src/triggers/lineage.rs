@@ -57,8 +57,6 @@ pub struct TwoHistories {
     pub broken: Break,
     /// The ledger's generation then.
     pub generation: u32,
-    /// The session in which it was found.
-    pub session: u64,
     /// What was found and what is remembered, for a person.
     pub message: String,
     /// What the person can do.
@@ -133,21 +131,22 @@ impl Lineage {
 
     /// A trigger has met what cannot be of its history. Changes nothing unless the triggers work.
     pub fn contradict(&self, broken: Break) {
-        let Standing::One { generation, session } = *self.0.standing.borrow() else { return };
+        let Standing::One { generation, .. } = *self.0.standing.borrow() else { return };
         // What such a break says is not about the znode `store`.
         let message = broken.describe("", "", &Memory::default());
-        self.stop(broken, generation, session, message);
+        self.stop(broken, generation, message);
     }
 
-    fn stop(&self, broken: Break, generation: u32, session: u64, message: String) {
+    fn stop(&self, broken: Break, generation: u32, message: String) {
         let hint = broken.hint(self.ensemble());
-        self.publish(&Standing::Two(Arc::new(TwoHistories { broken, generation, session, message, hint })));
+        self.publish(&Standing::Two(Arc::new(TwoHistories { broken, generation, message, hint })));
     }
 
-    /// Whether a trigger's objection from this session still stands, whatever the znode `store` says.
-    fn is_contradicted(&self, generation: u32, session: u64) -> bool {
+    /// Whether a trigger has objected, whatever the znode `store` says. That holds in later sessions, too:
+    /// the other triggers may have no way to notice.
+    fn is_contradicted(&self, generation: u32) -> bool {
         matches!(&*self.0.standing.borrow(), Standing::Two(two)
-            if matches!(two.broken, Break::Contradicted { .. }) && (two.generation, two.session) == (generation, session))
+            if matches!(two.broken, Break::Contradicted { .. }) && two.generation == generation)
     }
 
     fn publish(&self, standing: &Standing) {
@@ -262,7 +261,7 @@ impl Keeper {
             match judge(self.ledger.store_id(), &memory, found) {
                 Verdict::Broken(broken) => {
                     let message = broken.describe(&path, self.ledger.store_id(), &memory);
-                    self.lineage.stop(broken, memory.generation, session.number(), message);
+                    self.lineage.stop(broken, memory.generation, message);
                     return Ok(Next::After(RAISE_INTERVAL));
                 }
                 Verdict::Create => {
@@ -293,7 +292,7 @@ impl Keeper {
     }
 
     fn clear(&self, generation: u32, session: &Session) {
-        if !self.lineage.is_contradicted(generation, session.number()) {
+        if !self.lineage.is_contradicted(generation) {
             let recovered = matches!(&*self.lineage.0.standing.borrow(), Standing::Two(_));
             self.lineage.publish(&Standing::One { generation, session: session.number() });
             if recovered {

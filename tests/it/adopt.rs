@@ -564,6 +564,12 @@ dag = "flag"
     assert!(found["hint"].as_str().expect("a hint").contains("adopt --ensemble solr"));
     set(&zk, "/flag", b"1").await;
     accepted(&member, "flag", 1).await;
+    // A later session proves nothing: other triggers may have no way to notice.
+    other.restart().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stopped(&member, Some("solr")).await;
+    assert!(!armed(&member, "solr").await);
+
     let home = member.run(&["adopt", "--fire"]).await;
     assert_eq!(home.status.code(), Some(1), "the home ensemble is in order");
     let unknown = member.run(&["adopt", "--fire", "--ensemble", "sorl"]).await;

@@ -51,6 +51,16 @@ fn the_start_of_an_interval_implies_the_interval() {
 }
 
 #[test]
+fn the_home_ensemble_has_one_name_which_is_none() {
+    let ensembles = "[ensemble.main]\n[ensemble.solr]\nconnect = \"127.0.0.1:2182\"\n";
+    for (named, expected) in [("main", None), ("solr", Some("solr"))] {
+        let watched = format!("znode = {{ path = \"/a\", ensemble = \"{named}\" }}\n");
+        let config = accepted(&format!("{BOTH}{ensembles}{ZNODE}{watched}"));
+        assert_eq!(znode(&config).ensemble.as_deref(), expected);
+    }
+}
+
+#[test]
 fn a_lock_is_that_of_the_schedule_or_of_the_defaults() {
     let other = CRON.replace("\"a\"", "\"b\"");
     let config = accepted(&format!("{BOTH}[defaults]\nlock = \"warehouse\"\n{CRON}{other}lock = \"disk_1\"\n"));

@@ -71,6 +71,8 @@ async fn adopting_a_rebuilt_ensemble_ends_its_cursors_and_what_is_owed_in_it(wor
     let first = RunId(0);
     assert!(ledger.consume_due(None, first).await.unwrap().is_empty(), "the path may be another's by now");
     assert_eq!(ledger.consume_due(Some("solr"), first).await.unwrap().len(), 1);
+    let why = ledger.decisions(&name("inbox"), 10).await.unwrap();
+    assert!(why[0].kind == "adopted" && why[0].detail.contains("come due (generation 1)"), "{why:?}");
     let audit = ledger.audit(10, None).await.unwrap();
     assert_eq!(audit.items.iter().filter(|entry| entry.action == "test").count(), 1);
 
