@@ -12,11 +12,15 @@ use jiff::{SignedDuration, Timestamp};
 use zookeeper_client::Client;
 
 use crate::support::fake_airflow::{FakeAirflow, Fault, World};
+use crate::support::postgres::{PostgresServer, Stop};
 use crate::support::process::Member;
 use crate::support::zookeeper::{ZooKeeperServer, create, set};
 
 /// How often flowkeeper is killed.
 const KILLS: u32 = 50;
+
+/// A store of the member's own.
+const SQLITE: &str = "sqlite://ledger.db";
 
 /// Numbers that look random and are the same in every run.
 struct Random(u64);
@@ -127,12 +131,12 @@ async fn faulty_airflow() -> Arc<FakeAirflow> {
     Arc::new(FakeAirflow::start(world).await)
 }
 
-async fn prepare(server: &ZooKeeperServer, fake: &FakeAirflow) -> (Client, Member) {
+async fn prepare(server: &ZooKeeperServer, fake: &FakeAirflow, store: &str) -> (Client, Member) {
     let client = server.client().await;
     create(&client, "/flag", b"").await;
     create(&client, "/inbox", b"").await;
     create(&client, "/tree", b"").await;
-    let mut member = Member::new(&config(&server.connect(), &fake.url()));
+    let mut member = Member::sharing(store, &config(&server.connect(), &fake.url()));
     std::fs::write(member.path().join("password"), "admin").expect("write the password");
     member.start();
     member.armed().await;
@@ -218,7 +222,7 @@ fn no_second_is_missing(runs: &[Run]) {
 async fn killed_at_random_moments_nothing_is_lost_and_nothing_runs_twice() {
     let server = ZooKeeperServer::start().await;
     let fake = faulty_airflow().await;
-    let (client, mut member) = prepare(&server, &fake).await;
+    let (client, mut member) = prepare(&server, &fake, SQLITE).await;
     let moving = advance(&fake);
     let stop = Arc::new(AtomicBool::new(false));
     let changing = tokio::spawn(change_znodes(client.clone(), Arc::clone(&stop), Done::default()));
@@ -239,10 +243,47 @@ async fn killed_at_random_moments_nothing_is_lost_and_nothing_runs_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_with_its_postgresql_at_random_moments_nothing_is_lost_and_nothing_runs_twice() {
+    let server = ZooKeeperServer::start().await;
+    let database = PostgresServer::start().await;
+    let fake = faulty_airflow().await;
+    let (client, mut member) = prepare(&server, &fake, &database.create_database().await).await;
+    let moving = advance(&fake);
+    let stop = Arc::new(AtomicBool::new(false));
+    let changing = tokio::spawn(change_znodes(client.clone(), Arc::clone(&stop), Done::default()));
+
+    let mut random = Random(5);
+    for number in 0..KILLS / 2 {
+        tokio::time::sleep(Duration::from_millis(200 + random.below(900))).await;
+        match number % 4 {
+            0 => database.restart(Stop::Kill).await,
+            1 => database.restart(Stop::Immediate).await,
+            _ => {
+                member.kill();
+                tokio::time::sleep(Duration::from_millis(random.below(120))).await;
+                member.start();
+            }
+        }
+        // One that found no database at its start has ended; whoever runs it starts it again.
+        if member.ended().is_some() {
+            member.start();
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    if member.ended().is_some() {
+        member.start();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let done = changing.await.expect("the changes");
+    nothing_lost_nothing_twice(&mut member, &fake, &client, &done).await;
+    moving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn zookeeper_killed_and_sessions_expired_nothing_is_lost_and_nothing_runs_twice() {
     let server = ZooKeeperServer::start().await;
     let fake = faulty_airflow().await;
-    let (client, mut member) = prepare(&server, &fake).await;
+    let (client, mut member) = prepare(&server, &fake, SQLITE).await;
     let moving = advance(&fake);
     let mut total = Done::default();
     // Down shorter than the session lives, longer, and silent with the connection open.
