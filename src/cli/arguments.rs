@@ -1,6 +1,8 @@
 //! The commands, their arguments and the help that explains them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use jiff::tz::TimeZone;
@@ -117,6 +119,8 @@ pub enum Command {
     Members,
     /// Go on after ZooKeeper was rebuilt or the ledger restored
     Adopt(AdoptArguments),
+    /// Run a command while it holds a distributed lock
+    Lock(LockArguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print the completion script of a shell
@@ -364,6 +368,36 @@ pub struct AdoptArguments {
     pub reason: Option<String>,
 }
 
+/// Arguments of `lock`.
+#[derive(Debug, Args)]
+#[command(after_help = LOCK_EXIT_CODES)]
+pub struct LockArguments {
+    /// The lock: an absolute path of a znode, or a name under `locks/` of flowkeeper's root
+    #[arg(value_name = "PATH")]
+    pub path: String,
+    /// Wait at most this long for the lock, `30s` for example [default: without limit]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "no_wait")]
+    pub timeout: Option<Duration>,
+    /// Do not wait: give up at once when somebody else holds the lock
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long the command has to end by itself (SIGTERM) when the lock is lost, before SIGKILL
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "2s")]
+    pub grace: Duration,
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", last = true, required = true, value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+const LOCK_EXIT_CODES: &str = "\
+Exit codes: the command's own, or 128 and the number of the signal that ended it.
+  123  the lock was lost, and the command was ended
+  124  somebody else holds the lock (--no-wait), or held it for too long (--timeout)
+  125  the lock could not be asked for: the configuration, or ZooKeeper cannot be reached
+  126  the command could not be started
+  127  there is no such command
+  2    the command line of flowkeeper itself is wrong";
+
 /// Arguments of `completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArguments {
@@ -381,6 +415,12 @@ fn parse_name(text: &str) -> Result<ScheduleName, String> {
 
 fn parse_zone(text: &str) -> Result<TimeZone, String> {
     TimeZone::get(text).map_err(|_| "not an IANA time zone; for example `Europe/Berlin` or `UTC`".to_owned())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    super::time::parse_distance(text)
+        .and_then(|distance| Duration::try_from(distance).ok())
+        .ok_or_else(|| "not a duration; for example `30s`, `5m` or `1h30m`".to_owned())
 }
 
 fn parse_state(text: &str) -> Result<RunState, String> {

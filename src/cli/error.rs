@@ -6,13 +6,28 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// The operation failed.
-    Failed = 1,
+    Failed,
     /// The command line or the configuration is wrong.
-    Usage = 2,
+    Usage,
     /// Something needed could not be reached.
-    Unreachable = 3,
+    Unreachable,
+    /// A code of the command's own.
+    Of(u8),
+}
+
+impl Exit {
+    /// The code that the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Of(code) => code,
+        }
+    }
 }
 
 /// A command that did not do what it was asked.
@@ -61,6 +76,12 @@ impl CommandError {
     /// Whether nothing is printed about it.
     pub fn is_silent(&self) -> bool {
         self.silent
+    }
+
+    /// The same with another exit code.
+    #[must_use]
+    pub fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
     }
 
     /// What flowkeeper does now.

@@ -13,6 +13,7 @@ mod client;
 mod context;
 mod error;
 mod history;
+mod lock;
 mod members;
 mod next;
 mod output;
@@ -60,6 +61,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<(), CommandErr
         Command::Why(arguments) => why::run(context, arguments).await,
         Command::Audit(arguments) => history::audit(context, arguments).await,
         Command::Adopt(arguments) => adopt::run(context, arguments).await,
+        Command::Lock(arguments) => lock::run(context, arguments).await,
         Command::Members => members::run(context).await,
         Command::Schema => setup::schema(),
         Command::Completions(arguments) => setup::completions(arguments),

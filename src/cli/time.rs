@@ -67,7 +67,7 @@ impl FromStr for TimeArgument {
 }
 
 /// Reads `90s`, `1h30m`, `7d`, `2w`; a day has 24 hours.
-fn parse_distance(text: &str) -> Option<SignedDuration> {
+pub(super) fn parse_distance(text: &str) -> Option<SignedDuration> {
     let mut total = SignedDuration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {

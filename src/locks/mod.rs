@@ -6,6 +6,7 @@
 //! input or output; [`listing`] shows holders and those that wait, whoever they are. Nothing here
 //! submits or closes runs.
 
+pub mod guard;
 pub mod keeper;
 pub mod listing;
 mod node;

@@ -3,7 +3,8 @@
 //! This is the one place that names the client crate. It knows nothing of schedules or runs.
 //! An [`Ensemble`] keeps a session up for as long as it lives; a [`Session`] is one connection, and
 //! everything that was read through one belongs to one unbroken view of the znodes. A [`Membership`]
-//! owns the znodes that show that this process lives, through a session that outlives its connections.
+//! owns the znodes that show that this process lives, and a [`SessionLock`] a place in the queue for a
+//! lock, through sessions that outlive their connections.
 
 mod check;
 mod connect;
@@ -13,6 +14,7 @@ mod election;
 mod ensemble;
 mod error;
 mod lasting;
+mod lock;
 mod mailbox;
 mod membership;
 mod registry;
@@ -22,6 +24,7 @@ mod settings;
 pub use check::{CheckFault, check};
 pub use ensemble::{Ensemble, SessionStatus, Subscription};
 pub use error::ZooKeeperError;
+pub use lock::{Holding, LockParts, SessionLock};
 pub use mailbox::{Arming, Interest, Touched};
 pub use membership::{Membership, MembershipParts, Standing, read_members};
 pub use registry::{Member, MemberCard, member_id};
