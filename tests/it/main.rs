@@ -16,6 +16,7 @@ mod http_events;
 mod http_reading;
 mod joining;
 mod lineage;
+mod lock_command;
 mod locks;
 mod overlap;
 mod postgres;
