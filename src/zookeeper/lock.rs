@@ -176,7 +176,7 @@ impl Keeper {
                     return;
                 }
                 Err(Failure::Expired) => continue,
-                Err(Failure::Refused(reason)) if self.own.is_none() => {
+                Err(Failure::Refused { reason, .. }) if self.own.is_none() => {
                     self.holding.send_replace(Holding::Refused { reason });
                 }
                 Err(failure) => self.doubt(failure.to_string()),
