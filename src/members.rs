@@ -137,9 +137,13 @@ pub fn leader_text(card: &MemberCard) -> String {
 }
 
 impl Sight {
-    /// The member that took the lead last, by its card in the store.
+    /// The member that took the lead last, by its card in the store; before the store was read, the first
+    /// in the queue.
     fn last_leader(&self) -> Option<MemberCard> {
-        let text = self.lead.as_ref()?.leader.as_deref()?;
+        let Some(lead) = &self.lead else {
+            return self.live.iter().find(|member| member.leads).map(|member| member.card.clone());
+        };
+        let text = lead.leader.as_deref()?;
         // The version before wrote a few words instead.
         Some(serde_json::from_str(text).unwrap_or_else(|_| MemberCard { id: text.to_owned(), ..MemberCard::default() }))
     }
@@ -147,6 +151,22 @@ impl Sight {
     /// Whether a member was live when the home ensemble was last seen.
     pub fn is_live(&self, id: &str) -> bool {
         self.live.iter().any(|member| member.card.id == id)
+    }
+
+    /// Why requests cannot be passed on to `leader` at the address that it gives: it is one that leads back
+    /// to this member.
+    pub fn misleading(&self, leader: &MemberCard) -> Option<&'static str> {
+        let own = self.own.as_ref()?;
+        let url = leader.url.as_deref()?;
+        let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let is_loopback = ["127.", "localhost", "[::1]"].iter().any(|start| host.starts_with(start));
+        if own.url.as_deref() == Some(url) {
+            Some("it is this member's own")
+        } else if is_loopback && own.host != leader.host {
+            Some("it is reached from its own host only")
+        } else {
+            None
+        }
     }
 
     /// Another member that leads, as far as is known; `None` while a new one is being elected, and when
@@ -253,7 +273,7 @@ mod tests {
             ("its session is gone: another is being elected", live.clone(), led_by("dead"), Home::Connected, None),
             ("I led last", live.clone(), led_by("me"), Home::Connected, None),
             ("nobody ever led", live.clone(), Some(lead(None)), Home::Connected, None),
-            ("the store was not read yet", live.clone(), None, Home::Connected, None),
+            ("the store was not read yet, and nobody is first", live.clone(), None, Home::Connected, None),
             ("without ZooKeeper the last word holds", live.clone(), led_by("other"), gone(), Some("other")),
             ("also when it was never seen", vec![], led_by("other"), Home::Connecting, Some("other")),
             ("one member", vec![], led_by("other"), Home::None, None),
@@ -261,6 +281,22 @@ mod tests {
         for (case, live, lead, home, expected) in cases {
             let sight = Sight { own: Some(card("me")), live, lead, home };
             assert_eq!(sight.leader_elsewhere().map(|leader| leader.id).as_deref(), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_leads_back_is_recognised() {
+        let at = |url: &str, host: &str| MemberCard { url: Some(url.into()), host: host.into(), ..card("x") };
+        let sight = |own: MemberCard| Sight { own: Some(own), ..Sight::default() };
+        for (own, leader, misleads) in [
+            (at("http://a:1", "a"), at("http://b:1", "b"), false),
+            (at("http://127.0.0.1:1", "a"), at("http://127.0.0.1:2", "a"), false),
+            (at("http://127.0.0.1:1", "a"), at("http://127.0.0.1:1", "b"), true),
+            (at("http://a:1", "a"), at("http://127.0.0.1:2", "b"), true),
+            (at("http://a:1", "a"), at("http://localhost:2", "b"), true),
+            (at("http://a:1", "a"), at("http://a:1", "b"), true),
+        ] {
+            assert_eq!(sight(own.clone()).misleading(&leader).is_some(), misleads, "{own:?} {leader:?}");
         }
     }
 
@@ -302,6 +338,11 @@ mod tests {
         assert_eq!(shown(&sight), [line("me", leader, SessionState::None)]);
         sight.lead = led_by("my-last-life");
         assert_eq!(shown(&sight), [line("me", standby, SessionState::None)]);
+        // The store cannot be read: ZooKeeper knows who is first in the queue.
+        let first = Member { leads: true, ..member("other") };
+        let queue = Sight { own: None, live: vec![member("me"), first], lead: None, home: Home::Connected };
+        let list = queue.list(Timestamp::UNIX_EPOCH).items;
+        assert_eq!((list[0].id.as_str(), list[0].role, list[0].epoch), ("other", leader, None));
         (sight.own, sight.lead) = (None, Some(lead(Some("127.0.0.1:8787 (process 7)".into()))));
         assert_eq!(shown(&sight), [line("127.0.0.1:8787 (process 7)", leader, SessionState::None)]);
     }

@@ -15,7 +15,7 @@ use super::ServeError;
 use super::join::refused_by;
 use super::member::Member;
 use super::term::Term;
-use crate::members::leader_text;
+use crate::members::{Sight, leader_text};
 use crate::metrics;
 use crate::store::StoreError;
 use crate::zookeeper::{self, MemberCard, Membership, Standing};
@@ -33,6 +33,9 @@ const STORE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the store may take to give the lead to a member that is first in the queue.
 const TAKE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a term may take to begin. A hundred thousand schedules take seconds.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a member leaves the queue to others after it took the lead in vain.
 const REST: Duration = Duration::from_secs(5);
@@ -144,29 +147,60 @@ pub(super) async fn run(member: Arc<Member>) -> Result<(), ServeError> {
 
 /// Without other members: takes the lead at the start, and ends when a newer process does so.
 async fn alone(member: &Arc<Member>) -> Result<(), ServeError> {
-    let term = take_lead(member).await?;
-    member.status.set_started();
     let ending = member.lifecycle.ending();
-    tokio::select! {
-        () = ending.cancelled() => {}
-        () = term.leadership().lost().cancelled() => {}
+    let Some(taken) = ending.run_until_cancelled(take_lead(member)).await else { return Ok(()) };
+    let mut term = taken?;
+    loop {
+        member.status.set_started();
+        tokio::select! {
+            () = ending.cancelled() => {}
+            () = term.leadership().lost().cancelled() => {}
+        }
+        let (replaced, faltered) = (!ending.is_cancelled(), term.has_faltered());
+        term.end(if replaced { TERM_PATIENCE } else { LAST_TERM_PATIENCE }).await;
+        match (replaced, faltered) {
+            (false, _) => return Ok(()),
+            (true, false) => return Err(ServeError::Replaced),
+            (true, true) => {}
+        }
+        let Some(taken) = ending.run_until_cancelled(take_lead_again(member)).await else { return Ok(()) };
+        term = taken?;
     }
-    let replaced = !ending.is_cancelled();
-    term.end(LAST_TERM_PATIENCE).await;
-    if replaced { Err(ServeError::Replaced) } else { Ok(()) }
 }
 
-/// Raises the epoch and starts a term under it.
+/// Takes the lead when the store is back.
+async fn take_lead_again(member: &Arc<Member>) -> Result<Term, StoreError> {
+    loop {
+        tokio::time::sleep(REST).await;
+        match take_lead(member).await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!("failed to take the lead again: failed to {error}; tried again in {} s", REST.as_secs());
+            }
+            taken => return taken,
+        }
+    }
+}
+
+/// Raises the epoch and starts a term under it; gives up when another member does so meanwhile, or when
+/// the store takes too long.
 async fn take_lead(member: &Arc<Member>) -> Result<Term, StoreError> {
     // Whoever leads until then goes on while Airflow is asked.
     member.first_looks().await;
     let began = Instant::now();
     let card = leader_text(&member.card);
-    let leadership = tokio::time::timeout(TAKE_PATIENCE, member.ledger.take_lead(&card))
-        .await
-        .unwrap_or(Err(StoreError::OutcomeUnknown))?;
+    let leadership = tokio::time::timeout(TAKE_PATIENCE, member.ledger.take_lead(&card)).await;
+    let leadership = leadership.unwrap_or(Err(StoreError::OutcomeUnknown))?;
     let epoch = leadership.epoch();
-    let term = Term::begin(member, leadership).await?;
+    let mut sight = member.sight.subscribe();
+    let newer = |sight: &Sight| sight.lead.as_ref().map_or(0, |lead| lead.epoch) > epoch;
+    let term = tokio::select! {
+        term = tokio::time::timeout(BEGIN_PATIENCE, Term::begin(member, leadership)) => term,
+        Ok(sight) = sight.wait_for(newer) => {
+            let current = sight.lead.as_ref().map_or(0, |lead| lead.epoch);
+            return Err(StoreError::Fenced { held: epoch, current });
+        }
+    };
+    let term = term.unwrap_or(Err(StoreError::OutcomeUnknown))?;
     let took = began.elapsed();
     metrics::term_begun(took);
     tracing::info!(epoch, took_ms = took.as_millis(), "took the lead");
@@ -216,8 +250,12 @@ impl Candidate {
                 Step::GoOn => {}
                 Step::TakeLead => self.try_to_lead().await,
                 Step::StandBy => {
+                    if self.term.as_ref().is_some_and(Term::has_faltered) {
+                        self.rest();
+                    } else {
+                        tracing::info!("stands by: a newer leader has taken over");
+                    }
                     self.end_term(TERM_PATIENCE).await;
-                    tracing::info!("stands by: a newer leader has taken over");
                     continue;
                 }
                 Step::Refuse | Step::Leave => break,
@@ -312,18 +350,24 @@ impl Candidate {
         };
         match ending.run_until_cancelled(attempt).await.flatten() {
             Some(Ok(term)) => self.term = Some(term),
+            // It is not first, or another one was faster.
+            None | Some(Err(StoreError::Fenced { .. })) => self.look_at = Some(Instant::now() + CONFIRM_AGAIN_AFTER),
             Some(Err(error)) => {
                 tracing::warn!(
                     hint = error.hint().unwrap_or_default(),
                     "failed to take the lead: failed to {error}; withdrawing for {} s so that another member may try",
                     REST.as_secs()
                 );
-                self.rests_until = Some(Instant::now() + REST);
-                self.membership.stand(false);
-                self.look_at = self.rests_until;
+                self.rest();
             }
-            None => self.look_at = Some(Instant::now() + CONFIRM_AGAIN_AFTER),
         }
+    }
+
+    /// Leaves the queue to others for a while.
+    fn rest(&mut self) {
+        self.membership.stand(false);
+        self.rests_until = Some(Instant::now() + REST);
+        self.look_at = self.rests_until;
     }
 
     async fn end_term(&mut self, patience: Duration) {

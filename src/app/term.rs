@@ -1,9 +1,9 @@
 //! A term: what runs while this member leads, from taking the lead to losing it or giving it up.
 //!
 //! Each part takes the [`Leadership`] and ends when it is lost. A part whose writes the ledger refuses,
-//! since a newer leader has taken over, ends quietly: the term is over, and the member stands by. Any
-//! other failure of a part ends the process, since a scheduler with one limb missing looks healthy and
-//! is not.
+//! since a newer leader has taken over, ends quietly: the term is over, and the member stands by. A store
+//! that is away for the moment ends the term as well, and a later one goes on. Any other failure of a
+//! part ends the process, since a scheduler with one limb missing looks healthy and is not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,10 +39,28 @@ enum PartError {
     Chores(#[from] JobSchedulerError),
 }
 
+/// What follows when a part ends with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consequence {
+    /// Nothing: the term is ending anyway.
+    Nothing,
+    /// The term ends: a newer leader has taken over.
+    EndOfTerm,
+    /// The term ends, and a later one, of this member or another, begins again where it stood: the
+    /// store is away for the moment.
+    Rest,
+    /// The process ends.
+    EndOfProcess,
+}
+
 impl PartError {
-    /// Whether it only says that the term is over.
-    fn is_end_of_term(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Fenced { .. } | StoreError::Closed))
+    fn consequence(&self, is_ending: bool) -> Consequence {
+        match self {
+            Self::Store(StoreError::Fenced { .. } | StoreError::Closed) => Consequence::EndOfTerm,
+            _ if is_ending => Consequence::Nothing,
+            Self::Store(error) if error.is_transient() => Consequence::Rest,
+            Self::Store(_) | Self::Chores(_) => Consequence::EndOfProcess,
+        }
     }
 }
 
@@ -53,6 +71,8 @@ pub(super) struct Term {
     /// A child of the process's ending.
     ending: CancellationToken,
     tasks: TaskTracker,
+    /// Cancelled when the store failed a part of it for the moment.
+    faltered: CancellationToken,
 }
 
 impl Term {
@@ -63,6 +83,7 @@ impl Term {
             leadership,
             ending: member.lifecycle.ending().child_token(),
             tasks: TaskTracker::new(),
+            faltered: CancellationToken::new(),
         };
         member.status.set_leading(true);
         metrics::leader(true);
@@ -78,14 +99,15 @@ impl Term {
         &self.leadership
     }
 
+    /// Whether it ended since the store failed for the moment, and not for a newer leader.
+    pub(super) fn has_faltered(&self) -> bool {
+        self.faltered.is_cancelled()
+    }
+
     /// Gives the lead up and waits until the parts have finished what they had begun, but no longer
     /// than `patience`: what is left then can no longer write, and ends by itself.
     pub(super) async fn end(self, patience: Duration) {
-        self.leadership.give_up();
-        self.ending.cancel();
-        self.member.lead.send_replace(None);
-        self.member.status.set_leading(false);
-        metrics::leader(false);
+        self.resign();
         self.tasks.close();
         if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() && !patience.is_zero() {
             tracing::info!(
@@ -98,6 +120,15 @@ impl Term {
         for airflow in self.member.airflows.keys() {
             metrics::term_ended(airflow);
         }
+    }
+
+    /// Gives the lead up, and has every part end.
+    fn resign(&self) {
+        self.leadership.give_up();
+        self.ending.cancel();
+        self.member.lead.send_replace(None);
+        self.member.status.set_leading(false);
+        metrics::leader(false);
     }
 
     async fn start(&self) -> Result<(), StoreError> {
@@ -139,16 +170,25 @@ impl Term {
         part: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
         let (lifecycle, leadership) = (self.member.lifecycle.clone(), self.leadership.clone());
+        let faltered = self.faltered.clone();
         let part = tokio::spawn(async move { part.await.map_err(Into::into) });
         self.tasks.spawn(async move {
-            match part.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) if error.is_end_of_term() => leadership.give_up(),
-                Ok(Err(error)) if leadership.lost().is_cancelled() => {
+            let error = match part.await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(panic) => return lifecycle.fail(name, &format!("it panicked: {panic}")),
+            };
+            match error.consequence(leadership.lost().is_cancelled()) {
+                Consequence::Nothing => {
                     tracing::debug!(task = name, error = %error, "a part ended with an error while its term was ending");
                 }
-                Ok(Err(error)) => lifecycle.fail(name, &error),
-                Err(panic) => lifecycle.fail(name, &format!("it panicked: {panic}")),
+                Consequence::EndOfTerm => leadership.give_up(),
+                Consequence::Rest => {
+                    tracing::warn!(task = name, error = %error, "a part failed for the moment, so the term ends");
+                    faltered.cancel();
+                    leadership.give_up();
+                }
+                Consequence::EndOfProcess => lifecycle.fail(name, &error),
             }
         });
     }
@@ -318,7 +358,34 @@ impl Term {
     }
 }
 
+/// A term that is dropped before it was ended, half started, leaves no part running.
+impl Drop for Term {
+    fn drop(&mut self) {
+        self.resign();
+    }
+}
+
 /// What the ledger goes by to tell whether a trigger was edited.
 fn identity(schedule: &Arc<Schedule>) -> TriggerIdentity {
     TriggerIdentity { name: schedule.name.clone(), was: schedule.was.clone(), key: schedule.trigger.identity() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_does_not_pass_ends_the_process() {
+        let cases: [(StoreError, Consequence, Consequence); 4] = [
+            (StoreError::Fenced { held: 1, current: 2 }, Consequence::EndOfTerm, Consequence::EndOfTerm),
+            (StoreError::Closed, Consequence::EndOfTerm, Consequence::EndOfTerm),
+            (StoreError::OutcomeUnknown, Consequence::Rest, Consequence::Nothing),
+            (StoreError::Corrupt { what: "a row".into() }, Consequence::EndOfProcess, Consequence::Nothing),
+        ];
+        for (error, expected, while_ending) in cases {
+            let error = PartError::from(error);
+            assert_eq!(error.consequence(false), expected, "{error}");
+            assert_eq!(error.consequence(true), while_ending, "{error}, while the term ends");
+        }
+    }
 }

@@ -97,9 +97,13 @@ fn session_cell(session: SessionState) -> Cell {
 
 /// Everything that can be learned.
 async fn look(context: &Context, config: &Config) -> Result<MemberList, CommandError> {
-    let lead = match context.ledger_if_any(config).await? {
-        Some(ledger) => Some(ledger.lead().await?),
-        None => None,
+    let lead = match store_lead(context, config).await {
+        Ok(lead) => lead,
+        // ZooKeeper, or a member, knows most of it.
+        Err(error) => {
+            eprintln!("{error}");
+            None
+        }
     };
     match live_members(context, config).await? {
         Seen::Live(live) => Ok(list(context, live, lead, Home::Connected)),
@@ -107,6 +111,14 @@ async fn look(context: &Context, config: &Config) -> Result<MemberList, CommandE
             Some(list) => Ok(list),
             None => Ok(list(context, Vec::new(), lead, home)),
         },
+    }
+}
+
+/// Who took the lead last; `None` before anybody has served.
+async fn store_lead(context: &Context, config: &Config) -> Result<Option<Lead>, CommandError> {
+    match context.ledger_if_any(config).await? {
+        Some(ledger) => Ok(Some(ledger.lead().await?)),
+        None => Ok(None),
     }
 }
 

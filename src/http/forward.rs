@@ -98,12 +98,12 @@ fn way(method: &Method, path: &str, leads: bool, alone: bool, forwarded: bool) -
     let Some(resource) = path.strip_prefix("/api/v1/").filter(|_| !leads && !alone) else { return Way::Here };
     let acts = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let needs_leader = acts || resource == "events";
-    let is_schedule = resource == "schedules"
+    let leader_knows_more = matches!(resource, "schedules" | "adopt")
         || resource.strip_prefix("schedules/").is_some_and(|name| !name.is_empty() && !name.contains('/'));
     match (needs_leader, forwarded) {
         (true, true) => Way::Astray,
         (true, false) => Way::Leader,
-        (false, false) if is_schedule => Way::LeaderPreferred,
+        (false, false) if leader_knows_more => Way::LeaderPreferred,
         (false, _) => Way::Here,
     }
 }
@@ -199,10 +199,17 @@ async fn pass_on(api: &Api, request: Request) -> Result<Response, Problem> {
 fn prepare(api: &Api, request: &Request) -> Result<(String, reqwest::RequestBuilder), Problem> {
     let what = described(request);
     let sight = api.peers.sight();
-    let leader = sight.leader_elsewhere().and_then(|leader| leader.url);
-    let Some(base) = leader else {
+    let Some((leader, base)) = sight.leader_elsewhere().and_then(|leader| Some((leader.clone(), leader.url?))) else {
         return Err(no_leader(format!("failed to do {what}: no member leads at the moment")));
     };
+    if let Some(reason) = sight.misleading(&leader) {
+        let (id, host) = (leader.id, leader.host);
+        return Err(Problem::new(
+            ProblemKind::LeaderUnreachable,
+            format!("failed to do {what}: the leader {id} on {host} gives {base} as its address, and {reason}"),
+        )
+        .hint("nothing was done; set `[server] advertise` of each member to where the others reach it"));
+    }
     let own = sight.own.as_ref().map(|own| own.id.clone()).unwrap_or_default();
     drop(sight);
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
@@ -302,6 +309,7 @@ mod tests {
             (&get, "/api/v1/events", Way::Leader, Way::Astray),
             (&get, "/api/v1/schedules", Way::LeaderPreferred, Way::Here),
             (&get, "/api/v1/schedules/a", Way::LeaderPreferred, Way::Here),
+            (&get, "/api/v1/adopt", Way::LeaderPreferred, Way::Here),
             (&get, "/api/v1/schedules/a/next", Way::Here, Way::Here),
             (&get, "/api/v1/runs", Way::Here, Way::Here),
             (&get, "/api/v1/members", Way::Here, Way::Here),

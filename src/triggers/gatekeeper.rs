@@ -61,10 +61,16 @@ pub async fn run(
                     }
                     news
                 });
-                if !news.is_empty() {
-                    ledger.note_paused_dags(&leadership, news).await?;
+                let noted = if news.is_empty() { Ok(()) } else { ledger.note_paused_dags(&leadership, news).await };
+                match noted {
+                    Ok(()) => next_expiry(&states, now).map(|until| until.duration_since(now)),
+                    // The gates are where they belong; only the note is owed.
+                    Err(error) if error.is_transient() => {
+                        tracing::warn!(error = %error, "which DAGs are paused could not be noted; tried again");
+                        jiff::SignedDuration::try_from(RETRY_PAUSE).ok()
+                    }
+                    Err(error) => return Err(error),
                 }
-                next_expiry(&states, now).map(|until| until.duration_since(now))
             }
             Err(error) => {
                 tracing::warn!(error = %error, "pauses could not be read; the gates stay as they are");
@@ -187,9 +193,12 @@ fn pause_reason(pause: &Pause) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Connection as _;
+
     use super::*;
     use crate::airflow::DagFacts;
     use crate::config::{self, Environment};
+    use crate::store::TriggerIdentity;
     use crate::store::model::ScheduleState;
 
     /// Schedules named after their `paused_dag`, and one that the configuration pauses.
@@ -293,5 +302,44 @@ mod tests {
         assert_eq!(gate(&judge(&schedules, &states, |_| true, until), "submit"), Gate::Submitting, "it has run out");
         assert_eq!(next_expiry(&states, now), Some(until));
         assert_eq!(next_expiry(&states, until), None);
+    }
+
+    #[tokio::test]
+    async fn a_note_that_the_store_does_not_take_is_owed_and_ends_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("ledger.db").display());
+        let ledger = Ledger::open(&url, Clock::system()).await.unwrap();
+        let leadership = ledger.take_lead("test").await.unwrap();
+        let hold = Arc::clone(&schedules()[0]);
+        let identity = TriggerIdentity { name: hold.name.clone(), was: None, key: hold.trigger.identity() };
+        ledger.adopt_schedules(&leadership, &[identity], Timestamp::UNIX_EPOCH).await.unwrap();
+        let facts = DagFacts { dag_id: "d".into(), is_paused: true, has_import_errors: false, own_schedule: None };
+        let directories = Directories::from([("main".into(), watch::channel(std::iter::once(facts).collect()).1)]);
+
+        // Another process holds the file for longer than a write waits for it.
+        let mut other = sqlx::AnyConnection::connect(&url).await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        let (gates, watched) = watch::channel(Gates::default());
+        let lost = leadership.lost().clone();
+        let gatekeeper = tokio::spawn(run(
+            ledger.clone(),
+            leadership,
+            Arc::new(vec![hold.clone()]),
+            directories,
+            gates,
+            Clock::system(),
+        ));
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert!(!gatekeeper.is_finished() && !lost.is_cancelled(), "it goes on");
+        assert!(watched.borrow().contains_key(&hold.name), "the gate is closed all the same");
+        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+        let noted = async {
+            while ledger.schedule_states().await.unwrap()[&hold.name].dag_paused_at.is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), noted).await.expect("it is noted when the file is free");
+        lost.cancel();
+        gatekeeper.await.unwrap().unwrap();
     }
 }

@@ -207,19 +207,25 @@ impl Membership {
     }
 }
 
-/// The live members below `root`, in the order of their ids, for those who take no part. It does not
-/// tell who is first in the queue.
+/// The live members below `root`, in the order of their ids, for those who take no part.
 pub async fn read_members(session: &Session, root: &str) -> Result<Vec<Member>, ZooKeeperError> {
     let path = below(root, "members");
     // Nobody has ever been a member where there is no such znode.
     let Some((mut ids, _)) = session.get_children(&path).await? else { return Ok(Vec::new()) };
     ids.sort_unstable();
+    let queue = below(root, "leader");
+    let contenders = session.get_children(&queue).await?.map(|(names, _)| names).unwrap_or_default();
+    let first = match in_order(contenders.iter().map(String::as_str)).first() {
+        Some(first) => session.get_data(&below(&queue, &first.name)).await?.map(|(data, _)| data),
+        None => None,
+    };
     let cards = join_all(ids.iter().map(|id| session.get_data(&below(&path, id)))).await;
     let mut members = Vec::with_capacity(ids.len());
     for (id, card) in ids.iter().zip(cards) {
         // It may have left since.
         if let Some(card) = card?.and_then(|(data, _)| read_card(id, &data)) {
-            members.push(Member { card, leads: false });
+            let leads = first.as_deref() == Some(card.id.as_bytes());
+            members.push(Member { card, leads });
         }
     }
     Ok(members)

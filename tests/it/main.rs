@@ -13,6 +13,7 @@ mod http_access;
 mod http_actions;
 mod http_airflow;
 mod http_events;
+mod http_forward;
 mod http_reading;
 mod joining;
 mod lineage;

@@ -83,6 +83,8 @@ pub(crate) struct Member {
     pub(crate) ledger: Ledger,
     pub(crate) leadership: Leadership,
     pub(crate) lead: watch::Sender<Option<Leadership>>,
+    /// What it knows of other members.
+    pub(crate) sight: watch::Sender<Sight>,
     pub(crate) clock: Clock,
     pub(crate) status: Status,
     base: String,
@@ -164,6 +166,7 @@ impl Member {
         status.set_started();
         status.set_leading(true);
         let shutdown = CancellationToken::new();
+        let sight = watch::Sender::new(Sight::default());
         let api = Api {
             ledger: ledger.clone(),
             operations,
@@ -171,14 +174,14 @@ impl Member {
             clock: clock.clone(),
             status: status.clone(),
             access: Access::from_config(&config.server, &environment).expect("tokens"),
-            peers: Peers::new(watch::Sender::new(Sight::default()).subscribe()).expect("a client"),
+            peers: Peers::new(sight.subscribe()).expect("a client"),
             metrics: prometheus(),
             shutdown: shutdown.clone(),
         };
         let task = tokio::spawn(http::serve(listener, api));
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let base = format!("http://{address}");
-        Self { directory, config, ledger, leadership, lead, clock, status, base, http, shutdown, task }
+        Self { directory, config, ledger, leadership, lead, sight, clock, status, base, http, shutdown, task }
     }
 
     /// Where its configuration is, for commands.

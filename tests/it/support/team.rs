@@ -73,7 +73,9 @@ impl Team {
             team.members.push(member);
         }
         if count > 0 {
-            team.leader().await;
+            // What is there when a trigger first looks is no change.
+            let leader = team.leader().await;
+            team.members[leader].armed().await;
         }
         team
     }
