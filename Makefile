@@ -29,7 +29,7 @@ bench-quick: ## the same, smaller and rougher (about 4 minutes)
 	@FLOWKEEPER_BENCH_QUICK=1 scripts/bench.sh
 
 chaos: ## members, ensemble and PostgreSQL fail at random: FAULTS=1000 SEED=… KINDS=… MINUTES=…
-	@FAULTS=$(FAULTS) SEED=$(SEED) KINDS=$(KINDS) MINUTES=$(MINUTES) scripts/chaos.sh
+	@FAULTS=$(FAULTS) SEED=$(SEED) KINDS=$(KINDS) SESSION_MS=$(SESSION_MS) TICK_MS=$(TICK_MS) MINUTES=$(MINUTES) scripts/chaos.sh
 
 chaos-outage: ## cron while the home ensemble is down: SECONDS_DOWN=600
 	@SECONDS_DOWN=$(SECONDS_DOWN) scripts/chaos.sh outage

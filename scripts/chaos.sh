@@ -6,6 +6,7 @@
 # Airflow. FAULTS (1000), SEED (drawn, and printed) and MINUTES (none: stop
 # after so many, however many faults are left) set how long it takes; KINDS (all)
 # names the kinds of fault, as tests/it/chaos/faults.rs does: HandOver,KillLeader.
+# SESSION_MS (2000) is the members' session timeout, TICK_MS (250) ZooKeeper's tick.
 #
 # `scripts/chaos.sh outage`: the ensemble is down for SECONDS_DOWN (600) while cron
 # is due each second; prints how late cron was before, during and after.
@@ -46,6 +47,8 @@ cargo test --locked --test it --no-run
 if [[ -n ${FAULTS:-} ]]; then export FLOWKEEPER_CHAOS_FAULTS=$FAULTS; fi
 if [[ -n ${SEED:-} ]]; then export FLOWKEEPER_CHAOS_SEED=$SEED; fi
 if [[ -n ${KINDS:-} ]]; then export FLOWKEEPER_CHAOS_KINDS=$KINDS; fi
+if [[ -n ${SESSION_MS:-} ]]; then export FLOWKEEPER_CHAOS_SESSION_MS=$SESSION_MS; fi
+if [[ -n ${TICK_MS:-} ]]; then export FLOWKEEPER_CHAOS_TICK_MS=$TICK_MS; fi
 if [[ -n ${MINUTES:-} ]]; then export FLOWKEEPER_CHAOS_MINUTES=$MINUTES; fi
 if [[ -n ${SECONDS_DOWN:-} ]]; then export FLOWKEEPER_CHAOS_OUTAGE_SECONDS=$SECONDS_DOWN; fi
 export FLOWKEEPER_CHAOS_LOGS=$root/.test/chaos-logs

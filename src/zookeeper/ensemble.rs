@@ -33,8 +33,9 @@ use super::settings::{SettingsInUse, SettingsSource};
 use crate::clock::Clock;
 use crate::metrics;
 
-/// The shortest and the longest pause between two attempts to connect.
-const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The shortest and the longest pause between two attempts to connect. The longest is what changes of
+/// znodes wait for at most once the servers are back, and a new leader that stood by meanwhile.
+const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// A session that lasted this long was a good one: the next attempt follows without a pause.
 const STABLE_AFTER: Duration = Duration::from_secs(2);

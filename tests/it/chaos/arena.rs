@@ -10,7 +10,7 @@ use flowkeeper::store::model::Run;
 use jiff::Timestamp;
 use tokio::task::{JoinHandle, block_in_place};
 
-use super::faults::{Fault, Kind, SESSION_TIMEOUT, TICK};
+use super::faults::{Fault, Kind, Timing};
 use super::proof::DagRun;
 use super::schedules::{CALM, CRON, FAULTY, MEASURED_CHANGES, MEASURED_CRON, ZNODES, configuration};
 use crate::support::ensemble::ZooKeeperEnsemble;
@@ -27,6 +27,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often the Airflows move their DAG runs on.
 const SCHEDULER: Duration = Duration::from_millis(200);
+
+/// The tables that every turn of the ledger's writer touches, and those that it fills.
+const TABLES: [&str; 4] = ["ledger", "schedules", "runs", "attempts"];
+
+/// What PostgreSQL says when its disk is full.
+const DISK_IS_FULL: &str = "CREATE OR REPLACE FUNCTION disk_is_full() RETURNS trigger LANGUAGE plpgsql AS \
+    $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$";
 
 /// A member, and its ways to the others.
 struct Party {
@@ -62,6 +69,8 @@ impl Party {
 pub(crate) struct Arena {
     pub(crate) ensemble: ZooKeeperEnsemble,
     postgres: PostgresServer,
+    /// The database that the members share.
+    database: String,
     pub(crate) calm: Arc<FakeAirflow>,
     pub(crate) faulty: Arc<FakeAirflow>,
     parties: Vec<Party>,
@@ -70,11 +79,12 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// Starts all but the members.
-    pub(crate) async fn new() -> Self {
-        let (ensemble, postgres) = tokio::join!(ZooKeeperEnsemble::start(TICK), PostgresServer::start());
+    pub(crate) async fn new(timing: Timing) -> Self {
+        let (ensemble, postgres) = tokio::join!(ZooKeeperEnsemble::start(timing.tick), PostgresServer::start());
         let calm = Arc::new(FakeAirflow::start(airflow()).await);
         let faulty = Arc::new(FakeAirflow::start(airflow()).await);
         let store = postgres.create_database().await;
+        let database = store.rsplit('/').next().unwrap_or_default().to_owned();
         let mut parties = Vec::new();
         for _ in 0..MEMBERS {
             let mut zookeeper = Vec::new();
@@ -90,13 +100,13 @@ impl Arena {
             let urls: Vec<String> = ways.iter().map(|way| format!("http://{}", way.connect())).collect();
             let process = Member::sharing(
                 &store.replace(&postgres.connect(), &way_to_store.connect()),
-                &configuration(&servers.join(","), SESSION_TIMEOUT.as_millis(), &urls[0], &urls[1]),
+                &configuration(&servers.join(","), timing.session.as_millis(), &urls[0], &urls[1]),
             );
             std::fs::write(process.path().join("password"), "admin").expect("write the password");
             parties.push(Party { process, zookeeper, airflow: ways, store: way_to_store });
         }
         let scheduler = tokio::spawn(advance(Arc::clone(&calm), Arc::clone(&faulty)));
-        Self { ensemble, postgres, calm, faulty, parties, scheduler }
+        Self { ensemble, postgres, database, calm, faulty, parties, scheduler }
     }
 
     /// Starts the members, and waits until everything is well.
@@ -200,13 +210,8 @@ impl Arena {
                 self.ensemble.restart_all().await;
                 Ok(at)
             }
-            Kind::RestartPostgres | Kind::KillPostgres => {
-                let how = if fault.kind == Kind::RestartPostgres { Stop::Fast } else { Stop::Kill };
-                let at = clock.now();
-                block_in_place(|| self.postgres.stop(how));
-                tokio::time::sleep(fault.lasts).await;
-                self.postgres.start_again().await;
-                Ok(at)
+            Kind::RestartPostgres | Kind::KillPostgres | Kind::StopPostgres | Kind::FillDisk => {
+                Ok(self.inflict_on_store(fault).await)
             }
             Kind::KillMembers => {
                 let at = clock.now();
@@ -219,6 +224,34 @@ impl Arena {
                 }
                 Ok(at)
             }
+        }
+    }
+
+    /// A fault of PostgreSQL itself; when it began.
+    async fn inflict_on_store(&self, fault: Fault) -> Timestamp {
+        let clock = Clock::system();
+        if fault.kind == Kind::FillDisk {
+            self.postgres.execute(&self.database, DISK_IS_FULL).await;
+            let at = clock.now();
+            let create = "CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE OR DELETE";
+            self.refuse_writes(create, "EXECUTE FUNCTION disk_is_full()").await;
+            tokio::time::sleep(fault.lasts).await;
+            self.refuse_writes("DROP TRIGGER full_disk", "").await;
+            return at;
+        }
+        let how = if fault.kind == Kind::KillPostgres { Stop::Kill } else { Stop::Fast };
+        let at = clock.now();
+        block_in_place(|| self.postgres.stop(how));
+        tokio::time::sleep(fault.lasts).await;
+        self.postgres.start_again().await;
+        at
+    }
+
+    /// Changes the trigger that refuses writes on every table, one after the other: all at once would
+    /// be a deadlock with whoever writes.
+    async fn refuse_writes(&self, before: &str, after: &str) {
+        for table in TABLES {
+            self.postgres.execute(&self.database, &format!("{before} ON {table} {after}")).await;
         }
     }
 

@@ -5,11 +5,19 @@ use std::time::Duration;
 
 use crate::support::random::Random;
 
-/// How long a member's session with ZooKeeper lives without a sign of life.
-pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How fast ZooKeeper notices that somebody is gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// How long a member's session lives without a sign of life.
+    pub(crate) session: Duration,
+    /// ZooKeeper's `tickTime`: sessions expire on a whole one.
+    pub(crate) tick: Duration,
+}
 
-/// ZooKeeper's `tickTime`: sessions expire on a whole one.
-pub(crate) const TICK: Duration = Duration::from_millis(250);
+impl Timing {
+    /// Short, so that many faults fit in an hour.
+    pub(crate) const SHORT: Self = Self { session: Duration::from_secs(2), tick: Duration::from_millis(250) };
+}
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,10 +47,14 @@ pub(crate) enum Kind {
     KillPostgres,
     /// SIGKILL to every member; they are started again.
     KillMembers,
+    /// PostgreSQL is gone for longer than anybody waits for an answer.
+    StopPostgres,
+    /// PostgreSQL answers, and refuses every write as it does when its disk is full.
+    FillDisk,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::HandOver,
         Self::KillLeader,
         Self::FreezeLeader,
@@ -55,20 +67,24 @@ impl Kind {
         Self::RestartPostgres,
         Self::KillPostgres,
         Self::KillMembers,
+        Self::StopPostgres,
+        Self::FillDisk,
     ];
 
-    /// Faults of the leader are what failover is about, so they are drawn twice as often.
+    /// Faults of the leader are what failover is about, so they are drawn twice as often as others;
+    /// those that last long are rare.
     fn weight(self) -> usize {
         match self {
-            Self::HandOver | Self::KillLeader | Self::FreezeLeader | Self::CutLeader | Self::SilenceLeader => 2,
-            _ => 1,
+            Self::HandOver | Self::KillLeader | Self::FreezeLeader | Self::CutLeader | Self::SilenceLeader => 8,
+            Self::StopPostgres | Self::FillDisk => 1,
+            _ => 4,
         }
     }
 
     /// How long it may last until it is healed, in milliseconds. Around the timeout of a session, so
     /// that some faults are over before it is and others are not.
-    fn lasts(self) -> (u64, u64) {
-        let session = u64::try_from(SESSION_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+    fn lasts(self, timing: Timing) -> (u64, u64) {
+        let session = u64::try_from(timing.session.as_millis()).unwrap_or(u64::MAX);
         match self {
             Self::HandOver | Self::ResetStore => (0, 1),
             Self::KillLeader => (0, session + 500),
@@ -76,6 +92,8 @@ impl Kind {
             Self::CutLeader | Self::SilenceLeader | Self::CutStandby => (300, session + 2000),
             Self::KillZooKeeperLeader | Self::RestartPostgres | Self::KillPostgres => (0, 800),
             Self::StopEnsemble | Self::KillMembers => (300, session + 500),
+            Self::StopPostgres => (15_000, 30_000),
+            Self::FillDisk => (10_000, 20_000),
         }
     }
 }
@@ -95,6 +113,8 @@ impl fmt::Display for Kind {
             Self::RestartPostgres => "PostgreSQL restarted",
             Self::KillPostgres => "SIGKILL to PostgreSQL",
             Self::KillMembers => "SIGKILL to all members",
+            Self::StopPostgres => "PostgreSQL gone for 15 to 30 s",
+            Self::FillDisk => "PostgreSQL refuses writes for 10 to 20 s",
         })
     }
 }
@@ -114,7 +134,7 @@ pub(crate) struct Fault {
 }
 
 /// The faults of a seed: first one of each of these kinds, then any of them, as many as there are to be.
-pub(crate) fn plan(seed: u64, count: usize, among: &[Kind]) -> Vec<Fault> {
+pub(crate) fn plan(seed: u64, count: usize, among: &[Kind], timing: Timing) -> Vec<Fault> {
     let mut random = Random::new(seed);
     let mut kinds = among.to_vec();
     for last in (1..kinds.len()).rev() {
@@ -124,7 +144,7 @@ pub(crate) fn plan(seed: u64, count: usize, among: &[Kind]) -> Vec<Fault> {
     let drawn: Vec<Kind> = among.iter().flat_map(|kind| std::iter::repeat_n(*kind, kind.weight())).collect();
     let mut fault = |index: usize| {
         let kind = kinds.get(index).copied().unwrap_or_else(|| random.pick(&drawn));
-        let (shortest, longest) = kind.lasts();
+        let (shortest, longest) = kind.lasts(timing);
         Fault {
             number: index + 1,
             kind,
@@ -138,10 +158,10 @@ pub(crate) fn plan(seed: u64, count: usize, among: &[Kind]) -> Vec<Fault> {
 
 #[test]
 fn a_seed_draws_the_same_faults_again_and_one_of_each_kind_first() {
-    assert_eq!(plan(7, 200, &Kind::ALL), plan(7, 200, &Kind::ALL));
-    assert_ne!(plan(7, 200, &Kind::ALL), plan(8, 200, &Kind::ALL));
+    assert_eq!(plan(7, 200, &Kind::ALL, Timing::SHORT), plan(7, 200, &Kind::ALL, Timing::SHORT));
+    assert_ne!(plan(7, 200, &Kind::ALL, Timing::SHORT), plan(8, 200, &Kind::ALL, Timing::SHORT));
     for seed in 0..20 {
-        let faults = plan(seed, 200, &Kind::ALL);
+        let faults = plan(seed, 200, &Kind::ALL, Timing::SHORT);
         let mut first: Vec<Kind> = faults.iter().take(Kind::ALL.len()).map(|fault| fault.kind).collect();
         first.sort_unstable();
         assert_eq!(first, Kind::ALL, "seed {seed}");

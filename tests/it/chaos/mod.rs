@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use arena::Arena;
-use faults::{Fault, Kind, SESSION_TIMEOUT, TICK, plan};
+use faults::{Fault, Kind, Timing, plan};
 use latency::{Arrival, Inflicted, percentile, table};
 use proof::{DagRun, Evidence, compare};
 use schedules::{CRON, FLAG, INBOX, MEASURED_CHANGES, MEASURED_CRON};
@@ -41,6 +41,10 @@ const SEED: &str = "FLOWKEEPER_CHAOS_SEED";
 /// Which kinds of fault `make chaos` draws from, separated by commas; all of them without it.
 const KINDS: &str = "FLOWKEEPER_CHAOS_KINDS";
 
+/// The members' session timeout and ZooKeeper's tickTime, in milliseconds.
+const SESSION: &str = "FLOWKEEPER_CHAOS_SESSION_MS";
+const TICK: &str = "FLOWKEEPER_CHAOS_TICK_MS";
+
 /// For how many seconds the ensemble is down in `make chaos-outage`.
 const OUTAGE: &str = "FLOWKEEPER_CHAOS_OUTAGE_SECONDS";
 
@@ -56,6 +60,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// One run of the harness.
 struct Trial {
     seed: u64,
+    timing: Timing,
     arena: Arena,
     writer: Option<Writer>,
     first_second: i64,
@@ -71,11 +76,18 @@ struct Compared {
 }
 
 impl Trial {
-    async fn start(seed: u64) -> Self {
-        let arena = Arena::new().await;
+    async fn start(seed: u64, timing: Timing) -> Self {
+        let arena = Arena::new(timing).await;
         let writer = Writer::new(&arena.ensemble.connect(), seed, Arc::clone(&arena.calm)).await;
-        let mut trial =
-            Self { seed, arena, writer: Some(writer), first_second: 0, inflicted: Vec::new(), history: Vec::new() };
+        let mut trial = Self {
+            seed,
+            timing,
+            arena,
+            writer: Some(writer),
+            first_second: 0,
+            inflicted: Vec::new(),
+            history: Vec::new(),
+        };
         let started = trial.arena.start_members().await;
         trial.demand(started);
         trial.first_second = Clock::system().now().as_second() + 1;
@@ -201,8 +213,8 @@ impl Trial {
             "{} faults, seed {}, session timeout {} ms, tickTime {} ms\n\n",
             self.inflicted.len(),
             self.seed,
-            SESSION_TIMEOUT.as_millis(),
-            TICK.as_millis()
+            self.timing.session.as_millis(),
+            self.timing.tick.as_millis()
         );
         let changes = change_arrivals(compared, self.done());
         head + &table(&self.inflicted, &cron_arrivals(&compared.dag_runs), &changes)
@@ -235,10 +247,10 @@ fn change_arrivals(compared: &Compared, done: &Done) -> Vec<Arrival> {
 }
 
 /// Waits until everything passed off well; the table of what the failovers took.
-async fn fail_over(seed: u64, count: usize, among: &[Kind], end: Option<Instant>) -> (usize, String) {
+async fn fail_over(seed: u64, count: usize, among: &[Kind], timing: Timing, end: Option<Instant>) -> (usize, String) {
     eprintln!("seed {seed}, {count} faults");
-    let mut trial = Trial::start(seed).await;
-    let faults = plan(seed, count, among);
+    let mut trial = Trial::start(seed, timing).await;
+    let faults = plan(seed, count, among, timing);
     let mut compared = Compared { runs: Vec::new(), dag_runs: Vec::new() };
     for round in faults.chunks(ROUND) {
         if end.is_some_and(|end| Instant::now() > end) {
@@ -261,6 +273,15 @@ fn number(variable: &str, default: u64) -> u64 {
     }
 }
 
+/// What [`SESSION`] and [`TICK`] say.
+fn timing() -> Timing {
+    let short = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Timing {
+        session: Duration::from_millis(number(SESSION, short(Timing::SHORT.session))),
+        tick: Duration::from_millis(number(TICK, short(Timing::SHORT.tick))),
+    }
+}
+
 /// The kinds that [`KINDS`] names, as they are written here.
 fn kinds() -> Vec<Kind> {
     let Ok(names) = std::env::var(KINDS) else { return Kind::ALL.to_vec() };
@@ -273,7 +294,7 @@ fn kinds() -> Vec<Kind> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn through_one_fault_of_each_kind_nothing_is_lost_and_nothing_runs_twice() {
-    let (inflicted, _) = fail_over(20_261_122, Kind::ALL.len(), &Kind::ALL, None).await;
+    let (inflicted, _) = fail_over(20_261_122, Kind::ALL.len(), &Kind::ALL, Timing::SHORT, None).await;
     assert_eq!(inflicted, Kind::ALL.len());
 }
 
@@ -283,7 +304,7 @@ async fn through_many_faults_nothing_is_lost_and_nothing_runs_twice() {
     let seed = number(SEED, u64::from(std::process::id()));
     let count = usize::try_from(number(FAULTS, 1000)).expect("a number of faults");
     let end = std::env::var_os(MINUTES).map(|_| Instant::now() + Duration::from_mins(number(MINUTES, 0)));
-    let (_, report) = fail_over(seed, count, &kinds(), end).await;
+    let (_, report) = fail_over(seed, count, &kinds(), timing(), end).await;
     println!("{report}");
 }
 
@@ -293,7 +314,7 @@ async fn through_many_faults_nothing_is_lost_and_nothing_runs_twice() {
 async fn while_the_ensemble_is_down_cron_is_as_punctual_as_before() {
     let outage = Duration::from_secs(number(OUTAGE, 600));
     let beside = (outage / 4).clamp(Duration::from_secs(10), Duration::from_mins(2));
-    let mut trial = Trial::start(1).await;
+    let mut trial = Trial::start(1, timing()).await;
     let clock = Clock::system();
     let begun = clock.now();
     tokio::time::sleep(beside).await;

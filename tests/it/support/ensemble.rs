@@ -25,7 +25,7 @@ impl ZooKeeperEnsemble {
     pub(crate) async fn start(tick: Duration) -> Self {
         // Many ticks, however short one is, since the machine may be busy; but who was elected by
         // servers that changed their mind meanwhile waits this long for them.
-        let limit = Duration::from_secs(5).as_millis() / tick.as_millis();
+        let limit = (Duration::from_secs(5).as_millis() / tick.as_millis()).max(5);
         let mut settings = format!(
             "tickTime={}\ninitLimit={limit}\nsyncLimit={limit}\nmaxSessionTimeout=60000\n\
              quorumListenOnAllIPs=false\n",
