@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod dispatcher;
 pub mod domain;
+pub mod health;
 pub mod http;
 pub mod lifecycle;
 pub mod locks;

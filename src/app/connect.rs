@@ -14,6 +14,7 @@ use crate::airflow::{self, Airflow};
 use crate::clock::Clock;
 use crate::config::model::{self, AirflowAuth, HeaderText};
 use crate::config::{Environment, SecretRef};
+use crate::health;
 use crate::secret::{Credential, Secret};
 use crate::zookeeper::{self, Ensemble, Session, SessionStatus};
 
@@ -111,6 +112,26 @@ pub fn zookeeper(
     // Once now, so that what is missing at the start is an error at the start.
     settings(&connection, &environment, &key)?;
     Ok(Arc::new(move || settings(&connection, &environment, &key).map_err(|error| error.to_string())))
+}
+
+/// What is checked of an ensemble. Asks nobody.
+pub fn health(
+    config: &model::Config,
+    ensemble: &model::Ensemble,
+    environment: Arc<Environment>,
+) -> Result<Option<health::Target>, ConnectError> {
+    let (connection, key) = match (&ensemble.connection, &config.zookeeper) {
+        (Some(connection), _) => (connection, format!("ensemble.{}", ensemble.name)),
+        (None, Some(home)) => (&home.connection, "zookeeper".to_owned()),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(health::Target {
+        name: Arc::clone(&ensemble.name),
+        settings: zookeeper(connection.clone(), environment, key)?,
+        admin: ensemble.admin.clone(),
+        canary: ensemble.canary.clone(),
+        thresholds: ensemble.thresholds.clone(),
+    }))
 }
 
 fn settings(

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
 use super::time::TimeArgument;
+use crate::domain::health::Check;
 use crate::domain::run::RunState;
 use crate::domain::schedule::ScheduleName;
 
@@ -93,6 +95,8 @@ pub enum Command {
     Init(InitArguments),
     /// Check the configuration and print every fault in it
     Check(CheckArguments),
+    /// Check the health of a ZooKeeper ensemble now; exit 0 ok, 1 warning, 2 critical, 3 unknown
+    Health(HealthArguments),
     /// Run a member: trigger DAGs, follow their runs, answer the HTTP API
     Serve(ServeArguments),
     /// Print the next times of a schedule, or of any cron expression
@@ -141,6 +145,26 @@ pub struct CheckArguments {
     /// Also ask Airflow and ZooKeeper: reachable, DAGs there, not paused, without import errors
     #[arg(long)]
     pub online: bool,
+}
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArguments {
+    /// A name of `[ensemble.NAME]` [default: the home ensemble, or the only one]
+    #[arg(value_name = "ENSEMBLE")]
+    pub ensemble: Option<String>,
+    /// Only these checks; they alone decide on the exit code
+    #[arg(long = "check", value_name = "CHECK", value_delimiter = ',', value_parser = parse_check)]
+    pub checks: Vec<Check>,
+    /// How long after the first sample the second is taken; `0s` takes one, and what compares two is unknown
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_wait)]
+    pub interval: Duration,
+    /// How long one answer of a server may take
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_wait)]
+    pub timeout: Duration,
+    /// Print one line with performance data, as monitoring plugins do
+    #[arg(long)]
+    pub brief: bool,
 }
 
 /// Arguments of `serve`.
@@ -413,6 +437,20 @@ fn parse_name(text: &str) -> Result<ScheduleName, String> {
     })
 }
 
+fn parse_check(text: &str) -> Result<Check, String> {
+    Check::parse(text).ok_or_else(|| {
+        let known: Vec<_> = Check::all().map(Check::as_str).collect();
+        format!("a check is one of {}", known.join(", "))
+    })
+}
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    /// Longer than anybody waits for a command.
+    const LONGEST: Duration = Duration::from_hours(1);
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|wait| Duration::try_from(wait).ok());
+    parsed.filter(|wait| *wait <= LONGEST).ok_or_else(|| "a duration is `500ms`, `2s` or `1m`, up to `1h`".to_owned())
+}
+
 fn parse_zone(text: &str) -> Result<TimeZone, String> {
     TimeZone::get(text).map_err(|_| "not an IANA time zone; for example `Europe/Berlin` or `UTC`".to_owned())
 }
@@ -450,6 +488,19 @@ mod tests {
         let retried = Cli::try_parse_from(["flowkeeper", "runs", "retry", "42"]).expect("an action");
         assert!(matches!(retried.command, Command::Runs(RunsArguments { action: Some(RunsAction::Retry(_)), .. })));
         Cli::try_parse_from(["flowkeeper", "runs", "42", "--follow"]).expect_err("one run is not followed");
+    }
+
+    #[test]
+    fn health_takes_checks_and_short_waits() {
+        let health =
+            Cli::try_parse_from(["flowkeeper", "health", "solr", "--check", "quorum,canary", "--interval", "500ms"]);
+        let Command::Health(health) = health.expect("right").command else { panic!("another command") };
+        assert_eq!(health.checks, [Check::Quorum, Check::Canary]);
+        assert_eq!((health.interval, health.timeout), (Duration::from_millis(500), Duration::from_secs(5)));
+        Cli::try_parse_from(["flowkeeper", "health", "--check", "ruok"]).expect_err("no such check");
+        for wait in ["5", "-1s", "2h", "soon"] {
+            Cli::try_parse_from(["flowkeeper", "health", &format!("--interval={wait}")]).expect_err(wait);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod check;
 mod client;
 mod context;
 mod error;
+mod health;
 mod history;
 mod lock;
 mod members;
@@ -49,6 +50,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<(), CommandErr
     match command {
         Command::Init(arguments) => setup::init(context, arguments),
         Command::Check(arguments) => check::run(context, arguments).await,
+        Command::Health(arguments) => health::run(context, arguments).await,
         Command::Serve(arguments) => serve::run(context, arguments).await,
         Command::Next(arguments) => next::run(context, arguments),
         Command::Schedules(arguments) => schedules::list(context, arguments).await,

@@ -3,6 +3,7 @@
 //! The only place that writes to standard output. A reader that goes away early (`| head`) ends the
 //! command quietly instead of with a panic.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Attribute, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, TableStyle, presets};
@@ -98,33 +99,40 @@ pub(super) enum Fit {
 /// The rows of a table below their headings.
 #[derive(Debug)]
 pub(super) struct Rows {
-    headings: Vec<(&'static str, Fit)>,
+    headings: Vec<(Cow<'static, str>, Fit)>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Rows {
     pub(super) fn new(headings: impl Into<Vec<(&'static str, Fit)>>) -> Self {
-        Self { headings: headings.into(), rows: Vec::new() }
+        Self::with_columns(headings.into().into_iter().map(|(heading, fit)| (Cow::from(heading), fit)))
+    }
+
+    /// With headings that are found out only while it runs.
+    pub(super) fn with_columns(headings: impl IntoIterator<Item = (Cow<'static, str>, Fit)>) -> Self {
+        Self { headings: headings.into_iter().collect(), rows: Vec::new() }
     }
 
     pub(super) fn push(&mut self, cells: impl Into<Vec<Cell>>) {
         self.rows.push(cells.into());
     }
 
+    /// How many characters a column takes.
+    fn needed(&self, column: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(column));
+        let longest = cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0);
+        let (heading, fit) = &self.headings[column];
+        let natural = longest.max(heading.chars().count());
+        (if *fit == Fit::Wrap { natural.min(LEAST_WRAP) } else { natural }) + usize::from(GAP)
+    }
+
     /// The columns that are shown in `width`: optional ones go, from the right, until the rest fits;
     /// if that is not enough, those whose text would be broken into slivers.
     fn fitting(&self, width: Option<u16>) -> Vec<usize> {
-        let needed = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            let longest = cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0);
-            let (heading, fit) = self.headings[column];
-            let natural = longest.max(heading.len());
-            (if fit == Fit::Wrap { natural.min(LEAST_WRAP) } else { natural }) + usize::from(GAP)
-        };
         let mut kept: Vec<usize> = (0..self.headings.len()).collect();
         let Some(width) = width.map(usize::from) else { return kept };
         for droppable in [&[Fit::Optional, Fit::OptionalNumber][..], &[Fit::Wrap]] {
-            while kept.len() > 1 && kept.iter().map(|&column| needed(column)).sum::<usize>() > width {
+            while kept.len() > 1 && kept.iter().map(|&column| self.needed(column)).sum::<usize>() > width {
                 // The first column says which row it is.
                 let last = kept.iter().rposition(|&column| column > 0 && droppable.contains(&self.headings[column].1));
                 let Some(last) = last else { break };
@@ -201,11 +209,17 @@ impl Output {
         }
     }
 
+    /// Whether all columns of a table have room beside each other.
+    pub(super) fn has_room_for(&self, rows: &Rows) -> bool {
+        let needed: usize = (0..rows.headings.len()).map(|column| rows.needed(column)).sum();
+        self.width.is_none_or(|width| needed <= usize::from(width))
+    }
+
     /// Prints a table; on a narrow terminal without its optional columns.
     pub(super) fn table(&self, rows: &Rows) -> Result<(), CommandError> {
         let kept = rows.fitting(self.width);
         let mut table = self.new_table();
-        table.set_header(kept.iter().map(|&column| heading(rows.headings[column].0)));
+        table.set_header(kept.iter().map(|&column| heading(&rows.headings[column].0)));
         for row in &rows.rows {
             table.add_row(kept.iter().filter_map(|&column| row.get(column)).map(shown_cell));
         }

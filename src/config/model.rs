@@ -16,6 +16,7 @@ use globset::GlobSet;
 
 use super::environment::Environment;
 use super::secret::{Secret, SecretError, SecretRef};
+use crate::domain::health::Thresholds;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::secret::without_password;
 
@@ -361,4 +362,29 @@ pub struct Ensemble {
     pub name: Arc<str>,
     /// How to reach it; `None` is the home ensemble.
     pub connection: Option<Connection>,
+    /// The URL of its AdminServers' commands, with `{host}` in it; `None` asks none.
+    pub admin: Option<String>,
+    /// The znode below which the canary works; `None` lets none fly.
+    pub canary: Option<String>,
+    /// From which values on its checks are bad.
+    pub thresholds: Thresholds,
+}
+
+impl Ensemble {
+    /// The home ensemble where the configuration has no section for it.
+    pub fn home() -> Self {
+        Self {
+            name: Arc::from("home"),
+            connection: None,
+            admin: Some(Self::DEFAULT_ADMIN.to_owned()),
+            canary: Some(Self::DEFAULT_CANARY.to_owned()),
+            thresholds: Thresholds::default(),
+        }
+    }
+
+    /// Where ZooKeeper's AdminServer is by itself.
+    pub const DEFAULT_ADMIN: &str = "http://{host}:8080/commands";
+
+    /// Where the canary works by itself.
+    pub const DEFAULT_CANARY: &str = "/";
 }

@@ -12,8 +12,8 @@ mod sections;
 pub(super) use leaf::{Choice, DurationText, InFlightText, SecretText};
 pub(super) use schedule::{Deadline, Defaults, Retry, Schedule, Znode};
 pub(super) use sections::{
-    Airflow, AirflowAuth, Ensemble, HeaderValue, Log, OAuth2, Sasl, Server, Store, Token, ZooKeeper, ZooKeeperAuth,
-    ZooKeeperTls,
+    Airflow, AirflowAuth, Ensemble, HeaderValue, Log, OAuth2, Sasl, Server, Store, Threshold, Token, ZooKeeper,
+    ZooKeeperAuth, ZooKeeperTls,
 };
 
 use std::collections::BTreeMap;

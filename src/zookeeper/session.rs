@@ -259,6 +259,19 @@ impl Session {
         }
     }
 
+    /// Who the members of the ensemble are, as the ensemble keeps it outside of every chroot; `None`
+    /// where it does not.
+    pub fn members(&self) -> impl Future<Output = Result<Option<Vec<u8>>, ZooKeeperError>> + Send + use<> {
+        let answer = self.send(|client| client.get_data("/zookeeper/config"));
+        async move {
+            match answer.await {
+                Ok((data, _)) => Ok(Some(data)),
+                Err(Error::NoNode) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+
     /// Waits until this session's server has caught up with the leader of the ensemble.
     pub fn sync(&self) -> impl Future<Output = Result<(), ZooKeeperError>> + Send + use<> {
         let client = self.client();

@@ -163,6 +163,17 @@ impl Settings {
             .collect()
     }
 
+    /// The servers as they are written, `host:port`.
+    pub fn server_names(&self) -> impl Iterator<Item = &str> {
+        self.split_connect().0.split(',').filter(|server| !server.is_empty())
+    }
+
+    /// The same way to one server alone.
+    #[must_use]
+    pub fn only(&self, server: &str) -> Self {
+        Self { connect: format!("{server}{}", self.split_connect().1), ..self.clone() }
+    }
+
     /// Who may touch what a session with these settings makes: only its like, if it has credentials.
     pub(super) fn new_node_acl(&self) -> NewNodeAcl {
         let has_identity = self.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
@@ -263,6 +274,14 @@ mod tests {
         {
             assert_eq!(watched.look(now), outdated, "step {step}");
         }
+    }
+
+    #[test]
+    fn one_server_is_reached_under_the_same_chroot() {
+        let all = settings("a:1,[::1]:2/x/y");
+        assert_eq!(all.server_names().collect::<Vec<_>>(), ["a:1", "[::1]:2"]);
+        assert_eq!(all.only("[::1]:2").connect, "[::1]:2/x/y");
+        assert_eq!(settings("a:1").only("a:1").connect, "a:1");
     }
 
     #[test]

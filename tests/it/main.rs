@@ -9,6 +9,7 @@ mod crash;
 mod disconnected;
 mod election;
 mod failover;
+mod health;
 mod http_access;
 mod http_actions;
 mod http_airflow;

@@ -1,5 +1,6 @@
 //! `[zookeeper]`, `[ensemble.NAME]` and `[airflow.NAME]`: what flowkeeper talks to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use super::super::model::{
     ZooKeeper, ZooKeeperAuth, ZooKeeperTls,
 };
 use super::super::section::Section;
+use super::super::text;
 use super::super::written::{self, DurationText, HeaderValue, InFlightText};
 use super::znode_path_fault;
+use crate::domain::health::{Check, Direction, Limits, Thresholds};
 
 const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,6 +22,9 @@ const ZOOKEEPER_PORT: u16 = 2181;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
+
+/// What switches something off that is on by itself.
+const OFF: &str = "off";
 
 const CONNECT_HINT: &str = "write host:port,host:port/chroot, such as \"127.0.0.1:2181\"";
 
@@ -50,24 +56,29 @@ pub(crate) fn ensemble(section: &Section<'_, '_>, name: &Arc<str>, home: bool) -
     if let Some(interval) = written.interval {
         section.between(&["interval"], interval.0, SECOND, 24 * HOUR);
     }
-    if let Some(admin) = written.admin {
-        section.base_url(&["admin"], &admin.replace("{host}", "host"));
-    }
-    for (check, threshold) in written.thresholds.unwrap_or_default() {
-        let at = ["thresholds", check.as_str()];
-        match (threshold.warn, threshold.critical) {
-            (None, None)
-                if section.value(&[at[0], at[1], "warn"]).is_none()
-                    && section.value(&[at[0], at[1], "critical"]).is_none() =>
-            {
-                section.error(&at, "a threshold has no limit", "write { warn = 10, critical = 50 }");
-            }
-            (Some(limit), _) | (_, Some(limit)) if !limit.is_finite() => {
-                section.error(&at, "a limit must be a finite number", "write { warn = 10, critical = 50 }");
-            }
-            _ => {}
+    let admin = match written.admin.as_deref() {
+        None => Some(Ensemble::DEFAULT_ADMIN.to_owned()),
+        Some(OFF) => None,
+        Some(admin) => {
+            section.base_url(&["admin"], &admin.replace("{host}", "host"));
+            Some(admin.trim_end_matches('/').to_owned())
         }
-    }
+    };
+    let canary = match written.canary.as_deref() {
+        None => Some(Ensemble::DEFAULT_CANARY.to_owned()),
+        Some(OFF) => None,
+        Some(path) => {
+            if let Some(fault) = znode_path_fault(path) {
+                section.error(
+                    &["canary"],
+                    format!("\"{path}\" is not a znode's path: {fault}"),
+                    "write one that exists, such as \"/flowkeeper\", or \"off\"",
+                );
+            }
+            Some(path.to_owned())
+        }
+    };
+    let thresholds = thresholds(section, written.thresholds.unwrap_or_default());
     let connection = match written.connect {
         Some(connect) => {
             Some(connection(section, &connect, written.session_timeout, written.auth, written.tls, written.sasl))
@@ -91,7 +102,55 @@ pub(crate) fn ensemble(section: &Section<'_, '_>, name: &Arc<str>, home: bool) -
             None
         }
     };
-    Ensemble { name: Arc::clone(name), connection }
+    Ensemble { name: Arc::clone(name), connection, admin, canary, thresholds }
+}
+
+/// `thresholds`: each of a check that judges by a number, in the right order.
+fn thresholds(section: &Section<'_, '_>, written: BTreeMap<String, written::Threshold>) -> Thresholds {
+    const HINT: &str = "write { warn = 10, critical = 50 }";
+    let mut thresholds = Thresholds::default();
+    for (name, threshold) in written {
+        let at = ["thresholds", name.as_str()];
+        let Some(check) = Check::parse(&name) else {
+            let known: Vec<&str> =
+                Check::all().filter(|check| check.info().direction.is_some()).map(Check::as_str).collect();
+            section.error(&at, format!("there is no check `{name}`"), text::did_you_mean(&name, &known, "there are"));
+            continue;
+        };
+        let Some(direction) = check.info().direction else {
+            section.error(
+                &at,
+                format!("`{name}` is not judged by a limit"),
+                "take it out; docs/health.md has its rule",
+            );
+            continue;
+        };
+        let limits = Limits { warn: threshold.warn, critical: threshold.critical };
+        match (limits.warn, limits.critical) {
+            (None, None)
+                if section.value(&[at[0], at[1], "warn"]).is_none()
+                    && section.value(&[at[0], at[1], "critical"]).is_none() =>
+            {
+                section.error(&at, "a threshold has no limit", HINT);
+                continue;
+            }
+            (Some(limit), _) | (_, Some(limit)) if !limit.is_finite() => {
+                section.error(&at, "a limit must be a finite number", HINT);
+                continue;
+            }
+            _ => {}
+        }
+        let limits = thresholds.set(check, limits);
+        if let (true, Some(warn), Some(critical)) = (limits.contradict(direction), limits.warn, limits.critical) {
+            let (side, hint) = match direction {
+                Direction::Above => ("above", "set both, `warn` to the smaller number"),
+                Direction::Below => ("below", "set both, `warn` to the larger number"),
+            };
+            let message = format!("`{name}` would warn at {warn}, {side} its critical limit of {critical}");
+            section.error(&at, message, hint);
+        }
+    }
+    thresholds
 }
 
 fn connection(
@@ -212,10 +271,7 @@ pub(crate) fn airflow(section: &Section<'_, '_>, name: &Arc<str>) -> Airflow {
     }
 }
 
-fn headers(
-    section: &Section<'_, '_>,
-    written: std::collections::BTreeMap<String, HeaderValue>,
-) -> Vec<(String, HeaderText)> {
+fn headers(section: &Section<'_, '_>, written: BTreeMap<String, HeaderValue>) -> Vec<(String, HeaderText)> {
     written
         .into_iter()
         .map(|(name, value)| {

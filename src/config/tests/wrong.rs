@@ -101,6 +101,15 @@ const TABLE: &[(&str, &[&str])] = &[
         &[BOTH, "[ensemble.main]\nsession_timeout = \"10s\"\nthresholds = { outstanding_requests = { wran = 10 } }\n"],
     ),
     (
+        "thresholds of checks that have none, and in the wrong order",
+        &[
+            BOTH,
+            "[ensemble.main]\nadmin = \"ftp://{host}\"\ncanary = \"flowkeeper\"\n[ensemble.main.thresholds]\n\
+             outstanding_request = { warn = 3 }\nquorum = { warn = 1 }\nlatency = { warn = 900 }\n\
+             certificate = { warn = 3 }\nwatches = {}\nclock = { critical = inf }\n",
+        ],
+    ),
+    (
         "a URL that is none",
         &["[airflow.main]\nurl = \"127.0.0.1:8080\"\n[airflow.b]\nurl = \"ftp://127.0.0.1\"\n[airflow.c]\nauth = {}\n"],
     ),

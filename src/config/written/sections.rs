@@ -306,15 +306,19 @@ pub(in crate::config) struct Ensemble {
     pub(in crate::config) tls: Option<ZooKeeperTls>,
     /// SASL authentication.
     pub(in crate::config) sasl: Option<Sasl>,
-    /// How often health is checked. Checked for its form, and without effect until flowkeeper has
-    /// health checks.
+    /// How often health is checked. Checked for its form, and without effect until members check
+    /// health by themselves; `flowkeeper health` checks at once.
     #[schemars(extend("default" = "15s"))]
     pub(in crate::config) interval: Option<DurationText>,
-    /// The admin server's URL, `{host}` standing for each server. Checked for its form, and without
-    /// effect until flowkeeper has health checks.
+    /// The URL of the AdminServers' commands, `{host}` standing for each server's host. They are
+    /// asked for what four-letter words do not tell; `"off"` asks none.
+    #[schemars(extend("default" = "http://{host}:8080/commands"))]
     pub(in crate::config) admin: Option<String>,
-    /// Limits by check. Checked for their form, and without effect until flowkeeper has health
-    /// checks.
+    /// The znode below which the canary makes its ephemeral znodes; `"off"` lets none fly.
+    #[schemars(extend("default" = "/"))]
+    pub(in crate::config) canary: Option<String>,
+    /// Limits by check, in place of the usual ones. `docs/health.md` has the checks, their units and
+    /// their usual limits.
     pub(in crate::config) thresholds: Option<BTreeMap<String, Threshold>>,
 }
 

@@ -23,6 +23,11 @@ pub(crate) struct ZooKeeperEnsemble {
 impl ZooKeeperEnsemble {
     /// Starts three servers. Sessions expire on whole ticks.
     pub(crate) async fn start(tick: Duration) -> Self {
+        Self::start_with(tick, |_| ("127.0.0.1".to_owned(), String::new()), &[]).await
+    }
+
+    /// Starts three servers, each (numbered from 1) at an address and with settings of its own.
+    pub(crate) async fn start_with(tick: Duration, own: impl Fn(usize) -> (String, String), options: &[&str]) -> Self {
         // Many ticks, however short one is, since the machine may be busy; but who was elected by
         // servers that changed their mind meanwhile waits this long for them.
         let limit = (Duration::from_secs(5).as_millis() / tick.as_millis()).max(5);
@@ -35,17 +40,19 @@ impl ZooKeeperEnsemble {
             let line = format!("server.{number}=127.0.0.1:{}:{}\n", free_port(), free_port());
             settings.push_str(&line);
         }
-        let ports: Vec<u16> = (0..SERVERS).map(|_| free_port()).collect();
-        let server = |(index, port): (usize, &u16)| ZooKeeperServer::of_ensemble(*port, index + 1, &settings);
-        let ensemble = Self {
-            servers: ports.iter().enumerate().map(server).collect(),
-            connects: ports.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        let server = |number| {
+            let (host, own) = own(number);
+            ZooKeeperServer::of_ensemble((&host, free_port()), number, &format!("{settings}{own}"), options.clone())
         };
+        let servers: Vec<_> = (1..=SERVERS).map(server).collect();
+        let connects = servers.iter().map(ZooKeeperServer::connect).collect();
+        let ensemble = Self { servers, connects };
         ensemble.restart_all().await;
         ensemble
     }
 
-    /// `127.0.0.1:port` of each server.
+    /// `host:port` of each server.
     pub(crate) fn servers(&self) -> &[String] {
         &self.connects
     }
@@ -63,6 +70,11 @@ impl ZooKeeperEnsemble {
     /// Kills one server as a power cut would.
     pub(crate) fn kill(&self, index: usize) {
         self.servers[index].kill();
+    }
+
+    /// Stops the process of one server without ending it, or lets it go on.
+    pub(crate) fn freeze(&self, index: usize, frozen: bool) {
+        self.servers[index].freeze(frozen);
     }
 
     /// Kills all of them.

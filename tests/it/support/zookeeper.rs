@@ -29,9 +29,13 @@ pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 const HEAP: &str = "-Xmx512m";
 const SMALL_HEAP: &str = "-Xmx128m";
 
+/// Where servers listen.
+const LOOPBACK: &str = "127.0.0.1";
+
 /// One server with a data directory of its own.
 pub(crate) struct ZooKeeperServer {
     directory: tempfile::TempDir,
+    host: String,
     port: u16,
     heap: &'static str,
     /// Further arguments for the JVM.
@@ -49,32 +53,33 @@ impl ZooKeeperServer {
 
     /// One with further settings, and further arguments for its JVM.
     pub(crate) async fn start_with(settings: &str, options: Vec<String>) -> Self {
-        let mut server = Self::prepare(free_port(), HEAP, &format!("tickTime=500\n{settings}"));
+        let mut server = Self::prepare(LOOPBACK, free_port(), HEAP, &format!("tickTime=500\n{settings}"));
         server.options = options;
         server.restart().await;
         server
     }
 
     /// One server of an ensemble, not yet started. `settings` say how long a tick is and who the
-    /// others are; `number` is its own among them.
-    pub(super) fn of_ensemble(port: u16, number: usize, settings: &str) -> Self {
-        let server = Self::prepare(port, SMALL_HEAP, settings);
+    /// others are; `number` is its own among them; `options` are for the JVM.
+    pub(super) fn of_ensemble((host, port): (&str, u16), number: usize, settings: &str, options: Vec<String>) -> Self {
+        let mut server = Self::prepare(host, port, SMALL_HEAP, settings);
+        server.options = options;
         let data = server.directory.path().join("data");
         std::fs::create_dir(&data).expect("a directory for data");
         std::fs::write(data.join("myid"), number.to_string()).expect("the server's number is written");
         server
     }
 
-    fn prepare(port: u16, heap: &'static str, settings: &str) -> Self {
+    fn prepare(host: &str, port: u16, heap: &'static str, settings: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for ZooKeeper");
         let data = directory.path().join("data");
         let configuration = format!(
-            "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nminSessionTimeout=1000\n\
+            "dataDir={}\nclientPort={port}\nclientPortAddress={host}\nminSessionTimeout=1000\n\
              maxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n{settings}",
             data.display()
         );
         std::fs::write(directory.path().join("zoo.cfg"), configuration).expect("zoo.cfg is written");
-        Self { directory, port, heap, options: Vec::new(), child: Mutex::new(None) }
+        Self { directory, host: host.to_owned(), port, heap, options: Vec::new(), child: Mutex::new(None) }
     }
 
     /// The server that all tests use which leave it as it is; each under a path of its own.
@@ -84,7 +89,7 @@ impl ZooKeeperServer {
 
     /// `127.0.0.1:port`.
     pub(crate) fn connect(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Kills it as a power cut would.
@@ -162,7 +167,7 @@ impl ZooKeeperServer {
     /// What it is while it serves: `standalone`, `leader` or `follower`.
     pub(super) fn mode(&self) -> Option<String> {
         let answer = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+            let mut stream = TcpStream::connect((self.host.as_str(), self.port))?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
             stream.write_all(b"srvr")?;
             let mut answer = String::new();
