@@ -27,5 +27,6 @@ pub mod secret;
 pub mod status;
 pub mod store;
 pub mod triggers;
+pub mod vigil;
 pub mod why;
 pub mod zookeeper;

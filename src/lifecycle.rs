@@ -13,6 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::vigil::Vigil;
+
 /// How long tasks may take to finish after the first signal.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -47,6 +49,17 @@ impl Lifecycle {
                 Ok(None) => {}
                 Ok(Some(error)) => lifecycle.fail(name, &error),
                 Err(panic) => lifecycle.fail(name, &format!("it panicked: {panic}")),
+            }
+        });
+    }
+
+    /// Ends the process when a task panics that is not its own, but that it cannot do without.
+    pub fn watch(&self, name: &'static str, vigil: Vigil) {
+        let ending = self.ending.clone();
+        self.spawn(name, async move {
+            tokio::select! {
+                () = ending.cancelled() => Ok(()),
+                last_words = vigil.panicked() => Err(last_words),
             }
         });
     }
@@ -126,6 +139,24 @@ mod tests {
         lifecycle.spawn("failing", async { Err("no more disk") });
         lifecycle.ended().await.unwrap();
         assert_eq!(lifecycle.finish().await, Err("failing: no more disk".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_watched_task_that_panics_ends_the_process() {
+        let (lifecycle, vigil) = (Lifecycle::new(), Vigil::default());
+        lifecycle.watch("ledger", vigil.clone());
+        vigil.spawn(async { panic!("no more disk") });
+        lifecycle.ended().await.unwrap();
+        let failure = lifecycle.finish().await.unwrap_err();
+        assert!(failure.starts_with("ledger: ") && failure.contains("no more disk"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_watched_task_that_lives_does_not_hold_the_process_up() {
+        let lifecycle = Lifecycle::new();
+        lifecycle.watch("ledger", Vigil::default());
+        lifecycle.end();
+        assert_eq!(lifecycle.finish().await, Ok(()));
     }
 
     #[tokio::test]

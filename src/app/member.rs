@@ -95,11 +95,18 @@ impl Member {
         } else {
             Ledger::open(store.expose(), clock.clone()).await?
         };
+        lifecycle.watch("ledger's writer", ledger.vigil());
         let ensembles = ensembles(&config, &environment, &clock, &lifecycle)?;
+        for ensemble in ensembles.values() {
+            lifecycle.watch("ensemble", ensemble.vigil());
+        }
         let lineages = lineages(&config, &ensembles, options);
         let (directories, first_looks) = directories(&config, &airflows, &lifecycle);
         let card = card(&config, &ledger, clock.now());
         let membership = if options.shadow { None } else { membership(&config, &environment, &clock, &card)? };
+        if let Some(membership) = &membership {
+            lifecycle.watch("membership", membership.vigil());
+        }
         for kind in [TriggerKind::Cron, TriggerKind::Znode] {
             let count = config.schedules.iter().filter(|schedule| schedule.trigger.kind() == kind).count();
             metrics::schedules(kind, count);

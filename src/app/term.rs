@@ -54,9 +54,11 @@ enum Consequence {
 }
 
 impl PartError {
+    /// A ledger that is closed while nothing is ending has lost its writer. Taken for the end of a term,
+    /// that would lead to one term after another in which nothing is recorded.
     fn consequence(&self, is_ending: bool) -> Consequence {
         match self {
-            Self::Store(StoreError::Fenced { .. } | StoreError::Closed) => Consequence::EndOfTerm,
+            Self::Store(StoreError::Fenced { .. }) => Consequence::EndOfTerm,
             _ if is_ending => Consequence::Nothing,
             Self::Store(error) if error.is_transient() => Consequence::Rest,
             Self::Store(_) | Self::Chores(_) => Consequence::EndOfProcess,
@@ -378,7 +380,7 @@ mod tests {
     fn only_what_does_not_pass_ends_the_process() {
         let cases: [(StoreError, Consequence, Consequence); 4] = [
             (StoreError::Fenced { held: 1, current: 2 }, Consequence::EndOfTerm, Consequence::EndOfTerm),
-            (StoreError::Closed, Consequence::EndOfTerm, Consequence::EndOfTerm),
+            (StoreError::Closed, Consequence::EndOfProcess, Consequence::Nothing),
             (StoreError::OutcomeUnknown, Consequence::Rest, Consequence::Nothing),
             (StoreError::Corrupt { what: "a row".into() }, Consequence::EndOfProcess, Consequence::Nothing),
         ];

@@ -44,6 +44,7 @@ pub use operations::{BackfillStep, Reopen};
 pub use schedules::TriggerIdentity;
 
 use crate::clock::Clock;
+use crate::vigil::Vigil;
 use database::Database;
 use model::{AttemptRecord, LedgerEvent, RecordedRun, Recording, Sighting, Ticket};
 use readers::Readers;
@@ -62,6 +63,8 @@ pub struct Ledger(Arc<Inner>);
 
 struct Inner {
     store_id: String,
+    /// Over the writer.
+    vigil: Vigil,
     clock: Clock,
     database: Arc<Database>,
     turns: Turns,
@@ -95,6 +98,11 @@ impl fmt::Debug for Ledger {
 }
 
 impl Ledger {
+    /// Watches over the writer: should that panic, nothing is recorded any more.
+    pub fn vigil(&self) -> Vigil {
+        self.0.vigil.clone()
+    }
+
     /// The identity of this store: drawn when it was created, part of every DAG run's note.
     pub fn store_id(&self) -> &str {
         &self.0.store_id

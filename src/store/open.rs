@@ -13,6 +13,7 @@ use super::sql::{Columns, bind};
 use super::turn::Turns;
 use super::{EVENT_BACKLOG, Inner, Ledger, StoreError, StoreHealth, WRITE_QUEUE_LENGTH, migrations, writer};
 use crate::clock::Clock;
+use crate::vigil::Vigil;
 
 /// How long opening a file is tried while another process may be creating its tables, and the pause
 /// between. (On PostgreSQL, one waits for the other.)
@@ -48,8 +49,10 @@ impl Ledger {
         };
         let reader = database.connect(Access::Beside).await?;
         let (sender, work) = mpsc::channel(WRITE_QUEUE_LENGTH);
+        let vigil = Vigil::default();
         let ledger = Self(Arc::new(Inner {
             store_id,
+            vigil: vigil.clone(),
             clock,
             turns: Turns::new(Arc::clone(&database), Access::Create, Some(connection)),
             readers: Readers::new(Arc::clone(&database), Access::Beside, reader),
@@ -63,7 +66,7 @@ impl Ledger {
             shadow,
         }));
         // The writer must not keep the ledger alive, or it would never see its last sender go.
-        tokio::spawn(writer::run(Arc::downgrade(&ledger.0), work));
+        vigil.spawn(writer::run(Arc::downgrade(&ledger.0), work));
         Ok(ledger)
     }
 
@@ -84,6 +87,7 @@ impl Ledger {
         let (sender, _) = mpsc::channel(1);
         Ok(Self(Arc::new(Inner {
             store_id,
+            vigil: Vigil::default(),
             clock,
             turns: Turns::new(Arc::clone(&database), Access::ReadOnly, None),
             readers: Readers::new(Arc::clone(&database), Access::ReadOnly, connection),

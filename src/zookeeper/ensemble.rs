@@ -32,6 +32,7 @@ use super::session::Session;
 use super::settings::{SettingsInUse, SettingsSource};
 use crate::clock::Clock;
 use crate::metrics;
+use crate::vigil::Vigil;
 
 /// The shortest and the longest pause between two attempts to connect. The longest is what changes of
 /// znodes wait for at most once the servers are back, and a new leader that stood by meanwhile.
@@ -82,6 +83,7 @@ struct Inner {
     session: RwLock<Option<Session>>,
     topics: Mutex<HashMap<Arc<str>, Topic>>,
     commands: mpsc::UnboundedSender<Command>,
+    vigil: Vigil,
 }
 
 /// A path with a watch on it, and those that want to know.
@@ -113,10 +115,11 @@ impl Ensemble {
             session: RwLock::default(),
             topics: Mutex::default(),
             commands,
+            vigil: Vigil::default(),
         }));
         let keeper =
             Keeper { ensemble: ensemble.clone(), settings, clock, sessions: 0, broken_watches: 0, commands: receiver };
-        tokio::spawn(keeper.run(shutdown));
+        ensemble.0.vigil.clone().spawn(keeper.run(shutdown));
         ensemble
     }
 
@@ -128,6 +131,11 @@ impl Ensemble {
     /// Its name for a person.
     pub fn label(&self) -> &str {
         self.name().map_or("home", |name| name)
+    }
+
+    /// Watches over the task behind it: should that panic, nothing here is true any more.
+    pub fn vigil(&self) -> Vigil {
+        self.0.vigil.clone()
     }
 
     /// Whether it can be used, now and from now on.

@@ -36,6 +36,8 @@ pub(super) struct LastingSession {
     settings: SettingsSource,
     held: Option<SessionInfo>,
     connections: u64,
+    /// The session that is held was begun by a connection that nobody was given.
+    unannounced: bool,
     /// Attempts in a row that failed.
     failures: u32,
 }
@@ -44,7 +46,7 @@ pub(super) struct LastingSession {
 pub(super) struct Connection {
     /// The way to send requests.
     pub(super) session: Session,
-    /// The session begins with this connection: it owns no znodes yet, and those of the one before
+    /// No connection of this session was handed out before: it owns no znodes yet, and those of the one before
     /// may still be there.
     pub(super) begins: bool,
     /// After this time without a word the servers end the session.
@@ -57,7 +59,7 @@ pub(super) struct Connection {
 
 impl LastingSession {
     pub(super) fn new(settings: SettingsSource) -> Self {
-        Self { settings, held: None, connections: 0, failures: 0 }
+        Self { settings, held: None, connections: 0, unannounced: false, failures: 0 }
     }
 
     /// Tries to connect, once. What is read through the connection is never older than what was
@@ -80,7 +82,7 @@ impl LastingSession {
         self.failures = 0;
         let info = opened.client.session().clone();
         // Some servers begin a new session where the old one is over, without a word.
-        let begins = self.held.as_ref().is_none_or(|held| held.id() != info.id());
+        self.unannounced |= self.held.as_ref().is_none_or(|held| held.id() != info.id());
         self.held = Some(info);
         self.connections += 1;
         let (timeout, state) = (opened.client.session_timeout(), opened.client.state_watcher());
@@ -88,6 +90,7 @@ impl LastingSession {
         let settings = opened.settings.clone();
         let session = opened.into_session(self.connections);
         session.sync().await.map_err(|error| Failure::lost(format!("its first request failed: {error}")))?;
+        let begins = std::mem::take(&mut self.unannounced);
         Ok(Connection { session, begins, timeout, settings, state, _tasks: tasks })
     }
 }

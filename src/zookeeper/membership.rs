@@ -24,6 +24,7 @@ use super::registry::{Member, MemberCard, read_card};
 use super::session::Session;
 use super::settings::SettingsSource;
 use crate::clock::Clock;
+use crate::vigil::Vigil;
 
 /// How long [`Membership::leave`] may take; the servers answer within milliseconds or not at all.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -82,6 +83,7 @@ struct Shared {
     leaving: CancellationToken,
     /// Cancelled when it has left.
     left: CancellationToken,
+    vigil: Vigil,
 }
 
 /// What this process wants of the election.
@@ -120,14 +122,20 @@ impl Membership {
             candidacy: RwLock::default(),
             leaving: CancellationToken::new(),
             left: CancellationToken::new(),
+            vigil: Vigil::default(),
         });
         let keeper = Keeper::new(Arc::clone(&shared), parts.settings, parts.clock);
         let left = shared.left.clone().drop_guard();
-        tokio::spawn(async move {
+        shared.vigil.clone().spawn(async move {
             let _left = left;
             keeper.run(shutdown).await;
         });
         Self(shared)
+    }
+
+    /// Watches over the task behind it: should that panic, nothing here is true any more.
+    pub fn vigil(&self) -> Vigil {
+        self.0.vigil.clone()
     }
 
     /// Where this member stands, now and from now on.

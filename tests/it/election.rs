@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flowkeeper::zookeeper::{Settings, SettingsSource, Standing};
+use flowkeeper::clock::Clock;
+use flowkeeper::zookeeper::{Ensemble, Settings, SettingsSource, Standing};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::ensemble::{SERVERS, ZooKeeperEnsemble};
 use crate::support::participant::{Participant, join_as, queue};
-use crate::support::proxy::{CREATE, Proxy};
+use crate::support::proxy::{CREATE, Proxy, SYNC};
 use crate::support::world::wait_for;
 use crate::support::zookeeper::{SESSION_TIMEOUT, ZooKeeperServer, create, delete};
 
@@ -282,6 +284,37 @@ async fn a_place_whose_making_was_not_answered_is_found_and_not_made_twice() {
     let queue = queue(&client, root).await;
     assert_eq!(queue.len(), 1, "{queue:?}");
     assert!(queue[0].0.ends_with("-latch-0000000000"), "{queue:?}");
+}
+
+#[tokio::test]
+async fn a_new_session_whose_first_request_was_not_answered_is_still_a_new_one() {
+    let server = ZooKeeperServer::shared().await;
+    let (client, root) = (server.client().await, "/election-new-session");
+    let proxy = Proxy::start(&server.connect()).await;
+    let one = join("one:1", &proxy.connect(), root);
+    one.first().await;
+    let before = queue(&client, root).await;
+    proxy.refuse(true);
+    wait_for(|| async { queue(&client, root).await.is_empty().then_some(()) }, || "it does not expire".into()).await;
+    proxy.lose_answer_to(SYNC);
+    proxy.refuse(false);
+    one.first().await;
+    assert!(proxy.has_lost_answer());
+    let after = queue(&client, root).await;
+    assert_eq!((before.len(), after.len()), (1, 1), "{after:?}");
+    let guid = |queue: &[(String, String)]| queue[0].0["_c_".len()..].split("-latch-").next().map(ToOwned::to_owned);
+    assert_ne!(guid(&after), guid(&before), "what an earlier session made is not recognised as its own");
+}
+
+#[tokio::test]
+async fn a_task_that_panics_is_told() {
+    let source: SettingsSource = Arc::new(|| panic!("the settings are cursed"));
+    let one = join_as("one:1", Arc::clone(&source), "/election-panic");
+    assert!(one.membership.vigil().panicked().await.contains("the settings are cursed"));
+    // Whoever waits for it is not held up.
+    one.membership.leave().await;
+    let ensemble = Ensemble::start(None, source, Clock::system(), CancellationToken::new());
+    assert!(ensemble.vigil().panicked().await.contains("the settings are cursed"));
 }
 
 #[tokio::test]

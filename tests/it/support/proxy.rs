@@ -21,6 +21,9 @@ pub(crate) const CREATE: i32 = 15;
 /// ZooKeeper's operation to set the data of a znode.
 pub(crate) const SET_DATA: i32 = 5;
 
+/// ZooKeeper's operation to catch up with the leader.
+pub(crate) const SYNC: i32 = 9;
+
 /// Stands where answers have the number of their request, for events.
 const EVENT: i32 = -1;
 
