@@ -134,6 +134,12 @@ impl Member {
         })
     }
 
+    /// The home ensemble, and the root of flowkeeper's znodes there.
+    pub(super) fn home(&self) -> Option<(Ensemble, Arc<str>)> {
+        let root = self.config.zookeeper.as_ref()?.root.as_str().into();
+        Some((self.ensembles.get(&None)?.clone(), root))
+    }
+
     /// Where runs can be read, for the notes of DAG runs; `None` where nobody could follow a link.
     pub(super) fn link(&self) -> Option<String> {
         let server = &self.config.server;
@@ -183,6 +189,7 @@ impl Member {
             clock: self.clock.clone(),
             status: self.status.clone(),
             access,
+            home: self.home(),
             peers,
             metrics,
             shutdown: self.lifecycle.ending().clone(),

@@ -242,12 +242,12 @@ impl Term {
     /// Starts to keep the locks of runs; `None` without a home ensemble.
     fn spawn_locks(&self) -> Option<Desk> {
         let member = &self.member;
-        let (zookeeper, ensemble) = (member.config.zookeeper.as_ref()?, member.ensembles.get(&None)?);
+        let (ensemble, root) = member.home()?;
         let (desk, keeper) = locks::keeper::open(locks::keeper::Parts {
-            ensemble: ensemble.clone(),
+            ensemble,
             ledger: member.ledger.clone(),
             leadership: self.leadership.clone(),
-            root: zookeeper.root.as_str().into(),
+            root,
             member: member.card.id.clone(),
             clock: member.clock.clone(),
         });

@@ -123,6 +123,8 @@ pub enum Command {
     Members,
     /// Go on after ZooKeeper was rebuilt or the ledger restored
     Adopt(AdoptArguments),
+    /// Show who holds distributed locks, and who waits for them
+    Locks,
     /// Run a command while it holds a distributed lock
     Lock(LockArguments),
     /// Print the JSON Schema of the configuration, for editors

@@ -15,6 +15,7 @@ mod error;
 mod health;
 mod history;
 mod lock;
+mod locks;
 mod members;
 mod next;
 mod output;
@@ -63,6 +64,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<(), CommandErr
         Command::Why(arguments) => why::run(context, arguments).await,
         Command::Audit(arguments) => history::audit(context, arguments).await,
         Command::Adopt(arguments) => adopt::run(context, arguments).await,
+        Command::Locks => locks::run(context).await,
         Command::Lock(arguments) => lock::run(context, arguments).await,
         Command::Members => members::run(context).await,
         Command::Schema => setup::schema(),

@@ -53,7 +53,7 @@ impl Locks {
     /// A run asks for its lock.
     pub(super) fn ask(&mut self, ticket: &Ticket) {
         let Some(lock) = &ticket.lock else { return };
-        match &self.desk {
+        match &mut self.desk {
             Some(desk) => {
                 self.owners.insert(ticket.id);
                 desk.ask(ticket.id, Arc::clone(lock));
@@ -85,7 +85,7 @@ impl Locks {
     pub(super) fn give_back(&mut self, runs: impl IntoIterator<Item = RunId>) {
         for run in runs {
             self.earlier.remove(&run);
-            if let Some(desk) = self.desk.as_ref().filter(|_| self.owners.remove(&run)) {
+            if let Some(desk) = self.desk.as_mut().filter(|_| self.owners.remove(&run)) {
                 desk.give_back(run);
             }
         }

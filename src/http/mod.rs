@@ -10,6 +10,7 @@ mod events;
 mod extract;
 mod forward;
 mod history;
+mod locks;
 mod members;
 mod probes;
 pub mod problem;
@@ -18,6 +19,7 @@ pub mod schedules;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
@@ -43,6 +45,7 @@ use crate::metrics;
 use crate::operations::{Operations, Schedules};
 use crate::status::Status;
 use crate::store::Ledger;
+use crate::zookeeper::Ensemble;
 
 /// The longest body that is read.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -68,6 +71,8 @@ pub struct Api {
     pub status: Status,
     /// Who may call.
     pub access: Access,
+    /// The home ensemble and the root of flowkeeper's znodes there.
+    pub home: Option<(Ensemble, Arc<str>)>,
     /// The other members.
     pub peers: Peers,
     /// Renders `/metrics`.
@@ -120,6 +125,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(history::stats))
         .routes(routes!(history::audit))
         .routes(routes!(events::events))
+        .routes(routes!(locks::list))
         .routes(routes!(members::list))
 }
 

@@ -74,7 +74,8 @@ pub struct Parts {
 /// What the dispatcher tells.
 #[derive(Debug)]
 enum Order {
-    Ask { run: RunId, lock: Arc<str>, holding: bool, asked_at: Option<Timestamp> },
+    Ask { run: RunId, lock: Arc<str>, number: u64 },
+    Hold { run: RunId, lock: Arc<str>, asked_at: Option<Timestamp> },
     GiveBack { run: RunId },
     Ready,
 }
@@ -83,22 +84,29 @@ enum Order {
 #[derive(Debug)]
 pub struct Desk {
     orders: mpsc::UnboundedSender<Order>,
-    grants: mpsc::UnboundedReceiver<RunId>,
+    grants: mpsc::UnboundedReceiver<(RunId, u64)>,
+    /// The latest ask of each run that waits: a grant that was on its way when the run gave its place back
+    /// is not one for its next ask.
+    asks: HashMap<RunId, u64>,
+    asked: u64,
 }
 
 impl Desk {
     /// This run waits for its lock from now on; [`Self::granted`] tells when it has it.
-    pub fn ask(&self, run: RunId, lock: Arc<str>) {
-        self.order(Order::Ask { run, lock, holding: false, asked_at: None });
+    pub fn ask(&mut self, run: RunId, lock: Arc<str>) {
+        self.asked += 1;
+        self.asks.insert(run, self.asked);
+        self.order(Order::Ask { run, lock, number: self.asked });
     }
 
     /// This run may be in Airflow, so it holds its lock, whatever ZooKeeper says.
     pub fn hold(&self, run: RunId, lock: Arc<str>, asked_at: Option<Timestamp>) {
-        self.order(Order::Ask { run, lock, holding: true, asked_at });
+        self.order(Order::Hold { run, lock, asked_at });
     }
 
     /// This run does not need its lock any more, or not now.
-    pub fn give_back(&self, run: RunId) {
+    pub fn give_back(&mut self, run: RunId) {
+        self.asks.remove(&run);
         self.order(Order::GiveBack { run });
     }
 
@@ -109,7 +117,13 @@ impl Desk {
 
     /// Waits for the next run that has its lock; `None` when the keeper has ended. Cancel-safe.
     pub async fn granted(&mut self) -> Option<RunId> {
-        self.grants.recv().await
+        loop {
+            let (run, number) = self.grants.recv().await?;
+            if self.asks.get(&run) == Some(&number) {
+                self.asks.remove(&run);
+                return Some(run);
+            }
+        }
     }
 
     fn order(&self, order: Order) {
@@ -136,9 +150,9 @@ pub fn open(parts: Parts) -> (Desk, impl Future<Output = Result<(), StoreError>>
         sweep: true,
         session: None,
         beside: HashSet::new(),
-        refused: HashSet::new(),
+        refused: HashMap::new(),
     };
-    (Desk { orders, grants }, keeper.run(receiver, subscription))
+    (Desk { orders, grants, asks: HashMap::new(), asked: 0 }, keeper.run(receiver, subscription))
 }
 
 struct Keeper {
@@ -151,7 +165,7 @@ struct Keeper {
     dirty: BTreeSet<Arc<str>>,
     /// What the ledger does not know yet of runs that left a queue.
     notes: Vec<LockNote>,
-    grants: mpsc::UnboundedSender<RunId>,
+    grants: mpsc::UnboundedSender<(RunId, u64)>,
     ready: bool,
     /// Whether everything under `locks/` is to be looked at.
     sweep: bool,
@@ -159,8 +173,8 @@ struct Keeper {
     session: Option<u64>,
     /// Runs of which it was said that they hold a lock beside somebody else.
     beside: HashSet<RunId>,
-    /// Locks of which it was said that ZooKeeper refuses something.
-    refused: HashSet<Arc<str>>,
+    /// Paths at which ZooKeeper refuses something: what it says, and when to try again.
+    refused: HashMap<String, (String, Instant)>,
 }
 
 /// Why a look was not finished.
@@ -237,8 +251,14 @@ impl Keeper {
             None => (!self.notes.is_empty() || unnoted()).then_some(soon),
             Some(arming) => {
                 let new = self.session != Some(arming.session.number());
-                if new || self.sweep || !self.dirty.is_empty() || !self.notes.is_empty() {
+                let path = |lock: &Arc<str>| lock_path(&self.parts.root, lock);
+                let sweep = self.sweep && !self.is_refused(&locks_path(&self.parts.root));
+                let look = self.dirty.iter().any(|lock| !self.is_refused(&path(lock)));
+                if new || sweep || look || !self.notes.is_empty() {
                     return Some(soon);
+                }
+                if let Some(again) = self.refused.values().map(|(_, again)| *again).min() {
+                    return Some(again.max(soon));
                 }
                 (!arming.watched && !self.claims.is_empty()).then(|| looked + POLL_INTERVAL)
             }
@@ -248,19 +268,13 @@ impl Keeper {
     fn take(&mut self, order: Order) {
         match order {
             Order::Ready => self.ready = true,
-            Order::Ask { run, lock, holding, asked_at } => {
-                // A run that was given back a moment ago has left the queue in the ledger's eyes only.
-                self.notes.retain(|note| note.run != run);
-                self.dirty.insert(Arc::clone(&lock));
-                self.lock_of.insert(run, Arc::clone(&lock));
-                let claims = self.claims.entry(lock).or_default();
-                if let Some(claim) = claims.iter_mut().find(|claim| claim.run == run) {
-                    claim.holding |= holding;
-                    claim.waits |= !holding;
-                } else {
-                    let asked_at = asked_at.unwrap_or_else(|| self.parts.clock.now());
-                    claims.push(Claim { run, holding, waits: !holding, asked_at, noted: holding });
-                }
+            Order::Ask { run, lock, number } => {
+                let claim = self.claim(run, lock, None);
+                (claim.waits, claim.ask) = (true, number);
+            }
+            Order::Hold { run, lock, asked_at } => {
+                let claim = self.claim(run, lock, asked_at);
+                (claim.holding, claim.noted) = (true, true);
             }
             Order::GiveBack { run } => {
                 let Some(lock) = self.lock_of.remove(&run) else { return };
@@ -272,6 +286,21 @@ impl Keeper {
                 self.dirty.insert(lock);
             }
         }
+    }
+
+    /// The claim of a run, which is looked at soon.
+    fn claim(&mut self, run: RunId, lock: Arc<str>, asked_at: Option<Timestamp>) -> &mut Claim {
+        // A run that was given back a moment ago has left the queue in the ledger's eyes only.
+        self.notes.retain(|note| note.run != run);
+        self.dirty.insert(Arc::clone(&lock));
+        self.lock_of.insert(run, Arc::clone(&lock));
+        let claims = self.claims.entry(lock).or_default();
+        let position = claims.iter().position(|claim| claim.run == run).unwrap_or_else(|| {
+            let asked_at = asked_at.unwrap_or_else(|| self.parts.clock.now());
+            claims.push(Claim { run, holding: false, waits: false, ask: 0, asked_at, noted: false });
+            claims.len() - 1
+        });
+        &mut claims[position]
     }
 
     /// Hints say which locks to look at.
@@ -299,15 +328,24 @@ impl Keeper {
             self.session = Some(session.number());
             self.sweep = true;
         }
-        if self.sweep {
+        if self.sweep && !self.is_refused(&locks_path(&self.parts.root)) {
             match session.get_children(&locks_path(&self.parts.root)).await {
-                Ok(found) => self.dirty.extend(found.into_iter().flat_map(|(names, _)| names).map(Into::into)),
-                Err(error) => return Ok(self.fail(session, None, &error)),
+                Ok(found) => {
+                    self.refused.remove(&locks_path(&self.parts.root));
+                    self.dirty.extend(found.into_iter().flat_map(|(names, _)| names).map(Into::into));
+                }
+                Err(error) if error.ends_session() => {
+                    session.give_up();
+                    return Ok(false);
+                }
+                Err(error) => self.refuse(locks_path(&self.parts.root), &error),
             }
             self.dirty.extend(self.claims.keys().cloned());
-            self.sweep = false;
+            self.sweep = self.is_refused(&locks_path(&self.parts.root));
         }
-        let (keeper, dirty) = (&*self, self.dirty.clone());
+        let mut dirty = self.dirty.clone();
+        dirty.retain(|lock| !self.is_refused(&lock_path(&self.parts.root, lock)));
+        let keeper = &*self;
         let looks: Vec<_> = stream::iter(dirty)
             .map(|lock| async move {
                 let look = keeper.look(session, &lock).await;
@@ -321,7 +359,7 @@ impl Keeper {
         for (lock, look) in looks {
             match look {
                 Ok(plan) => {
-                    self.refused.remove(&lock);
+                    self.refused.remove(&lock_path(&self.parts.root, &lock));
                     self.tell_beside(&lock, &plan);
                     granted.extend(plan.granted.map(|run| (run, self.parts.clock.now())));
                     if plan.create.is_empty() && plan.delete.is_empty() {
@@ -330,7 +368,11 @@ impl Keeper {
                         complete = false;
                     }
                 }
-                Err(Trouble::ZooKeeper(error)) => complete &= self.fail(session, Some(&lock), &error),
+                Err(Trouble::ZooKeeper(error)) if error.ends_session() => {
+                    session.give_up();
+                    complete = false;
+                }
+                Err(Trouble::ZooKeeper(error)) => self.refuse(lock_path(&self.parts.root, &lock), &error),
                 Err(Trouble::Store(error)) => return Err(error),
             }
         }
@@ -433,28 +475,29 @@ impl Keeper {
                 (claim.holding, claim.waits) = (true, false);
                 metrics::lock_granted(lock, held_at.duration_since(claim.asked_at));
                 // The dispatcher has gone: whoever leads next grants again.
-                let _ = self.grants.send(claim.run);
+                let _ = self.grants.send((claim.run, claim.ask));
             }
         }
         Ok(())
     }
 
-    /// Tells the log what failed, once; always `false`.
-    fn fail(&mut self, session: &Session, lock: Option<&Arc<str>>, error: &ZooKeeperError) -> bool {
-        if error.ends_session() {
-            session.give_up();
-            return false;
-        }
-        let first = lock.is_none_or(|lock| self.refused.insert(Arc::clone(lock)));
-        if first {
-            let path = lock.map_or_else(|| locks_path(&self.parts.root), |lock| lock_path(&self.parts.root, lock));
+    /// Whether ZooKeeper has refused something at this path a moment ago.
+    fn is_refused(&self, path: &str) -> bool {
+        self.refused.get(path).is_some_and(|(_, again)| Instant::now() < *again)
+    }
+
+    /// Notes that ZooKeeper refuses something at a path, and tells the log when that is news. Nothing else
+    /// waits for it.
+    fn refuse(&mut self, path: String, error: &ZooKeeperError) {
+        let (reason, again) = (error.to_string(), Instant::now() + RETRY_PAUSE);
+        if self.refused.get(&path).is_none_or(|(known, _)| *known != reason) {
             tracing::warn!(
                 path,
-                reason = %error,
+                reason,
                 "ZooKeeper refuses a request for a lock, so its runs wait; tried again every few seconds"
             );
         }
-        false
+        self.refused.insert(path, (reason, again));
     }
 
     /// Says once of each run that somebody else may hold its lock as well.

@@ -16,6 +16,8 @@ pub(super) struct Claim {
     pub(super) holding: bool,
     /// The dispatcher waits for the grant before it submits.
     pub(super) waits: bool,
+    /// The number of the ask that it waits with.
+    pub(super) ask: u64,
     /// Since when it waits.
     pub(super) asked_at: Timestamp,
     /// Whether the ledger knows that it waits.
@@ -87,7 +89,7 @@ mod tests {
     }
 
     fn claim(run: i64, holding: bool) -> Claim {
-        Claim { run: RunId(run), holding, waits: !holding, asked_at: Timestamp::UNIX_EPOCH, noted: true }
+        Claim { run: RunId(run), holding, waits: !holding, ask: 0, asked_at: Timestamp::UNIX_EPOCH, noted: true }
     }
 
     /// Children and claims; who is to be made, what goes, who is granted, who holds beside another.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::member::{Answer, Member, at, dag_run_id, name};
 
 /// Every route, with a request that it can answer.
-const ROUTES: [(&str, &str); 21] = [
+const ROUTES: [(&str, &str); 22] = [
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -25,6 +25,7 @@ const ROUTES: [(&str, &str); 21] = [
     ("post", "/api/v1/runs/{id}/retry"),
     ("post", "/api/v1/runs/{id}/cancel"),
     ("get", "/api/v1/dag-runs"),
+    ("get", "/api/v1/locks"),
     ("get", "/api/v1/members"),
     ("get", "/api/v1/adopt"),
     ("post", "/api/v1/adopt"),

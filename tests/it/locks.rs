@@ -209,6 +209,12 @@ async fn a_lock_outlives_the_process_and_what_nobody_needs_is_removed_by_the_nex
     story.trigger("load", "c").await;
     let runs = story.states("it waits", &[Success, Success, Pending]).await;
     story.queue_is(&[0, 3]).await;
+    // The command reads ZooKeeper itself, the API asks its own session.
+    let told = story.member.json(&["locks"]).await;
+    assert_eq!(story.member.get("locks").await.expect("an answer")["items"], told);
+    let shown: Vec<_> = told.as_array().expect("a list").iter().map(|lock| (&lock["state"], &lock["run"])).collect();
+    assert_eq!(shown, [(&json!("held"), &json!(null)), (&json!("waiting"), &json!(3))], "{told}");
+    assert_eq!(told[1]["dag_run_id"], "flowkeeper__load__mc");
     let run = story.member.history(&runs[2].dag_run_id).await;
     assert!(run.reason.is_some_and(|reason| reason.contains("`flowkeeper locks` tells who holds it")));
     delete(&story.client, &foreign).await;

@@ -174,6 +174,7 @@ impl Member {
             clock: clock.clone(),
             status: status.clone(),
             access: Access::from_config(&config.server, &environment).expect("tokens"),
+            home: None,
             peers: Peers::new(sight.subscribe()).expect("a client"),
             metrics: prometheus(),
             shutdown: shutdown.clone(),
