@@ -17,7 +17,7 @@ const RETENTION: &str = "0 17 * * * *";
 /// Decisions without a row are trimmed once a minute.
 const TRIM: &str = "41 * * * * *";
 
-/// Open rows are compared with Airflow in full every five minutes.
+/// Open rows are compared with Airflow, and what the dispatcher knows with them, in full every five minutes.
 const RECONCILE: &str = "23 */5 * * * *";
 
 /// Open rows are counted for the metrics.
@@ -32,7 +32,7 @@ pub struct Chores {
     pub leadership: Leadership,
     /// How long closed rows are kept.
     pub retention: Duration,
-    /// Wakes the monitors for a full comparison.
+    /// Wakes the monitors and the dispatcher for a full comparison.
     pub reconcile: Vec<Arc<Notify>>,
 }
 
@@ -76,7 +76,7 @@ impl Chores {
                 }
             }
             Chore::Trim => self.ledger.trim_decisions(&self.leadership).await?,
-            Chore::Reconcile => self.reconcile.iter().for_each(|monitor| monitor.notify_one()),
+            Chore::Reconcile => self.reconcile.iter().for_each(|part| part.notify_one()),
             Chore::Count => {
                 for (airflow, open) in self.ledger.open_counts().await? {
                     crate::metrics::open_runs(&airflow, open);

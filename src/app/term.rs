@@ -150,10 +150,11 @@ impl Term {
         };
         let (gates_sender, gates) = watch::channel(first);
         self.spawn_gatekeeper(directories, gates_sender);
+        let mut reconcile = Vec::new();
         if !member.shadow {
-            self.spawn_dispatcher(gates.clone());
+            reconcile.push(self.spawn_dispatcher(gates.clone()));
         }
-        let reconcile = self.spawn_monitors();
+        reconcile.extend(self.spawn_monitors());
         self.spawn_cron(gates.clone(), states);
         self.spawn_lineage_keepers();
         self.spawn_znode_triggers(&gates);
@@ -209,8 +210,10 @@ impl Term {
         );
     }
 
-    fn spawn_dispatcher(&self, gates: watch::Receiver<Gates>) {
+    /// Starts the dispatcher; what wakes it for a comparison with the ledger.
+    fn spawn_dispatcher(&self, gates: watch::Receiver<Gates>) -> Arc<Notify> {
         let member = &self.member;
+        let reconcile = Arc::new(Notify::new());
         let targets = member
             .airflows
             .iter()
@@ -235,8 +238,10 @@ impl Term {
                 clock: member.clock.clone(),
                 link: member.link(),
                 locks: self.spawn_locks(),
+                reconcile: Arc::clone(&reconcile),
             }),
         );
+        reconcile
     }
 
     /// Starts to keep the locks of runs; `None` without a home ensemble.

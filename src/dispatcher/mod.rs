@@ -5,7 +5,9 @@
 //! is due (the triggers do). After a crash it starts from the open rows: the same ids are submitted
 //! again, and Airflow's unique key makes that harmless.
 
+mod compare;
 mod locks;
+mod patience;
 mod queue;
 mod request;
 mod retry;
@@ -14,14 +16,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio::sync::{broadcast, mpsc, watch};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::airflow::Airflow;
 use crate::airflow::pace::{Load, Pace};
-use crate::clock::Clock;
+use crate::clock::{Clock, boot_time};
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{Overlap, RetryPolicy, Schedule, ScheduleName, TriggerKind};
 use crate::locks::keeper::Desk;
@@ -29,8 +32,10 @@ use crate::metrics;
 use crate::store::model::{AttemptOutcome, LedgerEvent, Ticket};
 use crate::store::{ActiveRun, Leadership, Ledger, StoreError};
 use crate::triggers::gate::{Gate, Gates};
+use compare::Compare;
 use locks::Locks;
-use queue::{Hold, LANE_LENGTH, Queue, Turn};
+use patience::answer_of;
+use queue::{Answer, Hold, LANE_LENGTH, Queue, Stage, Turn, Word};
 use request::Request;
 
 /// How many messages are handled before the queues are asked again.
@@ -44,6 +49,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When Airflow is told again to end a run that a newer one replaces.
 const END_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// When a run is tried again whose outcome the ledger would not take.
+const RECORD_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
+/// The loop wakes with each report. After a longer gap the process was stopped or asleep, and somebody
+/// else may have taken the lead.
+const LONGEST_GAP: Duration = Duration::from_secs(2);
 
 /// How many pending rows are read at once when the dispatcher starts.
 const PAGE: u32 = 1000;
@@ -74,6 +86,8 @@ pub struct Parts {
     pub link: Option<String>,
     /// Where runs get their locks; `None` without a home ensemble.
     pub locks: Option<Desk>,
+    /// Asks for a comparison of all that is known with the ledger.
+    pub reconcile: Arc<Notify>,
 }
 
 /// What the loop is told.
@@ -87,15 +101,14 @@ enum Message {
     /// Runs read from the ledger for a lane that had overflowed.
     Refilled { airflow: Arc<str>, schedule: ScheduleName, tickets: Result<Vec<Ticket>, StoreError> },
     /// A run that was not known here is in Airflow, and owns this lock.
-    OwnsLock { run: RunId, lock: Arc<str> },
+    OwnsLock { airflow: String, schedule: ScheduleName, run: RunId, lock: Arc<str> },
 }
 
 struct Lanes {
     target: Target,
     queue: Queue,
     in_flight: usize,
-    /// Active runs, for ending them under `cancel_running`.
-    active: HashMap<RunId, ActiveRun>,
+    /// Runs that Airflow has been told to end for a newer one.
     cancelling: HashSet<RunId>,
 }
 
@@ -107,8 +120,7 @@ pub async fn run(parts: Parts) -> Result<(), StoreError> {
     let events = parts.ledger.subscribe();
     parts.ledger.deliver_to(sender);
     let mut dispatcher = Dispatcher::new(parts, to_loop);
-    dispatcher.load().await?;
-    dispatcher.run(messages, tickets, events).await
+    if dispatcher.load().await? { dispatcher.run(messages, tickets, events).await } else { Ok(()) }
 }
 
 struct Dispatcher {
@@ -125,8 +137,9 @@ struct Dispatcher {
     skipping: HashMap<ScheduleName, Arc<str>>,
     to_loop: mpsc::UnboundedSender<Message>,
     requests: TaskTracker,
-    /// Whether what others did to runs has still to be read from the ledger.
-    missed_events: bool,
+    reconcile: Arc<Notify>,
+    /// What is to be compared with the ledger at the next report.
+    owes: Option<Compare>,
 }
 
 impl Dispatcher {
@@ -135,13 +148,7 @@ impl Dispatcher {
             .targets
             .into_iter()
             .map(|(name, target)| {
-                let lanes = Lanes {
-                    target,
-                    queue: Queue::default(),
-                    in_flight: 0,
-                    active: HashMap::new(),
-                    cancelling: HashSet::new(),
-                };
+                let lanes = Lanes { target, queue: Queue::default(), in_flight: 0, cancelling: HashSet::new() };
                 (name, lanes)
             })
             .collect();
@@ -158,26 +165,9 @@ impl Dispatcher {
             skipping: HashMap::new(),
             to_loop,
             requests: TaskTracker::new(),
-            missed_events: false,
+            reconcile: parts.reconcile,
+            owes: None,
         }
-    }
-
-    /// Reads the open rows, of this life or an earlier one.
-    async fn load(&mut self) -> Result<(), StoreError> {
-        for active in self.ledger.active().await? {
-            self.opened(active);
-        }
-        self.locks.load(self.ledger.lock_owners().await?);
-        let mut after = RunId(0);
-        loop {
-            let page = self.ledger.pending(None, after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id;
-            self.offer(page);
-        }
-        self.apply_gates();
-        self.locks.ready();
-        Ok(())
     }
 
     async fn run(
@@ -191,7 +181,17 @@ impl Dispatcher {
         let mut arrived = Vec::with_capacity(BATCH);
         let mut told = Vec::with_capacity(BATCH);
         let lost = self.leadership.lost().clone();
+        let reconcile = Arc::clone(&self.reconcile);
+        let mut awake = boot_time();
         loop {
+            let woke = boot_time();
+            if woke.saturating_sub(awake) > LONGEST_GAP {
+                self.confirm_lead().await?;
+            }
+            awake = woke;
+            if lost.is_cancelled() {
+                break;
+            }
             self.pump();
             let next_try = self.next_try();
             tokio::select! {
@@ -199,7 +199,7 @@ impl Dispatcher {
                 () = lost.cancelled() => break,
                 _ = messages.recv_many(&mut told, BATCH) => told.drain(..).for_each(|message| self.handle(message)),
                 _ = tickets.recv_many(&mut arrived, BATCH) => self.offer(std::mem::take(&mut arrived)),
-                event = events.recv() => self.follow(event, &mut events).await,
+                event = events.recv() => self.follow(event, &mut events, &mut tickets).await,
                 run = self.locks.granted() => self.has_lock(run),
                 changed = self.gates.changed() => {
                     if changed.is_err() {
@@ -208,11 +208,15 @@ impl Dispatcher {
                     self.apply_gates();
                 }
                 () = sleep_until(next_try, &self.clock) => {}
+                () = reconcile.notified() => self.compare_soon(Compare::All),
                 _ = tidy.tick() => self.tidy(),
                 _ = report.tick() => {
                     self.report();
-                    if self.missed_events {
-                        self.reload().await;
+                    if self.airflows.values_mut().any(|lanes| lanes.queue.take_doubt()) {
+                        self.compare_soon(Compare::All);
+                    }
+                    if let Some(compare) = self.owes {
+                        self.compare(compare).await;
                     }
                 }
             }
@@ -221,6 +225,13 @@ impl Dispatcher {
         self.requests.close();
         self.requests.wait().await;
         Ok(())
+    }
+
+    /// Waits until the ledger has said that nobody else leads.
+    async fn confirm_lead(&self) -> Result<(), StoreError> {
+        tracing::debug!("the dispatcher was stopped or asleep; it goes on when the ledger says that it still leads");
+        let confirmed = answer_of(&self.leadership, "the lead", || self.ledger.confirm_lead(&self.leadership));
+        confirmed.await.unwrap_or(Ok(()))
     }
 
     fn turn(&self, schedule: &ScheduleName) -> Turn {
@@ -252,8 +263,7 @@ impl Dispatcher {
     fn opened(&mut self, active: ActiveRun) {
         let turn = self.turn(&active.schedule);
         if let Some(lanes) = self.airflows.get_mut(active.airflow.as_str()) {
-            lanes.queue.opened(&active.schedule, active.id, turn);
-            lanes.active.insert(active.id, active);
+            lanes.queue.opened(active, turn);
         }
     }
 
@@ -267,40 +277,39 @@ impl Dispatcher {
             }
             Message::Recorded { ticket, outcome } => {
                 let Some(lanes) = self.airflows.get_mut(ticket.airflow.as_str()) else { return };
-                match outcome {
-                    Ok(AttemptOutcome::Accepted(state)) => {
-                        let open = state.as_run_state().is_open();
-                        lanes.queue.settled(&ticket.schedule, ticket.id, open);
-                        if open {
-                            let active = ActiveRun {
-                                id: ticket.id,
-                                schedule: ticket.schedule,
-                                airflow: ticket.airflow,
-                                dag_id: ticket.dag_id,
-                                dag_run_id: ticket.dag_run_id,
-                            };
-                            lanes.active.insert(active.id, active);
-                        } else {
-                            self.locks.give_back([ticket.id]);
-                        }
+                let (schedule, run) = (ticket.schedule.clone(), ticket.id);
+                let known = match outcome {
+                    Ok(AttemptOutcome::Accepted(state)) if state.as_run_state().is_open() => {
+                        let active = ActiveRun {
+                            id: ticket.id,
+                            schedule: ticket.schedule,
+                            airflow: ticket.airflow,
+                            dag_id: ticket.dag_id,
+                            dag_run_id: ticket.dag_run_id,
+                        };
+                        lanes.queue.answered(&schedule, run, Answer::Open(active))
+                    }
+                    Ok(AttemptOutcome::Accepted(_) | AttemptOutcome::Rejected) => {
+                        lanes.queue.answered(&schedule, run, Answer::Done)
                     }
                     Ok(AttemptOutcome::Retry { at } | AttemptOutcome::Unknown { at }) => {
-                        let run = ticket.id;
-                        if !lanes.queue.try_again(*ticket, at) {
-                            self.locks.give_back([run]);
-                        }
+                        lanes.queue.try_again(*ticket, at)
                     }
-                    Ok(AttemptOutcome::Rejected) => {
-                        lanes.queue.settled(&ticket.schedule, ticket.id, false);
-                        self.locks.give_back([ticket.id]);
+                    // Whoever leads next finds the row as it was.
+                    Err(StoreError::Fenced { .. } | StoreError::Closed) => true,
+                    Err(error) => {
+                        tracing::warn!(
+                            run.id = run.0,
+                            schedule = %schedule,
+                            error = %error,
+                            "the outcome of a request could not be recorded; Airflow is asked again in a moment"
+                        );
+                        let at = self.clock.now().saturating_add(RECORD_AGAIN_AFTER).unwrap_or(Timestamp::MAX);
+                        lanes.queue.try_again(*ticket, at)
                     }
-                    // Fenced or closing: whoever leads next finds the row as it was.
-                    Err(error) => tracing::warn!(
-                        run.id = ticket.id.0,
-                        schedule = %ticket.schedule,
-                        error = %error,
-                        "the outcome of a request could not be recorded; the next leader asks Airflow again"
-                    ),
+                };
+                if !known {
+                    self.locks.give_back([run]);
                 }
             }
             Message::NotEnded { airflow, run } => {
@@ -308,48 +317,58 @@ impl Dispatcher {
                     lanes.cancelling.remove(&run);
                 }
             }
-            Message::OwnsLock { run, lock } => self.locks.owns(run, lock),
-            Message::Refilled { airflow, schedule, tickets } => match tickets {
-                Ok(tickets) => {
-                    let full = tickets.len() >= LANE_LENGTH;
-                    self.offer(tickets);
-                    if full && let Some(lanes) = self.airflows.get_mut(&airflow) {
-                        lanes.queue.refill_later(&schedule);
-                    }
+            Message::OwnsLock { airflow, schedule, run, lock } => {
+                // It may have ended while the ledger was read.
+                let stage = self.airflows.get(airflow.as_str()).and_then(|lanes| lanes.queue.stage(&schedule, run));
+                if matches!(stage, Some(Stage::Open(_) | Stage::Handed(Word::Open(_)))) {
+                    self.locks.owns(run, lock);
                 }
-                Err(error) => {
-                    tracing::warn!(schedule = %schedule, error = %error, "waiting runs could not be read; tried again");
-                    if let Some(lanes) = self.airflows.get_mut(&airflow) {
-                        lanes.queue.refill_later(&schedule);
+            }
+            Message::Refilled { airflow, schedule, tickets } => {
+                let Some(lanes) = self.airflows.get_mut(&airflow) else { return };
+                let (tickets, full) = match tickets {
+                    Ok(tickets) => {
+                        let full = tickets.len() >= LANE_LENGTH;
+                        (tickets, full)
                     }
+                    Err(error) => {
+                        tracing::warn!(schedule = %schedule, error = %error, "waiting runs could not be read; tried again");
+                        (Vec::new(), true)
+                    }
+                };
+                let news = lanes.queue.refilled(&schedule, tickets);
+                self.offer(news);
+                if full && let Some(lanes) = self.airflows.get_mut(&airflow) {
+                    lanes.queue.refill_later(&schedule);
                 }
-            },
+            }
         }
     }
 
     /// Follows what others did to runs: the monitor closed one, an operator gave one up.
     async fn follow(
         &mut self,
-        event: Result<LedgerEvent, broadcast::error::RecvError>,
+        event: Result<LedgerEvent, RecvError>,
         events: &mut broadcast::Receiver<LedgerEvent>,
+        tickets: &mut mpsc::UnboundedReceiver<Ticket>,
     ) {
-        let mut next = event;
-        loop {
-            match next {
+        let mut next = Some(event);
+        while let Some(event) = next {
+            // A run is delivered before anything is told of it, so it must not be taken in after that.
+            self.offer(std::iter::from_fn(|| tickets.try_recv().ok()).collect());
+            match event {
                 Ok(event) => self.follow_one(&event),
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                Err(RecvError::Lagged(missed)) => {
                     tracing::debug!(missed, "too many changes at once; the open rows are read again");
-                    self.reload().await;
+                    self.compare(Compare::Known).await;
                 }
-                Err(broadcast::error::RecvError::Closed) => return,
+                Err(RecvError::Closed) => return,
             }
-            match events.try_recv() {
-                Ok(event) => next = Ok(event),
-                Err(broadcast::error::TryRecvError::Lagged(missed)) => {
-                    next = Err(broadcast::error::RecvError::Lagged(missed));
-                }
-                Err(_) => return,
-            }
+            next = match events.try_recv() {
+                Ok(event) => Some(Ok(event)),
+                Err(TryRecvError::Lagged(missed)) => Some(Err(RecvError::Lagged(missed))),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+            };
         }
     }
 
@@ -366,14 +385,13 @@ impl Dispatcher {
             self.look_for_lock(&active);
             self.opened(active);
         } else if !event.state.is_open() {
-            let mut requesting = false;
+            let mut known = false;
             if let Some(lanes) = self.airflows.get_mut(event.airflow.as_str()) {
-                lanes.active.remove(&event.run);
                 lanes.cancelling.remove(&event.run);
-                requesting = lanes.queue.closed(&schedule, event.run);
+                known = lanes.queue.closed(&schedule, event.run, event.state.was_accepted());
             }
             // While a request is on its way, its DAG run may still come about.
-            if !requesting {
+            if !known {
                 self.locks.give_back([event.run]);
             }
         }
@@ -382,18 +400,21 @@ impl Dispatcher {
     /// A run that is in Airflow and was not sent there just now (somebody cleared its DAG run) may own a
     /// lock that it has given back.
     fn look_for_lock(&self, active: &ActiveRun) {
-        let known = self.airflows.get(active.airflow.as_str()).is_some_and(|lanes| {
-            lanes.active.contains_key(&active.id) || lanes.queue.is_under_way(&active.schedule, active.id)
-        });
-        if known || !self.locks.are_there() {
+        let stage =
+            self.airflows.get(active.airflow.as_str()).and_then(|lanes| lanes.queue.stage(&active.schedule, active.id));
+        // Those that wait in line have not asked for theirs.
+        let asked = stage.is_some_and(|stage| *stage != Stage::Waiting);
+        if asked || !self.locks.are_there() {
             return;
         }
-        let (ledger, to_loop, run) = (self.ledger.clone(), self.to_loop.clone(), active.id);
+        let (ledger, leadership, to_loop) = (self.ledger.clone(), self.leadership.clone(), self.to_loop.clone());
+        let (airflow, schedule, run) = (active.airflow.clone(), active.schedule.clone(), active.id);
         self.requests.spawn(async move {
-            match ledger.lock_of(run).await {
-                Ok(Some(lock)) => drop(to_loop.send(Message::OwnsLock { run, lock })),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(
+            let what = "the lock of a run that is in Airflow again";
+            match answer_of(&leadership, what, || ledger.lock_of(run)).await {
+                Some(Ok(Some(lock))) => drop(to_loop.send(Message::OwnsLock { airflow, schedule, run, lock })),
+                Some(Ok(None)) | None => {}
+                Some(Err(error)) => tracing::warn!(
                     run.id = run.0,
                     error = %error,
                     "whether a run that was taken up again owns a lock could not be read; it runs without it"
@@ -407,47 +428,6 @@ impl Dispatcher {
         if !self.airflows.values_mut().any(|lanes| lanes.queue.has_lock(run)) {
             tracing::debug!(run.id = run.0, "a run got a lock that it does not wait for any more");
         }
-    }
-
-    /// Events were missed: compares what is held here with the ledger.
-    async fn reload(&mut self) {
-        self.missed_events = true;
-        match self.compare_with_ledger().await {
-            Ok(()) => self.missed_events = false,
-            Err(error) => tracing::warn!(error = %error, "the open rows could not be read; tried again in a second"),
-        }
-    }
-
-    async fn compare_with_ledger(&mut self) -> Result<(), StoreError> {
-        let open = self.ledger.active().await?;
-        let ids: HashSet<RunId> = open.iter().map(|active| active.id).collect();
-        let waiting: Vec<RunId> =
-            self.airflows.values().flat_map(|lanes| lanes.queue.waiting()).map(|(_, run)| run).collect();
-        let given_up = self.ledger.not_pending(&waiting).await?;
-        for lanes in self.airflows.values_mut() {
-            let gone: Vec<_> = lanes.active.values().filter(|active| !ids.contains(&active.id)).cloned().collect();
-            for active in gone {
-                lanes.active.remove(&active.id);
-                lanes.cancelling.remove(&active.id);
-                lanes.queue.closed(&active.schedule, active.id);
-            }
-            let waiting = lanes.queue.waiting().filter(|(_, run)| given_up.contains(run));
-            let gone: Vec<_> = waiting.map(|(schedule, run)| (schedule.clone(), run)).collect();
-            for (schedule, run) in gone {
-                lanes.queue.closed(&schedule, run);
-            }
-        }
-        self.locks.load(self.ledger.lock_owners().await?);
-        for active in open {
-            self.opened(active);
-        }
-        let owners = self.locks.owners();
-        let still_open = self.ledger.open_among(&owners).await?;
-        // What is over and on its way still is being requested: the answer decides.
-        let requested = |run: &RunId| self.airflows.values().any(|lanes| lanes.queue.has_under_way(*run));
-        let over: Vec<RunId> = owners.into_iter().filter(|run| !still_open.contains(run) && !requested(run)).collect();
-        self.locks.give_back(over);
-        Ok(())
     }
 
     fn apply_gates(&mut self) {
@@ -558,7 +538,11 @@ impl Dispatcher {
         let (ledger, leadership) = (self.ledger.clone(), self.leadership.clone());
         let to_loop = self.to_loop.clone();
         self.requests.spawn(async move {
-            let outcome = ledger.skip(&leadership, ticket.id, &reason).await.map(|_| AttemptOutcome::Rejected);
+            let skipping =
+                answer_of(&leadership, "a run to be skipped", || ledger.skip(&leadership, ticket.id, &reason));
+            // Without the lead it is left to whoever has it.
+            let Some(skipped) = skipping.await else { return };
+            let outcome = skipped.map(|_| AttemptOutcome::Rejected);
             // The loop outlives what it spawns.
             let _ = to_loop.send(Message::Recorded { ticket: Box::new(ticket), outcome });
         });
@@ -567,36 +551,39 @@ impl Dispatcher {
     /// Ends the runs that a newer one is waiting to replace, each once.
     fn replace_running(&mut self, name: &Arc<str>) {
         let Some(lanes) = self.airflows.get_mut(name) else { return };
-        for (schedule, runs) in lanes.queue.to_cancel() {
-            for run in runs {
-                let Some(active) = lanes.active.get(&run).cloned().filter(|_| lanes.cancelling.insert(run)) else {
-                    continue;
-                };
-                let airflow = lanes.target.airflow.clone();
-                let (schedule, name) = (schedule.clone(), Arc::clone(name));
-                let (to_loop, lost) = (self.to_loop.clone(), self.leadership.lost().clone());
-                self.requests.spawn(async move {
-                    match airflow.fail_run(&active.dag_id, &active.dag_run_id).await {
-                        Ok(()) => tracing::info!(
-                            run.id = run.0,
-                            schedule = %schedule,
-                            "ended a DAG run for a newer occurrence (overlap = \"cancel_running\")"
-                        ),
-                        Err(error) => {
-                            tracing::warn!(
-                                run.id = run.0,
-                                schedule = %schedule,
-                                error = %error,
-                                "a DAG run could not be ended for a newer occurrence, which waits; tried again soon"
-                            );
-                            // Nobody waits for it once the lead is given up.
-                            if lost.run_until_cancelled(tokio::time::sleep(END_AGAIN_AFTER)).await.is_some() {
-                                let _ = to_loop.send(Message::NotEnded { airflow: name, run });
-                            }
+        for active in lanes.queue.to_cancel() {
+            if !lanes.cancelling.insert(active.id) {
+                continue;
+            }
+            let (active, airflow, name) = (active.clone(), lanes.target.airflow.clone(), Arc::clone(name));
+            let (ledger, leadership, to_loop) = (self.ledger.clone(), self.leadership.clone(), self.to_loop.clone());
+            self.requests.spawn(async move {
+                // A newer leader may be starting what this one would end.
+                let confirming = answer_of(&leadership, "the end of a run", || ledger.confirm_lead(&leadership));
+                if !matches!(confirming.await, Some(Ok(()))) {
+                    return;
+                }
+                match airflow.fail_run(&active.dag_id, &active.dag_run_id).await {
+                    Ok(()) => tracing::info!(
+                        run.id = active.id.0,
+                        schedule = %active.schedule,
+                        "ended a DAG run for a newer occurrence (overlap = \"cancel_running\")"
+                    ),
+                    Err(error) => {
+                        tracing::warn!(
+                            run.id = active.id.0,
+                            schedule = %active.schedule,
+                            error = %error,
+                            "a DAG run could not be ended for a newer occurrence, which waits; tried again soon"
+                        );
+                        // Nobody waits for it once the lead is given up.
+                        let pause = tokio::time::sleep(END_AGAIN_AFTER);
+                        if leadership.lost().run_until_cancelled(pause).await.is_some() {
+                            let _ = to_loop.send(Message::NotEnded { airflow: name, run: active.id });
                         }
                     }
-                });
-            }
+                }
+            });
         }
     }
 

@@ -2,17 +2,23 @@
 //!
 //! Each schedule has a lane, and lanes take turns, so a burst of one never delays another's cron.
 //! A run that owns a lock waits for it before it takes a place among those that are ready.
-//! Nothing here waits or sends: the loop asks for the next run and tells what became of the last.
+//! Nothing here waits or sends: the loop asks for the next run and tells what became of the last, and
+//! `stage` says what follows from it. The stages are the one truth; the lines only give an order.
 //! What does not fit stays in the ledger and is read again when its lane has emptied.
 
+mod stage;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::run::RunId;
 use crate::domain::schedule::{Overlap, ScheduleName, TriggerKind};
+use crate::store::ActiveRun;
 use crate::store::model::Ticket;
+use stage::News;
+pub(super) use stage::{Answer, Stage, Word};
 
 /// How many runs of one schedule are kept ready; the others wait in the ledger. Bounds memory when a
 /// schedule falls hours behind.
@@ -65,15 +71,16 @@ impl Hold {
 struct Lane {
     turn: Turn,
     hold: Hold,
+    /// Where each of them stands.
+    stages: HashMap<RunId, Stage>,
+    /// Those in line, in the order of their numbers.
     waiting: VecDeque<Ticket>,
-    /// On their way: waiting for their lock or for a place, being submitted, or waiting for their next try.
-    under_way: HashSet<RunId>,
-    /// Those under way that ended meanwhile: given up by somebody, or seen to their end by the monitor.
-    ended: HashSet<RunId>,
-    /// Open in Airflow.
-    active: HashSet<RunId>,
+    /// Those open in Airflow, so that they need not be looked for.
+    open: BTreeSet<RunId>,
     /// More of them wait in the ledger.
     overflowed: bool,
+    /// While more of them are being read: those that have left since, which the answer may still name.
+    left: Option<HashSet<RunId>>,
     /// Whether the lane stands in the ring.
     in_ring: bool,
 }
@@ -83,26 +90,47 @@ impl Lane {
         Self {
             turn,
             hold: Hold::default(),
+            stages: HashMap::new(),
             waiting: VecDeque::new(),
-            under_way: HashSet::new(),
-            ended: HashSet::new(),
-            active: HashSet::new(),
+            open: BTreeSet::new(),
             overflowed: false,
+            left: None,
             in_ring: false,
         }
     }
 
-    fn knows(&self, run: RunId) -> bool {
-        self.under_way.contains(&run) || self.waiting.iter().any(|ticket| ticket.id == run)
+    /// Notes where a run stands from now on; `None` when nothing is expected of it any more.
+    fn put(&mut self, run: RunId, stage: Option<Stage>) {
+        if matches!(stage, Some(Stage::Open(_))) {
+            self.open.insert(run);
+        } else {
+            self.open.remove(&run);
+        }
+        if let Some(stage) = stage {
+            self.stages.insert(run, stage);
+        } else {
+            self.stages.remove(&run);
+            if let Some(left) = &mut self.left {
+                left.insert(run);
+            }
+        }
+    }
+
+    /// How many are on their way or open in Airflow.
+    fn busy(&self) -> usize {
+        self.stages.len().saturating_sub(self.waiting.len())
     }
 
     /// The position of the run that may go now.
     fn ready(&self) -> Option<usize> {
-        let free = self.turn == Turn::Together || (self.under_way.is_empty() && self.active.is_empty());
-        if !free {
-            return None;
-        }
-        self.first()
+        if self.turn == Turn::Together || self.busy() == 0 { self.first() } else { None }
+    }
+
+    /// Hands out the run at this position of the line.
+    fn hand_out(&mut self, position: usize) -> Option<Ticket> {
+        let ticket = self.waiting.remove(position)?;
+        self.put(ticket.id, Some(Stage::Handed(Word::Nothing)));
+        Some(ticket)
     }
 
     /// Whether the run that may go now needs a lock first; `None` when none may go.
@@ -110,10 +138,21 @@ impl Lane {
         Some(self.waiting.get(self.ready()?)?.lock.is_some())
     }
 
-    /// Takes a run in again, or one that is older than the last: in its place.
+    /// Puts a run in line. They arrive in order but for those taken up again, which are older.
     fn insert(&mut self, ticket: Ticket) {
-        let position = self.waiting.partition_point(|waiting| waiting.id < ticket.id);
+        self.put(ticket.id, Some(Stage::Waiting));
+        let position = match self.waiting.back() {
+            Some(last) if last.id >= ticket.id => self.waiting.partition_point(|waiting| waiting.id < ticket.id),
+            _ => self.waiting.len(),
+        };
         self.waiting.insert(position, ticket);
+    }
+
+    /// Takes a run out of the line.
+    fn remove(&mut self, run: RunId) {
+        if let Ok(position) = self.waiting.binary_search_by_key(&run, |ticket| ticket.id) {
+            self.waiting.remove(position);
+        }
     }
 
     /// The position of the run that goes next, once nothing is in its way.
@@ -165,6 +204,8 @@ pub(super) struct Queue {
     overflowed: HashSet<ScheduleName>,
     /// The lanes in which a newer run replaces an older one, likewise.
     replacing: HashSet<ScheduleName>,
+    /// Whether something was heard that only the ledger can explain.
+    doubtful: bool,
 }
 
 impl Queue {
@@ -177,32 +218,48 @@ impl Queue {
             + self.locked.len()
     }
 
-    /// Every run that waits here, for its turn or for its next try.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = (&ScheduleName, RunId)> {
-        let delayed = self.delayed.iter().map(|Reverse(delayed)| &delayed.ticket);
-        let in_lanes = self.lanes.values().flat_map(|lane| &lane.waiting);
-        let locks = self.locking.values().chain(&self.locked);
-        in_lanes.chain(delayed).chain(&self.again).chain(locks).map(|ticket| (&ticket.schedule, ticket.id))
+    /// Every run that is known, and where it stands.
+    pub(super) fn stages(&self) -> impl Iterator<Item = (&ScheduleName, RunId, &Stage)> {
+        self.lanes
+            .iter()
+            .flat_map(|(schedule, lane)| lane.stages.iter().map(move |(run, stage)| (schedule, *run, stage)))
     }
 
-    /// Takes a run in, unless it is known already or its lane is full.
+    /// Where a run of this schedule stands; `None` for one that is not known.
+    pub(super) fn stage(&self, schedule: &ScheduleName, run: RunId) -> Option<&Stage> {
+        self.lanes.get(schedule)?.stages.get(&run)
+    }
+
+    /// Whether a run is known, in whichever lane.
+    pub(super) fn knows(&self, run: RunId) -> bool {
+        self.lanes.values().any(|lane| lane.stages.contains_key(&run))
+    }
+
+    /// Whether what was heard since the last call contradicts itself: the ledger is to be read anew.
+    pub(super) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubtful)
+    }
+
+    /// Takes a run in that is pending, unless it is known already or its lane is full.
     pub(super) fn offer(&mut self, ticket: Ticket, turn: Turn, now: Timestamp) {
         if turn == Turn::Replacing {
             self.replacing.insert(ticket.schedule.clone());
         }
         let lane = self.lanes.entry(ticket.schedule.clone()).or_insert_with(|| Lane::new(turn));
-        if lane.under_way.contains(&ticket.id) {
-            // Given up and taken up again while its request is under way.
-            lane.ended.remove(&ticket.id);
+        if let Some(stage) = lane.stages.get(&ticket.id) {
+            match stage.offered() {
+                Some(stage) => lane.put(ticket.id, Some(stage)),
+                None => self.doubtful = true,
+            }
             return;
         }
-        if ticket.first_attempt_at.is_some() || ticket.not_before.is_some_and(|at| at > now) {
-            // It was tried before this process began, so it keeps its place.
+        let tried = ticket.first_attempt_at.is_some();
+        if tried || (ticket.lock.is_none() && ticket.not_before.is_some_and(|at| at > now)) {
+            // It was tried before this process began, so it keeps its place. One that owns a lock and was
+            // never tried has to ask for it first, whatever the clock of whoever recorded it said.
             let at = ticket.not_before.unwrap_or(now);
-            if lane.waiting.iter().all(|waiting| waiting.id != ticket.id) {
-                lane.under_way.insert(ticket.id);
-                self.delayed.push(Reverse(Delayed { at, ticket }));
-            }
+            lane.put(ticket.id, Some(Stage::Delayed));
+            self.delayed.push(Reverse(Delayed { at, ticket }));
             return;
         }
         // Runs by hand are few, and must be at hand when the schedule is held.
@@ -211,16 +268,9 @@ impl Queue {
             self.overflowed.insert(ticket.schedule);
             return;
         }
-        // Runs arrive in order but for those taken up again, which are older.
-        match lane.waiting.back() {
-            Some(last) if last.id >= ticket.id => {
-                if !lane.knows(ticket.id) {
-                    lane.insert(ticket.clone());
-                }
-            }
-            _ => lane.waiting.push_back(ticket.clone()),
-        }
-        self.enter_ring(&ticket.schedule);
+        let schedule = ticket.schedule.clone();
+        lane.insert(ticket);
+        self.enter_ring(&schedule);
     }
 
     fn enter_ring(&mut self, schedule: &ScheduleName) {
@@ -230,18 +280,15 @@ impl Queue {
         if needs_lock { &mut self.lock_ring } else { &mut self.ring }.push_back(schedule.clone());
     }
 
-    /// The next run that is to ask for its lock, which is then under way; it waits for it, or is skipped.
+    /// The next run that is to ask for its lock, which is then handed out; it waits for it, or is skipped.
     pub(super) fn next_to_lock(&mut self) -> Option<Ticket> {
         while let Some(schedule) = self.lock_ring.pop_front() {
             let Some(lane) = self.lanes.get_mut(&schedule) else { continue };
             lane.in_ring = false;
             let ticket = match lane.ready_needs_lock() {
-                Some(true) => lane.ready().and_then(|position| lane.waiting.remove(position)),
+                Some(true) => lane.ready().and_then(|position| lane.hand_out(position)),
                 _ => None,
             };
-            if let Some(ticket) = &ticket {
-                lane.under_way.insert(ticket.id);
-            }
             self.enter_ring(&schedule);
             if ticket.is_some() {
                 return ticket;
@@ -252,17 +299,25 @@ impl Queue {
 
     /// A run has asked for its lock.
     pub(super) fn wait_for_lock(&mut self, ticket: Ticket) {
+        self.stand(&ticket, Stage::Locking);
         self.locking.insert(ticket.id, ticket);
     }
 
     /// A run has its lock; `false` when it does not wait for it any more.
     pub(super) fn has_lock(&mut self, run: RunId) -> bool {
         let Some(ticket) = self.locking.remove(&run) else { return false };
+        self.stand(&ticket, Stage::Locked);
         self.locked.push_back(ticket);
         true
     }
 
-    /// The next run to submit at `now`, which is then under way.
+    fn stand(&mut self, ticket: &Ticket, stage: Stage) {
+        if let Some(lane) = self.lanes.get_mut(&ticket.schedule) {
+            lane.put(ticket.id, Some(stage));
+        }
+    }
+
+    /// The next run to submit at `now`, which is then handed out.
     pub(super) fn take(&mut self, now: Timestamp) -> Option<Ticket> {
         while self.delayed.peek().is_some_and(|Reverse(next)| next.at <= now) {
             let Some(Reverse(Delayed { ticket, .. })) = self.delayed.pop() else { break };
@@ -270,6 +325,7 @@ impl Queue {
         }
         while let Some(ticket) = self.again.pop_front() {
             if ticket.lookup_only || !self.holds(&ticket) {
+                self.stand(&ticket, Stage::Handed(Word::Nothing));
                 return Some(ticket);
             }
             // A pause comes before a retry; looking whether the run exists goes on.
@@ -277,6 +333,7 @@ impl Queue {
         }
         while let Some(ticket) = self.locked.pop_front() {
             if !self.holds(&ticket) {
+                self.stand(&ticket, Stage::Handed(Word::Nothing));
                 return Some(ticket);
             }
             // It may have been submitted before, so it keeps its lock.
@@ -289,8 +346,7 @@ impl Queue {
                 self.enter_ring(&schedule);
                 continue;
             }
-            let Some(ticket) = lane.ready().and_then(|position| lane.waiting.remove(position)) else { continue };
-            lane.under_way.insert(ticket.id);
+            let Some(ticket) = lane.ready().and_then(|position| lane.hand_out(position)) else { continue };
             self.enter_ring(&schedule);
             return Some(ticket);
         }
@@ -303,6 +359,7 @@ impl Queue {
 
     fn look_later(&mut self, ticket: Ticket, now: Timestamp) {
         let at = now.saturating_add(HELD_PAUSE).unwrap_or(Timestamp::MAX);
+        self.stand(&ticket, Stage::Delayed);
         self.delayed.push(Reverse(Delayed { at, ticket }));
     }
 
@@ -311,72 +368,60 @@ impl Queue {
         self.delayed.peek().map(|Reverse(next)| next.at)
     }
 
-    /// A run that is under way is to be tried again at `at`, unless it has ended meanwhile; whether it is.
+    /// A run that was handed out is to be tried again at `at`, unless it has ended or Airflow has it
+    /// meanwhile; `false` when nothing is expected of it any more.
     pub(super) fn try_again(&mut self, ticket: Ticket, at: Timestamp) -> bool {
-        let ended = self.lanes.get(&ticket.schedule).is_some_and(|lane| lane.ended.contains(&ticket.id));
-        if ended {
-            self.settled(&ticket.schedule, ticket.id, false);
-            return false;
+        let (schedule, run) = (ticket.schedule.clone(), ticket.id);
+        let known = self.answered(&schedule, run, Answer::Again);
+        if self.stage(&schedule, run) == Some(&Stage::Delayed) {
+            self.delayed.push(Reverse(Delayed { at, ticket }));
         }
-        self.delayed.push(Reverse(Delayed { at, ticket }));
-        true
+        known
     }
 
-    /// A run is not under way any more; `active` when Airflow has it now.
-    pub(super) fn settled(&mut self, schedule: &ScheduleName, run: RunId, active: bool) {
-        let Some(lane) = self.lanes.get_mut(schedule) else { return };
-        lane.under_way.remove(&run);
-        lane.ended.remove(&run);
-        if active {
-            lane.active.insert(run);
-        }
-        self.enter_ring(schedule);
+    /// What came of a run that was handed out; `false` when nothing is expected of it any more.
+    pub(super) fn answered(&mut self, schedule: &ScheduleName, run: RunId, answer: Answer) -> bool {
+        self.hear(schedule, run, News::Answered(answer))
     }
 
     /// Airflow has this run open, as the ledger or the monitor says.
-    pub(super) fn opened(&mut self, schedule: &ScheduleName, run: RunId, turn: Turn) {
-        let lane = self.lanes.entry(schedule.clone()).or_insert_with(|| Lane::new(turn));
-        lane.active.insert(run);
+    pub(super) fn opened(&mut self, active: ActiveRun, turn: Turn) {
+        let (schedule, run) = (active.schedule.clone(), active.id);
+        self.lanes.entry(schedule.clone()).or_insert_with(|| Lane::new(turn));
+        self.hear(&schedule, run, News::Opened(active));
     }
 
-    /// Whether a run is on its way, in whichever lane.
-    pub(super) fn has_under_way(&self, run: RunId) -> bool {
-        self.lanes.values().any(|lane| lane.under_way.contains(&run))
+    /// A run is over (`accepted`: Airflow had it), or was given up. It leaves wherever it waits; `false`
+    /// when nothing is expected of it any more.
+    pub(super) fn closed(&mut self, schedule: &ScheduleName, run: RunId, accepted: bool) -> bool {
+        let waits =
+            matches!(self.stage(schedule, run), Some(Stage::Waiting | Stage::Locking | Stage::Locked | Stage::Delayed));
+        // It may have been taken up again, and that was heard of before its end.
+        self.doubtful |= accepted && waits;
+        self.hear(schedule, run, News::Closed { accepted })
     }
 
-    /// Whether a run of this schedule is on its way.
-    pub(super) fn is_under_way(&self, schedule: &ScheduleName, run: RunId) -> bool {
-        self.lanes.get(schedule).is_some_and(|lane| lane.under_way.contains(&run))
-    }
-
-    /// A run is over, or was given up: it leaves wherever it stands. `true` when a request for it is on
-    /// its way, so that the last word is still to come.
-    pub(super) fn closed(&mut self, schedule: &ScheduleName, run: RunId) -> bool {
+    /// Moves a run to the stage that follows; `false` when there is none.
+    fn hear(&mut self, schedule: &ScheduleName, run: RunId, news: News) -> bool {
         let Some(lane) = self.lanes.get_mut(schedule) else { return false };
-        if lane.active.remove(&run) {
-            self.enter_ring(schedule);
-            return false;
+        let before = lane.stages.get(&run).cloned();
+        let after = Stage::after(before.clone(), news);
+        if before != after {
+            match before {
+                Some(Stage::Waiting) => lane.remove(run),
+                Some(Stage::Locking) => drop(self.locking.remove(&run)),
+                Some(Stage::Locked) => self.locked.retain(|ticket| ticket.id != run),
+                Some(Stage::Delayed) => {
+                    self.delayed.retain(|Reverse(delayed)| delayed.ticket.id != run);
+                    self.again.retain(|ticket| ticket.id != run);
+                }
+                Some(Stage::Handed(_) | Stage::Open(_)) | None => {}
+            }
         }
-        lane.waiting.retain(|ticket| ticket.id != run);
-        let (delayed, again) = (self.delayed.len(), self.again.len());
-        self.delayed.retain(|Reverse(delayed)| delayed.ticket.id != run);
-        self.again.retain(|ticket| ticket.id != run);
-        let locked = self.locked.len();
-        self.locked.retain(|ticket| ticket.id != run);
-        let waited = self.locking.remove(&run).is_some()
-            || self.locked.len() < locked
-            || self.delayed.len() < delayed
-            || self.again.len() < again;
-        let mut requesting = false;
-        if waited {
-            lane.under_way.remove(&run);
-        } else if lane.under_way.contains(&run) {
-            // Its request is on its way; whatever comes of that, there is no next one.
-            lane.ended.insert(run);
-            requesting = true;
-        }
+        let known = after.is_some();
+        lane.put(run, after);
         self.enter_ring(schedule);
-        requesting
+        known
     }
 
     /// Holds runs of a schedule back, or lets them go on. Those that are held now and have asked for
@@ -398,7 +443,6 @@ impl Queue {
         back.extend(self.locking.extract_if(|_, ticket| of_lane(ticket)).map(|(_, ticket)| ticket));
         let runs = back.iter().map(|ticket| ticket.id).collect();
         for ticket in back {
-            lane.under_way.remove(&ticket.id);
             lane.insert(ticket);
         }
         self.enter_ring(schedule);
@@ -406,12 +450,13 @@ impl Queue {
     }
 
     /// The runs that a newer one is waiting to replace.
-    pub(super) fn to_cancel(&self) -> Vec<(ScheduleName, Vec<RunId>)> {
+    pub(super) fn to_cancel(&self) -> Vec<&ActiveRun> {
         self.replacing
             .iter()
-            .filter_map(|schedule| Some((schedule, self.lanes.get(schedule)?)))
-            .filter(|(_, lane)| lane.first().is_some() && !lane.active.is_empty())
-            .map(|(schedule, lane)| (schedule.clone(), lane.active.iter().copied().collect()))
+            .filter_map(|schedule| self.lanes.get(schedule))
+            .filter(|lane| lane.first().is_some())
+            .flat_map(|lane| lane.open.iter().filter_map(|run| lane.stages.get(run)))
+            .filter_map(|stage| if let Stage::Open(active) = stage { Some(active) } else { None })
             .collect()
     }
 
@@ -423,12 +468,26 @@ impl Queue {
         let lanes = &mut self.lanes;
         let empty = self.overflowed.extract_if(|schedule| {
             lanes.get_mut(schedule).is_none_or(|lane| {
-                let empty = lane.waiting.is_empty() && lane.under_way.len() <= LANE_LENGTH / 2;
-                lane.overflowed &= !empty;
+                let on_their_way = lane.busy() - lane.open.len();
+                let empty = lane.left.is_none() && lane.waiting.is_empty() && on_their_way <= LANE_LENGTH / 2;
+                if empty {
+                    lane.overflowed = false;
+                    lane.left = Some(HashSet::new());
+                }
                 empty
             })
         });
         empty.collect()
+    }
+
+    /// Runs were read for a lane; those among them that are news. What is known, or was when the reading
+    /// began, is not: it may be the past that was read.
+    pub(super) fn refilled(&mut self, schedule: &ScheduleName, mut tickets: Vec<Ticket>) -> Vec<Ticket> {
+        if let Some(lane) = self.lanes.get_mut(schedule) {
+            let left = lane.left.take().unwrap_or_default();
+            tickets.retain(|ticket| !left.contains(&ticket.id) && !lane.stages.contains_key(&ticket.id));
+        }
+        tickets
     }
 
     /// Reading the ledger for a lane failed, or did not bring all: ask again.
@@ -446,7 +505,8 @@ impl Queue {
             lane.in_ring
                 || lane.overflowed
                 || lane.hold != Hold::default()
-                || !(lane.waiting.is_empty() && lane.under_way.is_empty() && lane.active.is_empty())
+                || lane.left.is_some()
+                || !lane.stages.is_empty()
         });
     }
 }

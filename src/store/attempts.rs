@@ -1,6 +1,6 @@
 //! Recording how requests to Airflow ended, and the rows that the dispatcher starts from.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -210,11 +210,17 @@ impl Ledger {
         rows.iter().map(ticket).collect()
     }
 
-    /// Which of these rows wait no more: they were given up, or Airflow has them.
-    pub async fn not_pending(&self, runs: &[RunId]) -> Result<HashSet<RunId>, StoreError> {
-        let head = "SELECT id FROM runs WHERE state <> 'pending' AND id IN";
+    /// Those of these rows that wait no more, with their states: they were given up, or Airflow has or
+    /// had them.
+    pub async fn not_pending(&self, runs: &[RunId]) -> Result<HashMap<RunId, RunState>, StoreError> {
+        let head = "SELECT id, state FROM runs WHERE state <> 'pending' AND id IN";
         let rows = self.0.readers.fetch_in(head, runs.iter().map(|run| run.0)).await?;
-        rows.iter().map(|row| Columns::of(row).integer().map(RunId)).collect()
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok((RunId(columns.integer()?), columns.state()?))
+            })
+            .collect()
     }
 
     /// Every open row that Airflow already has.

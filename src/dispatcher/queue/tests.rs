@@ -1,5 +1,7 @@
 //! Who goes next, case by case and under random histories.
 
+mod orders;
+
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
@@ -47,6 +49,32 @@ fn with_lock(schedule: &str, id: i64) -> Ticket {
     Ticket { lock: Some("warehouse".into()), ..ticket(schedule, id) }
 }
 
+fn active(schedule: &str, id: i64) -> ActiveRun {
+    let ticket = ticket(schedule, id);
+    ActiveRun {
+        id: ticket.id,
+        schedule: ticket.schedule,
+        airflow: ticket.airflow,
+        dag_id: ticket.dag_id,
+        dag_run_id: ticket.dag_run_id,
+    }
+}
+
+/// Airflow has taken a run that was handed out; whether it is known still.
+fn accept(queue: &mut Queue, schedule: &str, id: i64) -> bool {
+    queue.answered(&name(schedule), RunId(id), Answer::Open(active(schedule, id)))
+}
+
+/// A run is over in Airflow; whether it is known still.
+fn end(queue: &mut Queue, schedule: &str, id: i64) -> bool {
+    queue.closed(&name(schedule), RunId(id), true)
+}
+
+/// A run was given up; whether it is known still.
+fn give_up(queue: &mut Queue, schedule: &str, id: i64) -> bool {
+    queue.closed(&name(schedule), RunId(id), false)
+}
+
 /// Lets everything ask for its lock that may.
 fn ask(queue: &mut Queue) -> Vec<i64> {
     let mut asked = Vec::new();
@@ -80,9 +108,9 @@ fn runs_of_a_queueing_schedule_go_one_after_the_other() {
     queue.offer(ticket("inbox", 1), Turn::OneByOne, NOW);
     queue.offer(ticket("inbox", 2), Turn::OneByOne, NOW);
     assert_eq!(drain(&mut queue, NOW), [1]);
-    queue.settled(&name("inbox"), RunId(1), true);
+    accept(&mut queue, "inbox", 1);
     assert_eq!(drain(&mut queue, NOW), [0; 0], "the first is open in Airflow");
-    queue.closed(&name("inbox"), RunId(1));
+    end(&mut queue, "inbox", 1);
     assert_eq!(drain(&mut queue, NOW), [2]);
 }
 
@@ -129,7 +157,7 @@ fn a_run_taken_up_again_by_hand_waits_its_turn() {
     assert_eq!(drain(&mut queue, NOW), [2]);
     queue.offer(Ticket { attempts: 3, not_before: Some(NOW), ..ticket("inbox", 1) }, Turn::OneByOne, NOW);
     assert_eq!(drain(&mut queue, NOW), [0; 0]);
-    queue.settled(&name("inbox"), RunId(2), false);
+    queue.answered(&name("inbox"), RunId(2), Answer::Done);
     assert_eq!(drain(&mut queue, NOW), [1]);
 }
 
@@ -156,8 +184,8 @@ fn a_run_that_was_given_up_leaves_wherever_it_stands() {
     }
     let first = queue.take(NOW).unwrap();
     queue.try_again(first, at(5));
-    queue.closed(&name("inbox"), RunId(2));
-    queue.closed(&name("inbox"), RunId(1));
+    give_up(&mut queue, "inbox", 2);
+    give_up(&mut queue, "inbox", 1);
     assert_eq!(drain(&mut queue, NOW), [3]);
     assert_eq!(queue.next_try(), None);
 }
@@ -169,7 +197,7 @@ fn a_run_that_was_given_up_while_its_request_was_under_way_is_not_tried_again() 
         queue.offer(ticket("inbox", id), Turn::OneByOne, NOW);
     }
     let first = queue.take(NOW).unwrap();
-    queue.closed(&name("inbox"), RunId(1));
+    give_up(&mut queue, "inbox", 1);
     assert_eq!(drain(&mut queue, NOW), [0; 0], "its request may still make a DAG run");
     queue.try_again(first, at(5));
     assert_eq!(queue.next_try(), None);
@@ -178,7 +206,7 @@ fn a_run_that_was_given_up_while_its_request_was_under_way_is_not_tried_again() 
     // Unless it was taken up again meanwhile.
     queue.offer(ticket("other", 3), Turn::Together, NOW);
     let third = queue.take(NOW).unwrap();
-    queue.closed(&name("other"), RunId(3));
+    give_up(&mut queue, "other", 3);
     queue.offer(ticket("other", 3), Turn::Together, NOW);
     queue.try_again(third, at(6));
     assert_eq!(drain(&mut queue, at(6)), [3]);
@@ -187,7 +215,7 @@ fn a_run_that_was_given_up_while_its_request_was_under_way_is_not_tried_again() 
 #[test]
 fn what_runs_is_not_ended_for_a_run_that_is_held_back() {
     let mut queue = Queue::default();
-    queue.opened(&name("inbox"), RunId(1), Turn::Replacing);
+    queue.opened(active("inbox", 1), Turn::Replacing);
     queue.offer(ticket("inbox", 2), Turn::Replacing, NOW);
     hold(&mut queue, "inbox", PAUSED);
     assert!(queue.to_cancel().is_empty());
@@ -199,7 +227,7 @@ fn what_runs_is_not_ended_for_a_run_that_is_held_back() {
 fn what_runs_is_replaced_only_where_that_is_the_policy() {
     for (turn, expected) in [(Turn::Replacing, 1), (Turn::OneByOne, 0), (Turn::Together, 0)] {
         let mut queue = Queue::default();
-        queue.opened(&name("inbox"), RunId(1), turn);
+        queue.opened(active("inbox", 1), turn);
         assert!(queue.to_cancel().is_empty());
         queue.offer(ticket("inbox", 2), turn, NOW);
         assert_eq!(queue.to_cancel().len(), expected, "{turn:?}");
@@ -217,13 +245,15 @@ fn what_does_not_fit_is_read_again_once_the_lane_is_empty() {
     assert_eq!(drain(&mut queue, NOW).len(), LANE_LENGTH);
     assert!(queue.take_overflowed().is_empty(), "the ledger would name those under way alone");
     for id in 1..=length / 2 {
-        queue.settled(&name("inbox"), RunId(id), true);
+        accept(&mut queue, "inbox", id);
     }
     assert_eq!(queue.take_overflowed(), [name("inbox")]);
     assert!(queue.take_overflowed().is_empty(), "asked for once");
-    // The ledger names those under way as well; they are known.
-    for id in length / 2 + 1..=length + 5 {
-        queue.offer(ticket("inbox", id), Turn::Together, NOW);
+    // The ledger names those under way as well; they are known. What ended since may be named, too.
+    end(&mut queue, "inbox", 1);
+    let read = std::iter::once(1).chain(length / 2 + 1..=length + 5).map(|id| ticket("inbox", id));
+    for ticket in queue.refilled(&name("inbox"), read.collect()) {
+        queue.offer(ticket, Turn::Together, NOW);
     }
     assert_eq!(drain(&mut queue, NOW), (length + 1..=length + 5).collect::<Vec<_>>());
 }
@@ -233,7 +263,7 @@ fn lanes_that_hold_nothing_are_forgotten() {
     let mut queue = Queue::default();
     queue.offer(ticket("inbox", 1), Turn::Together, NOW);
     let run = queue.take(NOW).unwrap();
-    queue.settled(&run.schedule, run.id, false);
+    queue.answered(&run.schedule, run.id, Answer::Done);
     queue.tidy();
     assert!(queue.lanes.is_empty());
 }
@@ -262,9 +292,9 @@ fn overlap_is_judged_before_the_lock() {
     assert_eq!(ask(&mut queue), [1], "the second waits for the first and not for the lock");
     assert!(queue.has_lock(RunId(1)));
     assert_eq!(drain(&mut queue, NOW), [1]);
-    queue.settled(&name("load"), RunId(1), true);
+    accept(&mut queue, "load", 1);
     assert_eq!(ask(&mut queue), [0; 0]);
-    assert!(!queue.closed(&name("load"), RunId(1)));
+    assert!(!end(&mut queue, "load", 1));
     assert_eq!(ask(&mut queue), [2]);
 }
 
@@ -314,11 +344,74 @@ fn a_run_that_was_given_up_leaves_the_queue_for_its_lock() {
     }
     ask(&mut queue);
     assert!(queue.has_lock(RunId(1)) && queue.has_lock(RunId(2)));
-    assert!(!queue.closed(&name("load"), RunId(1)), "it waited for a place");
-    assert!(!queue.closed(&name("load"), RunId(3)), "it waited for its lock");
+    assert!(!give_up(&mut queue, "load", 1), "it waited for a place");
+    assert!(!give_up(&mut queue, "load", 3), "it waited for its lock");
     assert_eq!(drain(&mut queue, NOW), [2]);
-    assert!(queue.closed(&name("load"), RunId(2)), "its request is on its way");
+    assert!(give_up(&mut queue, "load", 2), "its request is on its way");
     assert_eq!(queue.len(), 0);
+}
+
+#[test]
+fn a_run_that_ends_before_its_answer_is_recorded_leaves_nothing_behind() {
+    let mut queue = Queue::default();
+    for id in 1..=2 {
+        queue.offer(ticket("inbox", id), Turn::Replacing, NOW);
+    }
+    assert_eq!(drain(&mut queue, NOW), [1]);
+    // The database was away: what the monitor saw is in the ledger together with the answer.
+    queue.opened(active("inbox", 1), Turn::Replacing);
+    assert!(end(&mut queue, "inbox", 1), "its answer is still to come");
+    assert!(!accept(&mut queue, "inbox", 1), "which is older than its end");
+    assert!(queue.to_cancel().is_empty());
+    assert_eq!(drain(&mut queue, NOW), [2]);
+}
+
+#[test]
+fn what_airflow_turns_out_to_have_is_not_sent_again() {
+    let mut queue = Queue::default();
+    queue.offer(ticket("inbox", 1), Turn::OneByOne, NOW);
+    queue.offer(ticket("inbox", 2), Turn::OneByOne, NOW);
+    let first = queue.take(NOW).unwrap();
+    assert!(queue.try_again(first, at(5)), "the answer did not come in time");
+    queue.opened(active("inbox", 1), Turn::OneByOne);
+    assert_eq!((queue.next_try(), queue.len()), (None, 1));
+    assert_eq!(drain(&mut queue, at(5)), [0; 0]);
+    assert!(!end(&mut queue, "inbox", 1));
+    assert_eq!(drain(&mut queue, at(5)), [2]);
+}
+
+#[test]
+fn a_run_that_owns_a_lock_asks_for_it_however_late_it_may_go() {
+    let ahead = Some(at(9));
+    let tried = |ticket| Ticket { attempts: 1, first_attempt_at: Some(NOW), ..ticket };
+    let cases = [
+        // Recorded by a leader whose clock is ahead.
+        (Ticket { not_before: ahead, ..with_lock("load", 1) }, vec![1], None),
+        (Ticket { not_before: ahead, ..ticket("load", 1) }, vec![], ahead),
+        (tried(Ticket { not_before: ahead, ..with_lock("load", 1) }), vec![], ahead),
+        (tried(with_lock("load", 1)), vec![], Some(NOW)),
+    ];
+    for (ticket, asks, tries) in cases {
+        let shown = format!("{ticket:?}");
+        let mut queue = Queue::default();
+        queue.offer(ticket, Turn::Together, NOW);
+        assert_eq!((ask(&mut queue), queue.next_try()), (asks, tries), "{shown}");
+    }
+}
+
+#[test]
+fn what_contradicts_itself_is_looked_up_in_the_ledger() {
+    let mut queue = Queue::default();
+    queue.offer(ticket("inbox", 1), Turn::Together, NOW);
+    assert_eq!(drain(&mut queue, NOW), [1]);
+    accept(&mut queue, "inbox", 1);
+    assert!(!queue.take_doubt());
+    queue.offer(ticket("inbox", 1), Turn::Together, NOW);
+    assert!(queue.take_doubt() && !queue.take_doubt(), "taken up again before its end was heard of");
+    end(&mut queue, "inbox", 1);
+    queue.offer(ticket("inbox", 1), Turn::Together, NOW);
+    end(&mut queue, "inbox", 1);
+    assert!(queue.take_doubt(), "its end is that of an earlier life, or it never went");
 }
 
 #[derive(Debug, Clone)]
@@ -392,12 +485,12 @@ proptest! {
                 }
                 Step::Accept(which) if !under_way.is_empty() => {
                     let ticket = under_way.swap_remove(which % under_way.len());
-                    queue.settled(&ticket.schedule, ticket.id, true);
+                    accept(&mut queue, ticket.schedule.as_str(), ticket.id.0);
                     active.push(ticket);
                 }
                 Step::Close(which) if !active.is_empty() => {
                     let ticket = active.swap_remove(which % active.len());
-                    queue.closed(&ticket.schedule, ticket.id);
+                    end(&mut queue, ticket.schedule.as_str(), ticket.id.0);
                 }
                 Step::Hold(lane, triggered, lock) => {
                     let held = Hold { triggered, locked: lock, skipping: false };
@@ -416,8 +509,8 @@ proptest! {
         for _ in 0..=2 * next {
             clock += 10;
             for ticket in under_way.drain(..).chain(active.drain(..)) {
-                queue.settled(&ticket.schedule, ticket.id, true);
-                queue.closed(&ticket.schedule, ticket.id);
+                accept(&mut queue, ticket.schedule.as_str(), ticket.id.0);
+                end(&mut queue, ticket.schedule.as_str(), ticket.id.0);
             }
             locking.extend(ask(&mut queue));
             for run in locking.drain(..) {
