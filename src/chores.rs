@@ -70,6 +70,7 @@ impl Chores {
     async fn attempt(&self, chore: Chore) -> Result<(), StoreError> {
         match chore {
             Chore::Retain => {
+                self.ledger.forget_gone_schedules(&self.leadership).await?;
                 let deleted = self.ledger.retain(&self.leadership, self.retention).await?;
                 if deleted > 0 {
                     tracing::info!(deleted, "deleted history older than `[store] retention`");

@@ -25,7 +25,7 @@ impl Ledger {
     /// Who took the lead last. One small read, cheap enough for every second.
     pub async fn lead(&self) -> Result<Lead, StoreError> {
         let sql = "SELECT epoch, leader, leader_since FROM ledger WHERE singleton = 1";
-        let rows = self.0.readers.fetch(sql, []).await?;
+        let rows = self.0.lead_reader.fetch(sql, []).await?;
         let row = rows.first().ok_or_else(|| StoreError::Corrupt { what: "the ledger has no identity".to_owned() })?;
         let mut columns = Columns::of(row);
         Ok(Lead { epoch: columns.integer()?, leader: columns.optional_text()?, since: columns.optional_time()? })

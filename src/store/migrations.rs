@@ -1,8 +1,12 @@
 //! Creating and upgrading the tables, side by side with members of the version before.
 //!
 //! A migration only adds: tables, columns that may be empty or have a default, indexes. So a member
-//! that does not know it goes on, and may be started again, on the same ledger. Should one ever do
-//! more, it writes its number to `ledger.needs_migration`, and programs that do not know it keep out.
+//! that does not know it goes on, and may be started again, on the same ledger: every program that
+//! knows the third one. (Those before refused whatever they did not know.) Should one ever do more, it
+//! writes its number to `ledger.needs_migration`, and programs that do not know it keep out.
+//!
+//! An index over `runs` holds up writes while it is built, on PostgreSQL some seconds for millions of
+//! rows. They wait, or are tried again.
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AssertSqlSafe, SqlSafeStr as _};
@@ -12,12 +16,13 @@ use super::database::{Access, Database};
 use super::sql::{Columns, bind};
 
 /// All migrations, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
     (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
     (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
     (4, "lineage", include_str!("../../migrations/0004_lineage.sql")),
     (5, "locks", include_str!("../../migrations/0005_locks.sql")),
+    (6, "configurations", include_str!("../../migrations/0006_configurations.sql")),
 ];
 
 /// The newest migration that this program knows.

@@ -18,6 +18,7 @@ mod migrations;
 pub mod model;
 mod open;
 mod operations;
+mod paths;
 mod readers;
 mod record;
 mod retention;
@@ -69,6 +70,8 @@ struct Inner {
     database: Arc<Database>,
     turns: Turns,
     readers: Readers,
+    /// For the question who leads, which must not wait for long reads of others.
+    lead_reader: Readers,
     writer: mpsc::Sender<Work>,
     events: broadcast::Sender<LedgerEvent>,
     sequence: std::sync::atomic::AtomicU64,

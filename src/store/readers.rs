@@ -34,6 +34,11 @@ impl Readers {
         Self { database, access, places: Semaphore::new(READERS), idle: Mutex::new(vec![connection]) }
     }
 
+    /// For one read at a time.
+    pub(super) fn single(database: Arc<Database>, access: Access) -> Self {
+        Self { database, access, places: Semaphore::new(1), idle: Mutex::default() }
+    }
+
     /// The rows that a query returns.
     pub(super) async fn fetch(
         &self,

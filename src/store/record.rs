@@ -10,6 +10,7 @@ use sqlx::AnyConnection;
 
 use super::StoreError;
 use super::model::{Covered, CursorMove, NewRun, RecordedRun, Recording, Ticket};
+use super::paths;
 use super::sql::{Columns, Value, bind, bulk, select_in};
 use super::writer::{Changes, Move};
 use crate::domain::run::{RunId, RunState};
@@ -499,14 +500,16 @@ async fn move_cursors(connection: &mut AnyConnection, recordings: &[&Recording])
     let mut present = Vec::new();
     for ((schedule, path), (seen, data)) in znodes {
         let Some(seen) = seen else {
-            bind("DELETE FROM znode_cursors WHERE schedule = $1 AND path = $2", [schedule.into(), path.into()])
+            let key = paths::key(path);
+            bind("DELETE FROM znode_cursors WHERE schedule = $1 AND path = $2", [schedule.into(), (*key).into()])
                 .execute(&mut *connection)
                 .await?;
             continue;
         };
         present.push(vec![
             schedule.into(),
-            path.into(),
+            (*paths::key(path)).into(),
+            paths::full(path).into(),
             seen.czxid.into(),
             seen.mzxid.into(),
             i64::from(seen.version).into(),
@@ -515,7 +518,7 @@ async fn move_cursors(connection: &mut AnyConnection, recordings: &[&Recording])
     }
     bulk(
         connection,
-        "INSERT INTO znode_cursors (schedule, path, czxid, mzxid, version, data) VALUES ",
+        "INSERT INTO znode_cursors (schedule, path, full_path, czxid, mzxid, version, data) VALUES ",
         " ON CONFLICT (schedule, path) DO UPDATE SET czxid = excluded.czxid, mzxid = excluded.mzxid, \
          version = excluded.version, data = excluded.data",
         &[],

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::sql::{Columns, bind};
 use super::{Leadership, Ledger, StoreError};
 
 /// How many decisions without a row each schedule keeps.
 const DECISIONS_KEPT: i64 = 50;
+
+/// How long a schedule that the leader's configuration does not have keeps its cursors and its pause.
+const GONE_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// How many rows are deleted in one transaction, so that others are not kept waiting.
 const BLOCK: i64 = 5_000;
@@ -15,8 +20,8 @@ impl Ledger {
     /// Deletes rows that were due and closed longer than `retention` ago; how many. The newest row of each schedule, open
     /// rows, and runs by hand (their keys must stay taken) are kept.
     pub async fn retain(&self, leadership: &Leadership, retention: Duration) -> Result<u64, StoreError> {
-        let retention = jiff::SignedDuration::try_from(retention).unwrap_or(jiff::SignedDuration::MAX);
-        let oldest = self.0.clock.now().saturating_sub(retention).unwrap_or(jiff::Timestamp::MIN);
+        let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
+        let oldest = self.0.clock.now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
         let mut deleted = 0;
         loop {
             let mut transaction = self.begin(leadership).await?;
@@ -48,6 +53,19 @@ impl Ledger {
                 return Ok(deleted);
             }
         }
+    }
+
+    /// Ends the cursors and the pauses of schedules that have been in no leader's configuration for a day.
+    pub async fn forget_gone_schedules(&self, leadership: &Leadership) -> Result<(), StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let before = transaction.at().saturating_sub(GONE_FOR).unwrap_or(Timestamp::MIN);
+        for sql in [
+            "DELETE FROM znode_cursors WHERE schedule IN (SELECT name FROM schedules WHERE gone_at < $1)",
+            "DELETE FROM schedules WHERE gone_at < $1",
+        ] {
+            bind(sql, [before.into()]).execute(transaction.connection()).await?;
+        }
+        transaction.commit().await
     }
 
     /// Keeps the last few decisions of each schedule.

@@ -1,7 +1,9 @@
 //! How far each schedule's trigger has got, its pauses, and what an edit does to both.
 //!
 //! A cursor belongs to a schedule's name and its trigger. When the trigger is edited, a new one
-//! begins at that moment; when the schedule is removed, its cursor ends with it.
+//! begins at that moment; when the schedule is removed, its cursor ends with it. But members may have
+//! different configurations, while a new one is rolled out for example. So what the leader's does not
+//! have is kept for a day: when it comes back with the same trigger, it goes on where it was.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +12,7 @@ use jiff::Timestamp;
 use super::audit::write_audit;
 use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
 use super::sql::{Columns, bind, bulk, select_in};
-use super::{Leadership, Ledger, StoreError};
+use super::{Leadership, Ledger, StoreError, paths};
 use crate::domain::lineage::Adopt;
 use crate::domain::schedule::ScheduleName;
 use crate::domain::znode::ZnodeVersion;
@@ -63,8 +65,8 @@ impl TriggerIdentity {
 impl Ledger {
     /// Brings the cursors into line with the schedules in force, at the moment `now`.
     ///
-    /// New and edited triggers begin at `now`, renamed ones keep their cursor, and those of
-    /// schedules that are gone end.
+    /// New and edited triggers begin at `now`, renamed ones keep their cursor, those of schedules that
+    /// are gone end after a time, and those that come back before go on.
     pub async fn adopt_schedules(
         &self,
         leadership: &Leadership,
@@ -73,12 +75,17 @@ impl Ledger {
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let connection = transaction.connection();
-        let rows = bind("SELECT name, trigger_key FROM schedules", []).fetch_all(&mut *connection).await?;
+        let rows = bind("SELECT name, trigger_key, gone_at FROM schedules", []).fetch_all(&mut *connection).await?;
+        let mut absent = HashSet::new();
         let mut known: HashMap<String, String> = rows
             .iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
-                Ok((columns.text()?, columns.text()?))
+                let (name, key) = (columns.text()?, columns.text()?);
+                if columns.optional_integer()?.is_some() {
+                    absent.insert(name.clone());
+                }
+                Ok((name, key))
             })
             .collect::<Result<_, StoreError>>()?;
         let in_force: HashSet<&str> = schedules.iter().map(|schedule| schedule.name.as_str()).collect();
@@ -89,6 +96,9 @@ impl Ledger {
                 continue;
             }
             if let Some(key) = known.remove(was.as_str()) {
+                if absent.remove(was.as_str()) {
+                    absent.insert(schedule.name.to_string());
+                }
                 for table in ["schedules SET name", "znode_cursors SET schedule", "runs SET schedule"] {
                     let column = table.rsplit(' ').next().unwrap_or_default();
                     bind(
@@ -105,10 +115,14 @@ impl Ledger {
         let edited: Vec<_> =
             schedules.iter().filter(|schedule| known.get(schedule.name.as_str()) != Some(&schedule.key)).collect();
         let restarted = edited.iter().map(|schedule| schedule.name.as_str()).filter(|name| known.contains_key(*name));
-        let gone = known.keys().map(String::as_str).filter(|name| !in_force.contains(name));
-        let forgotten: Vec<&str> = restarted.chain(gone.clone()).collect();
-        select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", forgotten.iter().copied()).await?;
-        select_in(connection, "DELETE FROM schedules WHERE name IN", "", gone).await?;
+        let (present, gone): (Vec<&str>, Vec<&str>) =
+            known.keys().map(String::as_str).partition(|name| in_force.contains(name));
+        let back = present.into_iter().filter(|name| absent.contains(*name));
+        let left = gone.into_iter().filter(|name| !absent.contains(*name));
+        let leave = format!("UPDATE schedules SET gone_at = {} WHERE name IN", now.as_microsecond());
+        select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", restarted).await?;
+        select_in(connection, "UPDATE schedules SET gone_at = NULL WHERE name IN", "", back).await?;
+        select_in(connection, &leave, "", left).await?;
         bulk(
             connection,
             "INSERT INTO schedules (name, trigger_key, since, cron_cursor) VALUES ",
@@ -128,13 +142,14 @@ impl Ledger {
 
     /// What the ledger knows of every schedule in force.
     pub async fn schedule_states(&self) -> Result<ScheduleStates, StoreError> {
-        let rows = self.0.readers.fetch(format!("SELECT {STATE_COLUMNS} FROM schedules"), []).await?;
+        let rows =
+            self.0.readers.fetch(format!("SELECT {STATE_COLUMNS} FROM schedules WHERE gone_at IS NULL"), []).await?;
         rows.iter().map(|row| state(row).map(|state| (state.name.clone(), state))).collect()
     }
 
     /// What the ledger knows of one schedule.
     pub async fn schedule_state(&self, schedule: &ScheduleName) -> Result<Option<ScheduleState>, StoreError> {
-        let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1");
+        let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1 AND gone_at IS NULL");
         let rows = self.0.readers.fetch(sql, [schedule.as_str().into()]).await?;
         rows.first().map(state).transpose()
     }
@@ -165,7 +180,7 @@ impl Ledger {
             .0
             .readers
             .fetch(
-                "SELECT path, czxid, mzxid, version FROM znode_cursors WHERE schedule = $1",
+                "SELECT COALESCE(full_path, path), czxid, mzxid, version FROM znode_cursors WHERE schedule = $1",
                 [schedule.as_str().into()],
             )
             .await?;
@@ -188,7 +203,7 @@ impl Ledger {
             .readers
             .fetch(
                 "SELECT data FROM znode_cursors WHERE schedule = $1 AND path = $2",
-                [schedule.as_str().into(), path.into()],
+                [schedule.as_str().into(), (*paths::key(path)).into()],
             )
             .await?;
         Ok(rows.first().map(|row| Columns::of(row).optional_blob()).transpose()?.flatten())

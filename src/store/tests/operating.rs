@@ -6,6 +6,8 @@ on_both_stores! {
     World:
     an_edited_trigger_begins_anew_and_a_renamed_one_goes_on,
     a_pause_survives_a_restart_and_is_audited,
+    a_schedule_that_the_next_leaders_configuration_lacks_goes_on_where_it_was_when_it_comes_back,
+    znodes_with_long_paths_have_cursors,
     a_backfill_takes_occurrences_out_of_a_row_that_covers_several,
     a_retry_sends_what_was_stored_and_a_cancel_gives_up_only_what_waits,
 }
@@ -113,4 +115,65 @@ async fn a_retry_sends_what_was_stored_and_a_cancel_gives_up_only_what_waits(wor
     // Its request was under way, and Airflow took it: the row follows.
     world.ledger.record_attempt(&world.leadership, accepted(run.id, 2)).await.unwrap();
     assert_eq!(world.state(run.id).await, RunState::Queued);
+}
+
+async fn a_schedule_that_the_next_leaders_configuration_lacks_goes_on_where_it_was_when_it_comes_back(world: World) {
+    let (both, other) = (vec![("nightly", "cron 1"), ("inbox", "znode 1")], vec![("nightly", "cron 1")]);
+    let seen = ZnodeVersion { czxid: 5, mzxid: 9, version: 3 };
+    let (schedule, path) = (name("inbox"), "/inbox/a".to_owned());
+    let cursor = CursorMove::Znode { schedule, path, seen: Some(seen), data: None };
+    let recording = Recording { cursors: vec![cursor], ..Recording::default() };
+    world.ledger.record(&world.leadership, recording).await.unwrap();
+    let pause = Pause { by: "ada".into(), reason: None, until: None, at: world.clock.now() };
+    world.ledger.pause(&world.leadership, &name("inbox"), pause.clone(), World::audit()).await.unwrap();
+    let since = world.ledger.schedule_states().await.unwrap()[&name("inbox")].since;
+
+    // Leaders with an old and a new file take turns.
+    for _ in 0..2 {
+        world.clock.advance(SignedDuration::from_hours(11));
+        world.adopt(&other).await;
+        world.ledger.forget_gone_schedules(&world.leadership).await.unwrap();
+        let states = world.ledger.schedule_states().await.unwrap();
+        assert_eq!(states.len(), 1, "it is not in force");
+        assert!(world.ledger.schedule_state(&name("inbox")).await.unwrap().is_none());
+        world.clock.advance(SignedDuration::from_hours(11));
+        world.adopt(&both).await;
+        let state = world.ledger.schedule_state(&name("inbox")).await.unwrap().unwrap();
+        assert_eq!((state.since, state.pause), (since, Some(pause.clone())));
+        assert_eq!(world.ledger.znode_cursors(&name("inbox")).await.unwrap().len(), 1);
+    }
+    // One that was really removed is forgotten after a day.
+    world.adopt(&other).await;
+    world.clock.advance(SignedDuration::from_hours(25));
+    world.ledger.forget_gone_schedules(&world.leadership).await.unwrap();
+    world.adopt(&both).await;
+    let state = world.ledger.schedule_state(&name("inbox")).await.unwrap().unwrap();
+    assert_eq!((state.since, state.pause), (world.clock.now(), None));
+    assert!(world.ledger.znode_cursors(&name("inbox")).await.unwrap().is_empty());
+}
+
+async fn znodes_with_long_paths_have_cursors(world: World) {
+    // Noise, since PostgreSQL packs what repeats itself.
+    let noise: String = (0..400).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+    let (long, sibling) = (format!("/{noise}/a"), format!("/{noise}/b"));
+    let seen = ZnodeVersion { czxid: 5, mzxid: 9, version: 3 };
+    let cursor = |path: &str, seen| CursorMove::Znode {
+        schedule: name("inbox"),
+        path: path.into(),
+        seen,
+        data: Some(path.as_bytes().to_vec()),
+    };
+    for (moves, expected) in [
+        (vec![cursor(&long, Some(seen)), cursor(&sibling, Some(seen))], vec![long.as_str(), sibling.as_str()]),
+        (vec![cursor(&long, Some(seen)), cursor(&sibling, None)], vec![long.as_str()]),
+    ] {
+        let recording = Recording { cursors: moves, ..Recording::default() };
+        world.ledger.record(&world.leadership, recording).await.unwrap();
+        let mut paths: Vec<_> =
+            world.ledger.znode_cursors(&name("inbox")).await.unwrap().into_iter().map(|cursor| cursor.path).collect();
+        paths.sort_unstable();
+        assert_eq!(paths, expected);
+    }
+    let data = world.ledger.previous_data(&name("inbox"), &long).await.unwrap();
+    assert_eq!(data.as_deref(), Some(long.as_bytes()));
 }

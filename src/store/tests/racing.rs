@@ -70,3 +70,15 @@ async fn a_leader_that_was_stopped_in_a_transaction_does_not_keep_its_successor_
     let recording = Recording { runs: vec![cron_run(minute(0), Overlap::Allow)], ..Recording::default() };
     successor.record(&newer, recording).await.unwrap();
 }
+
+#[tokio::test]
+async fn who_leads_is_answered_beside_long_reads() {
+    let world = World::on(Store::Postgres).await;
+    for _ in 0..8 {
+        let ledger = world.ledger.clone();
+        tokio::spawn(async move { ledger.0.readers.fetch("SELECT CAST(1 AS BIGINT) FROM pg_sleep(20)", []).await });
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let asked = tokio::time::timeout(Duration::from_secs(5), world.ledger.lead());
+    assert_eq!(asked.await.expect("it does not wait for them").unwrap().epoch, 1);
+}
