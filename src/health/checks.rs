@@ -60,7 +60,7 @@ fn on_ensemble(check: Check, evidence: &Evidence<'_>) -> Finding {
         Check::VersionSkew => membership::version_skew(evidence),
         Check::Membership => membership::membership(evidence),
         Check::Clock => canary::clock(evidence),
-        other => Finding::unknown(other, None, "this check judges servers, not the ensemble"),
+        other => Finding::unknown(other, None, "This check judges servers, not the ensemble."),
     }
 }
 
@@ -85,7 +85,7 @@ fn on_server(check: Check, evidence: &Evidence<'_>, server: &ServerFacts) -> Fin
         Check::Ephemerals => growth::gauge(seen, "ephemerals_count", "are ephemeral"),
         Check::DirectorySize => growth::directory_size(seen),
         Check::Canary => canary::canary(seen),
-        other => Finding::unknown(other, None, "this check judges the ensemble, not a server"),
+        other => Finding::unknown(other, None, "This check judges the ensemble, not a server."),
     }
 }
 
@@ -136,7 +136,7 @@ impl Seen<'_> {
         match reading {
             Reading::NotApplicable(meaning) => self.not_applicable(meaning),
             Reading::Unknown(meaning) => self.unknown(meaning),
-            Reading::Value(value) => self.unknown(format!("a value that nothing judges: {value}")),
+            Reading::Value(value) => self.unknown(format!("Nothing judges the value {value}.")),
         }
     }
 
@@ -157,7 +157,7 @@ impl Seen<'_> {
             // Smaller than before: the server was restarted, and counts anew.
             Some(Reading::Value(before)) => Reading::Value(if now < before { now } else { now - before }),
             Some(Reading::Unknown(_) | Reading::NotApplicable(_)) | None => {
-                Reading::Unknown("the server told its numbers in one of two samples only".to_owned())
+                Reading::Unknown("The server told its numbers in one of two samples only.".to_owned())
             }
         }
     }
@@ -170,25 +170,25 @@ impl Seen<'_> {
 }
 
 /// What stands where two samples are needed.
-const ONE_SAMPLE: &str = "this compares two samples, and one was taken";
+const ONE_SAMPLE: &str = "This compares two samples, and one was taken.";
 
 fn metric_of(server: &ServerFacts, key: &str) -> Reading {
     match &server.metrics {
         Ok(metrics) => metrics.get(key).copied().map_or_else(
-            || Reading::NotApplicable(format!("{} of this version does not tell `zk_{key}`", program(server))),
+            || Reading::NotApplicable(format!("{} of this version does not tell `zk_{key}`.", program(server))),
             Reading::Value,
         ),
         Err(why) => Reading::Unknown(unknown_because(why)),
     }
 }
 
-/// Why something is not known, with where it is told what to do.
+/// Why something is not known, in a sentence that says where it is told what to do.
 fn unknown_because(why: &Why) -> String {
     match why {
-        Why::Refused(_) => format!("the server {why}: see `commands`"),
-        Why::NotAsked => "nothing told it".to_owned(),
-        Why::TurnedAway => format!("the server {why}: see `connections`"),
-        why => format!("the server {why}: see `serving`"),
+        Why::Refused(_) => format!("The server {why}: see `commands`."),
+        Why::NotAsked => "Nothing told it.".to_owned(),
+        Why::TurnedAway => format!("The server {why}: see `connections`."),
+        why => format!("The server {why}: see `serving`."),
     }
 }
 

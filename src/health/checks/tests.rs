@@ -184,7 +184,7 @@ fn judged(
         assert_eq!((found.verdict, found.value), (verdict, value), "{check}, {what}: {}", found.meaning);
         let has_to_act = matches!(verdict, Verdict::Warning | Verdict::Critical);
         assert!(!has_to_act || found.remedy.is_some(), "{check}, {what}: no remedy");
-        assert!(found.meaning.ends_with('.') || verdict == Verdict::Unknown || verdict == Verdict::NotApplicable);
+        assert!(found.meaning.ends_with('.'), "{check}, {what}: {}", found.meaning);
     }
 }
 
