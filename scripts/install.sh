@@ -4,6 +4,7 @@
 #   scripts/install.sh packages            Debian packages (ZooKeeper's jars, Java, PostgreSQL …)
 #   scripts/install.sh airflow 3.3.2 DIR   one Airflow from PyPI into a venv of its own
 #   scripts/install.sh peers DIR           the Python peers of the benchmarks
+#   scripts/install.sh kazoo DIR           kazoo, whose locks the tests queue with
 #
 # Everything is left alone when it is there already.
 set -euo pipefail
@@ -110,8 +111,9 @@ install_airflow() {
     install_venv "$venv" "$version $(cksum <"$requirements") $python" "$python" -r "$requirements"
 }
 
-install_peers() {
-    local venv=$1 requirements=$root/benches/peers/requirements.txt python
+# install_listed DIR FILE: a venv with what a list of packages names.
+install_listed() {
+    local venv=$1 requirements=$2 python
     python=$(find_python 11 12 13 10)
     install_venv "$venv" "$(cksum <"$requirements") $python" "$python" -r "$requirements"
 }
@@ -119,6 +121,7 @@ install_peers() {
 case ${1:-} in
 packages) install_packages ;;
 airflow) install_airflow "$2" "$3" ;;
-peers) install_peers "$2" ;;
-*) fail "unknown part: ${1:-none}" "scripts/install.sh packages | airflow VERSION DIR | peers DIR" ;;
+peers) install_listed "$2" "$root/benches/peers/requirements.txt" ;;
+kazoo) install_listed "$2" "$root/tests/kazoo/requirements.txt" ;;
+*) fail "unknown part: ${1:-none}" "scripts/install.sh packages | airflow VERSION DIR | peers DIR | kazoo DIR" ;;
 esac

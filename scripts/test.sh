@@ -6,7 +6,8 @@
 # Arguments are given to the tests: `scripts/test.sh config::` runs those only.
 # FLOWKEEPER_TEST_AIRFLOW3 and FLOWKEEPER_TEST_AIRFLOW2 tell the tests where the
 # Airflows are: folders with the files `url`, `username`, `password` and the
-# folder `dags`. With `scripts/test.sh --shell` a shell is opened beside them
+# folder `dags`. FLOWKEEPER_TEST_PYTHON is a Python that has kazoo. With
+# `scripts/test.sh --shell` a shell is opened beside them
 # instead, in which single tests can be run again and again.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -42,6 +43,7 @@ build=$!
 
 scripts/install.sh airflow "$airflow3_version" "$root/.test/airflow-$airflow3_version"
 scripts/install.sh airflow "$airflow2_version" "$root/.test/airflow-$airflow2_version"
+scripts/install.sh kazoo "$root/.test/kazoo"
 for airflow in "airflow3 $airflow3_version" "airflow2 $airflow2_version"; do
     read -r name version <<<"$airflow"
     mkdir -p "$sandbox/$name/dags"
@@ -59,6 +61,7 @@ done
 say "both Airflows are ready"
 
 export FLOWKEEPER_TEST_AIRFLOW3=$sandbox/airflow3 FLOWKEEPER_TEST_AIRFLOW2=$sandbox/airflow2
+export FLOWKEEPER_TEST_PYTHON=$root/.test/kazoo/bin/python
 if [[ ${1:-} == --shell ]]; then
     "${SHELL:-bash}"
 else

@@ -20,6 +20,7 @@ mod joining;
 mod lineage;
 mod lock_command;
 mod locks;
+mod locks_kazoo;
 mod overlap;
 mod postgres;
 mod shadow;
