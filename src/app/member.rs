@@ -17,10 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connect::{self, ConnectError};
+use super::owner::{self, Owner};
 use super::{ServeError, ServeOptions};
 use crate::airflow::Airflow;
 use crate::airflow::dags::{self, DagDirectory};
 use crate::clock::Clock;
+use crate::config::model::ZooKeeper;
 use crate::config::{Config, Environment};
 use crate::domain::schedule::{Schedule, Trigger, TriggerKind};
 use crate::http::{self, Access, Api, Peers};
@@ -65,6 +67,8 @@ pub(super) struct Member {
     /// Its place among the others; `None` without `[zookeeper]`, and for a shadow: a shadow has a store
     /// of its own and competes with nobody.
     pub(super) membership: Option<Membership>,
+    /// Whose root it is.
+    pub(super) owner: watch::Receiver<Owner>,
     /// The lead, while this member has it.
     pub(super) lead: watch::Sender<Option<Leadership>>,
     /// What is known of the members.
@@ -107,6 +111,7 @@ impl Member {
         if let Some(membership) = &membership {
             lifecycle.watch("membership", membership.vigil());
         }
+        let owner = follow_owner(&config, &ensembles, &lifecycle);
         for kind in [TriggerKind::Cron, TriggerKind::Znode] {
             let count = config.schedules.iter().filter(|schedule| schedule.trigger.kind() == kind).count();
             metrics::schedules(kind, count);
@@ -128,6 +133,7 @@ impl Member {
             sight: watch::Sender::new(Sight { own: Some(card.clone()), ..Sight::default() }),
             card,
             membership,
+            owner,
             lead: watch::Sender::new(None),
             store_silent_since: watch::Sender::new(None),
             first_looks,
@@ -280,11 +286,30 @@ fn ensembles(
     Ok(ensembles)
 }
 
+/// Reads whose root it is for as long as the process lives.
+fn follow_owner(config: &Config, ensembles: &Ensembles, lifecycle: &Lifecycle) -> watch::Receiver<Owner> {
+    let (sender, owner) = watch::channel(Owner::Unread);
+    if let (Some(home), Some(ensemble)) = (&config.zookeeper, ensembles.get(&None)) {
+        let follow = owner::follow(ensemble.clone(), store_node(home).into(), sender);
+        let ending = lifecycle.ending().clone();
+        lifecycle.spawn("owner of the root", async move {
+            let () = ending.run_until_cancelled(follow).await.unwrap_or_default();
+            Ok::<(), StoreError>(())
+        });
+    }
+    owner
+}
+
+/// The path of the znode in which the store that works under a root has its mark.
+fn store_node(home: &ZooKeeper) -> String {
+    format!("{}/{STORE_NODE}", home.root)
+}
+
 /// How the ledger and each ensemble stand to each other. A shadow writes nothing into ZooKeeper.
 fn lineages(config: &Config, ensembles: &Ensembles, options: ServeOptions) -> Lineages {
     let written = config.zookeeper.as_ref().filter(|_| !options.shadow);
     let lineage = |name: &Option<Arc<str>>| match (name, written) {
-        (None, Some(home)) => Lineage::home(&format!("{}/{STORE_NODE}", home.root)),
+        (None, Some(home)) => Lineage::home(&store_node(home)),
         _ => Lineage::unwritten(name.clone()),
     };
     ensembles.keys().map(|name| (name.clone(), lineage(name))).collect()

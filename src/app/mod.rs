@@ -9,6 +9,7 @@ mod join;
 pub mod logging;
 mod lookout;
 mod member;
+mod owner;
 pub mod preflight;
 mod standing;
 mod term;

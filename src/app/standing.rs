@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::ServeError;
 use super::join::refused_by;
 use super::member::Member;
+use super::owner::Owner;
 use super::term::Term;
 use crate::members::{Sight, leader_text};
 use crate::metrics;
@@ -213,6 +214,7 @@ struct Candidate {
     membership: Membership,
     standing: watch::Receiver<Standing>,
     members: watch::Receiver<Arc<Vec<zookeeper::Member>>>,
+    owner: watch::Receiver<Owner>,
     store_silent_since: watch::Receiver<Option<Instant>>,
     admission: Admission,
     /// Whose store is another one.
@@ -229,6 +231,7 @@ impl Candidate {
         Self {
             standing: membership.standing(),
             members: membership.members(),
+            owner: member.owner.clone(),
             store_silent_since: member.store_silent_since.subscribe(),
             member,
             membership,
@@ -308,10 +311,16 @@ impl Candidate {
         let own = &self.member.card;
         let is_seen = matches!(standing, Standing::Standby { .. } | Standing::First)
             && live.iter().any(|member| member.card.id == own.id);
+        let owner = match &*self.owner.borrow_and_update() {
+            // Whoever owns the root may be about to come back.
+            Owner::Unread => return,
+            Owner::Nobody => None,
+            Owner::Store(store_id) => Some(store_id.clone()),
+        };
         if !is_seen {
             return;
         }
-        self.refused_by = refused_by(own, &live, self.admission == Admission::Open).cloned();
+        self.refused_by = refused_by(own, &live, self.admission == Admission::Open, owner.as_deref()).cloned();
         self.admission = if self.refused_by.is_some() { Admission::Refused } else { Admission::Welcome };
     }
 
@@ -396,6 +405,7 @@ impl Candidate {
             () = self.member.lifecycle.ending().cancelled() => {}
             _ = self.standing.changed() => {}
             _ = self.members.changed() => {}
+            _ = self.owner.changed() => {}
             _ = self.store_silent_since.changed() => {}
             () = lost => {}
             () = look_at => {}

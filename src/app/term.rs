@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_cron_scheduler::JobSchedulerError;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::airflow::pace::Pace;
 use crate::chores::Chores;
 use crate::config::model::InFlight;
 use crate::dispatcher::{self, Target};
+use crate::domain::policy::{ON_TIME, on_time_after_a_failover};
 use crate::domain::schedule::{Schedule, Trigger};
 use crate::locks::{self, keeper::Desk};
 use crate::metrics;
@@ -285,6 +287,12 @@ impl Term {
         wakers
     }
 
+    /// How long after its due time an occurrence is on time when a term begins.
+    fn on_time(&self) -> SignedDuration {
+        let home = self.member.config.zookeeper.as_ref();
+        home.map_or(ON_TIME, |home| on_time_after_a_failover(home.connection.session_timeout))
+    }
+
     fn spawn_cron(&self, gates: watch::Receiver<Gates>, states: ScheduleStates) {
         let member = &self.member;
         // The configuration is read once, so nothing is ever sent.
@@ -297,6 +305,7 @@ impl Term {
             gates,
             edits,
             status: member.status.clone(),
+            on_time: self.on_time(),
             shutdown: self.ending.clone(),
         };
         let schedules = Arc::clone(&member.schedules);

@@ -9,7 +9,7 @@ mod catchup;
 
 use jiff::Timestamp;
 
-pub use catchup::{Blindness, CatchUp, Closed, DuePlan, ON_TIME, due_at, plan_due};
+pub use catchup::{Blindness, CatchUp, Closed, DuePlan, ON_TIME, due_at, on_time_after_a_failover, plan_due};
 
 use super::schedule::{CronTrigger, DataInterval, LogicalDate};
 

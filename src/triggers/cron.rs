@@ -80,6 +80,9 @@ pub struct Cron<W> {
     pub edits: mpsc::Receiver<Edit>,
     /// Where armed schedules are noted.
     pub status: Status,
+    /// What came due at most this long before the loop begins is simply due, since another member may
+    /// have led until then.
+    pub on_time: SignedDuration,
     /// Ends the loop.
     pub shutdown: CancellationToken,
 }
@@ -106,9 +109,17 @@ impl<W: TimeWitness + 'static> Cron<W> {
         schedules: impl IntoIterator<Item = Arc<Schedule>>,
         states: &ScheduleStates,
     ) -> Result<(), StoreError> {
-        let keeper = Timekeeper::new(Reading::take(&self.clock));
+        let keeper = Timekeeper::new(Reading::take(&self.clock), self.witness.heard());
+        if keeper.is_in_doubt() {
+            let ahead = self.clock.now().duration_since(keeper.now());
+            crate::metrics::clock_jumped();
+            tracing::warn!(
+                hint = "set the clock of this machine, or that of Airflow's",
+                "the clock is {ahead:#} ahead of Airflow's; cron schedules go by Airflow's until the two agree"
+            );
+        }
         let mut driver = Driver {
-            wheel: CronWheel::new(),
+            wheel: CronWheel::after_a_gap(self.on_time),
             keeper,
             in_flight: FuturesOrdered::new(),
             questions: FuturesUnordered::new(),

@@ -525,6 +525,41 @@ async fn a_new_ledger_on_the_root_of_another_waits_for_a_decision() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_that_leads_goes_when_a_member_of_the_roots_own_store_comes_back() {
+    let (server, fake) = (ZooKeeperServer::start().await, airflow().await);
+    let zk = server.client().await;
+    prepare(&zk).await;
+    let configuration = config(&server.connect(), "/flowkeeper", &fake.url());
+    let (mut right, mut stranger) = (member(&configuration), member(&configuration));
+    right.start();
+    right.armed().await;
+    assert_eq!(right.stop().await, Some(0));
+
+    // Somebody has started a member on a store of its own: alone it leads, with cron and without znodes.
+    stranger.start();
+    assert_eq!(stopped(&stranger, None).await["cause"], "foreign");
+    stranger.wait_for_runs("cron goes on", |runs| of(runs, "tick").len() > 1).await;
+
+    right.start();
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
+    let status = loop {
+        if let Some(status) = stranger.ended() {
+            break status;
+        }
+        assert!(std::time::Instant::now() < deadline, "the stranger stays\n{}", stranger.logged());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(status.code(), Some(2), "{}", stranger.logged());
+    for store in [right.ledger().await.store_id(), stranger.ledger().await.store_id()] {
+        assert!(stranger.logged().contains(store), "both stores are named:\n{}", stranger.logged());
+    }
+    right.armed().await;
+    set(&zk, "/flag", b"1").await;
+    let runs = accepted(&right, "flag", 1).await;
+    assert!(occurrences(&runs, "flag")[0].starts_with('z'));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_ensemble_that_was_rebuilt_stops_its_own_triggers_alone() {
     let (home, other, fake) = (ZooKeeperServer::start().await, ZooKeeperServer::start().await, airflow().await);
     let zk = home.client().await;

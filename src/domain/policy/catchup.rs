@@ -14,6 +14,12 @@ use crate::domain::schedule::{Catchup, CronTrigger, ScheduleName};
 /// notices; short enough that nobody would call the run a late one.
 pub const ON_TIME: SignedDuration = SignedDuration::from_secs(10);
 
+/// The same where another member may have led before: a leader that was killed is missed for the
+/// session's timeout, and its successor needs a moment to begin. What comes due in between is not late.
+pub fn on_time_after_a_failover(session_timeout: Duration) -> SignedDuration {
+    SignedDuration::try_from(session_timeout.saturating_mul(2)).unwrap_or(SignedDuration::MAX).max(ON_TIME)
+}
+
 /// Why nominal times went by unseen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blindness {
@@ -62,6 +68,8 @@ pub struct CatchUp<'a> {
     /// When that ended: the start, the end of the pause, the moment the jump was noticed. Stays the
     /// same while a long catch-up is worked off in parts.
     pub seeing_since: Timestamp,
+    /// What came due at most this long before `seeing_since` is simply due.
+    pub on_time: SignedDuration,
     /// The most runs to plan at once.
     pub limit: usize,
 }
@@ -129,7 +137,7 @@ fn late_until(ask: &CatchUp<'_>) -> Timestamp {
         return ask.seeing_since;
     }
     let jitter = SignedDuration::try_from(ask.trigger.jitter).unwrap_or(SignedDuration::MAX);
-    earlier(ask.seeing_since, ON_TIME.saturating_add(jitter))
+    earlier(ask.seeing_since, ask.on_time.saturating_add(jitter))
 }
 
 fn plan_late(ask: &CatchUp<'_>, late_until: Timestamp, plan: &mut DuePlan) {

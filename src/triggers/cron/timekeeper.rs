@@ -22,6 +22,9 @@ const UNREST: SignedDuration = SignedDuration::from_secs(1);
 pub trait TimeWitness: Send + Sync {
     /// The time there; `None` when nobody can be asked now. Takes seconds at most.
     fn time(&self) -> impl Future<Output = Option<Timestamp>> + Send;
+
+    /// What time it is there now, by what it has said before; `None` when it has said nothing yet.
+    fn heard(&self) -> Option<Timestamp>;
 }
 
 /// What happened to the time between two looks.
@@ -73,9 +76,11 @@ pub struct Timekeeper {
 }
 
 impl Timekeeper {
-    /// Begins with the wall clock believed.
-    pub fn new(first: Reading) -> Self {
-        Self { last: first, doubt: SignedDuration::ZERO }
+    /// Begins. A change of the leader is a change of the clock: where a witness was `heard` and the wall
+    /// clock is far ahead of it, that is doubted like a jump; otherwise the wall clock is believed.
+    pub fn new(first: Reading, heard: Option<Timestamp>) -> Self {
+        let ahead = heard.map_or(SignedDuration::ZERO, |witness| first.wall.duration_since(witness));
+        Self { last: first, doubt: if ahead > DOUBTED_JUMP { ahead } else { SignedDuration::ZERO } }
     }
 
     /// The believed time of the latest reading.
@@ -152,7 +157,7 @@ mod tests {
 
     fn start() -> Timekeeper {
         let wall = "2026-11-22T10:00:00Z".parse().expect("a time");
-        Timekeeper::new(Reading { wall, boot: Duration::from_secs(500), awake: Duration::from_secs(400) })
+        Timekeeper::new(Reading { wall, boot: Duration::from_secs(500), awake: Duration::from_secs(400) }, None)
     }
 
     fn since_start(keeper: &Timekeeper) -> SignedDuration {
@@ -193,6 +198,30 @@ mod tests {
     }
 
     #[test]
+    fn a_member_whose_clock_is_ahead_begins_in_doubt() {
+        let wall: Timestamp = "2026-11-22T11:00:00Z".parse().expect("a time");
+        let first = Reading { wall, boot: Duration::from_secs(500), awake: Duration::from_secs(400) };
+        // (how far the wall clock is ahead of the witness, how much of it is not believed), in seconds
+        for (ahead, doubted) in [(3600, 3600), (61, 61), (60, 0), (1, 0), (0, 0), (-3600, 0)] {
+            let keeper = Timekeeper::new(first, Some(wall - seconds(ahead)));
+            assert_eq!(keeper.now(), wall - seconds(doubted), "{ahead}");
+            assert_eq!(keeper.is_in_doubt(), doubted > 0, "{ahead}");
+        }
+        assert_eq!(Timekeeper::new(first, None).now(), wall, "nobody was heard");
+
+        // The witness stands by its word; and when the clock is set right, nothing has happened.
+        let mut keeper = Timekeeper::new(first, Some(wall - seconds(3600)));
+        assert_eq!(keeper.hear(wall - seconds(3599)), Verdict::Doubted);
+        run(&mut keeper, &[(-3599, 1, 1, None)]);
+        assert!(!keeper.is_in_doubt());
+        assert_eq!(keeper.now(), wall - seconds(3599));
+        // It was the witness that was wrong.
+        let mut keeper = Timekeeper::new(first, Some(wall - seconds(3600)));
+        assert_eq!(keeper.hear(wall - seconds(2)), Verdict::Believed);
+        assert_eq!(keeper.now(), wall);
+    }
+
+    #[test]
     fn a_doubted_clock_may_be_set_right_again() {
         let mut keeper = start();
         run(&mut keeper, &[(7201, 1, 1, Some(TimeEvent::Doubted(seconds(7200)))), (-7199, 1, 1, None)]);
@@ -216,7 +245,7 @@ mod tests {
     #[test]
     fn the_real_clocks_agree() {
         let clock = Clock::system();
-        let mut keeper = Timekeeper::new(Reading::take(&clock));
+        let mut keeper = Timekeeper::new(Reading::take(&clock), None);
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(keeper.observe(Reading::take(&clock)), None);
         assert!(clock.now().duration_since(keeper.now()) < UNREST);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::policy::{Blindness, CatchUp, DuePlan, due_at, plan_due};
+use crate::domain::policy::{Blindness, CatchUp, DuePlan, ON_TIME, due_at, plan_due};
 use crate::domain::schedule::{CronTrigger, Schedule, ScheduleName, Trigger};
 use crate::triggers::gate::Gate;
 
@@ -22,10 +22,18 @@ const RUNS_PER_LOOK: usize = 100;
 const CURSOR_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
 /// The cron schedules, and when each is due next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CronWheel {
     entries: HashMap<ScheduleName, Entry>,
     queue: BTreeSet<(Timestamp, ScheduleName)>,
+    /// What came due at most this long before while nobody led is simply due.
+    on_time_after_downtime: SignedDuration,
+}
+
+impl Default for CronWheel {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[derive(Debug)]
@@ -54,9 +62,15 @@ pub struct Due {
 }
 
 impl CronWheel {
-    /// No schedules.
+    /// No schedules. What came due unseen is late after the usual time.
     pub fn new() -> Self {
-        Self::default()
+        Self::after_a_gap(ON_TIME)
+    }
+
+    /// The same at the beginning of a term: what came due at most `on_time` before, while nobody led, is
+    /// simply due.
+    pub fn after_a_gap(on_time: SignedDuration) -> Self {
+        Self { entries: HashMap::new(), queue: BTreeSet::new(), on_time_after_downtime: on_time }
     }
 
     /// Adds a schedule, or puts it in the place of one with the same name. What came due since
@@ -106,7 +120,7 @@ impl CronWheel {
             return settled;
         }
         if entry.gate.is_open() {
-            while let Some(due) = entry.look(now) {
+            while let Some(due) = entry.look(now, self.on_time_after_downtime) {
                 let more = due.plan.more;
                 settled.push(due);
                 if !more {
@@ -166,7 +180,7 @@ impl CronWheel {
         {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
             entry.wake = None;
-            let Some(found) = entry.look(now) else {
+            let Some(found) = entry.look(now, self.on_time_after_downtime) else {
                 self.queue(&name, None);
                 continue;
             };
@@ -247,7 +261,7 @@ impl Entry {
     }
 
     /// What is due, and the cursor moved past it; `None` when nothing is.
-    fn look(&mut self, now: Timestamp) -> Option<Due> {
+    fn look(&mut self, now: Timestamp, on_time_after_downtime: SignedDuration) -> Option<Due> {
         let (blindness, seeing_since) = self.blindness().unwrap_or((Blindness::HeldUp, now));
         let plan = plan_due(&CatchUp {
             schedule: &self.schedule.name,
@@ -258,6 +272,7 @@ impl Entry {
             now,
             blindness: &blindness,
             seeing_since,
+            on_time: if blindness == Blindness::Down { on_time_after_downtime } else { ON_TIME },
             limit: RUNS_PER_LOOK,
         });
         self.blind = plan.more.then_some((blindness, seeing_since));

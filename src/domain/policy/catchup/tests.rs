@@ -187,6 +187,7 @@ fn the_policy_decides_over_what_was_not_seen() {
             now: at(case.now),
             blindness: &case.blindness,
             seeing_since: at(case.now),
+            on_time: ON_TIME,
             limit: 1_000,
         });
         let runs: Vec<_> = plan.runs.iter().map(|run| run.at).collect();
@@ -224,6 +225,7 @@ fn a_long_catch_up_in_parts_covers_each_occurrence_once() {
             now,
             blindness: &Blindness::Down,
             seeing_since,
+            on_time: ON_TIME,
             limit: 50,
         });
         assert!(plan.runs.len() <= 50);
@@ -260,6 +262,7 @@ fn jitter_delays_an_occurrence_and_keeps_the_order() {
             now,
             blindness: &Blindness::Down,
             seeing_since: now,
+            on_time: ON_TIME,
             limit: 100,
         })
     };
@@ -282,4 +285,37 @@ fn jitter_delays_an_occurrence_and_keeps_the_order() {
         runs.last().map(|run| run.at),
         Some(cursor + SignedDuration::from_secs(i64::try_from(runs.len()).expect("few")))
     );
+}
+
+#[test]
+fn a_failover_of_the_usual_length_makes_nothing_late() {
+    let on_time = |seconds| on_time_after_a_failover(Duration::from_secs(seconds)).as_secs();
+    assert_eq!([0, 4, 5, 10, 40].map(on_time), [10, 10, 10, 20, 80]);
+    assert_eq!(on_time_after_a_failover(Duration::MAX), SignedDuration::MAX);
+
+    let name = ScheduleName::new("job").expect("a legal name");
+    let trigger = CronTrigger::new(CronExpression::parse("* * * * * *").expect("an expression"), TimeZone::UTC);
+    // A killed leader is missed for 10 s, a look of the servers, and the successor's first moments.
+    let (cursor, now) = (at("22T10:00:00"), at("22T10:00:13"));
+    for (on_time, catchup, runs) in [
+        (on_time_after_a_failover(Duration::from_secs(10)), Catchup::None, 13),
+        (on_time_after_a_failover(Duration::from_secs(10)), Catchup::Latest, 13),
+        (ON_TIME, Catchup::None, 10),
+        (ON_TIME, Catchup::Latest, 10),
+    ] {
+        let plan = plan_due(&CatchUp {
+            schedule: &name,
+            trigger: &trigger,
+            catchup,
+            window: None,
+            cursor,
+            now,
+            blindness: &Blindness::Down,
+            seeing_since: now,
+            on_time,
+            limit: 100,
+        });
+        let closed: u64 = plan.closed.iter().map(|closed| closed.span.count).sum();
+        assert_eq!((plan.runs.len(), closed), (runs, 13 - runs as u64), "{on_time} {catchup:?}");
+    }
 }

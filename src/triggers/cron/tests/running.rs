@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::clock::Clock;
+use crate::domain::policy::ON_TIME;
 use crate::domain::run::RunState;
 use crate::status::Status;
 use crate::store::model::{Run, RunFilter};
@@ -26,6 +27,10 @@ impl TimeWitness for Witness {
     async fn time(&self) -> Option<Timestamp> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         *self.answer.lock().expect("no panic while held")
+    }
+
+    fn heard(&self) -> Option<Timestamp> {
+        None
     }
 }
 
@@ -65,6 +70,7 @@ impl World {
             gates: gates_of_trigger,
             edits: edits_of_trigger,
             status: armed.clone(),
+            on_time: ON_TIME,
             shutdown: shutdown.clone(),
         };
         let schedules = schedules.to_vec();
