@@ -39,3 +39,42 @@ where
     };
     leadership.lost().run_until_cancelled(asking).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::Ledger;
+
+    async fn leadership() -> (tempfile::TempDir, Leadership) {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("ledger.db").display());
+        let leadership = Ledger::open(&url, Clock::system()).await.unwrap().take_lead("a member").await.unwrap();
+        (directory, leadership)
+    }
+
+    #[tokio::test]
+    async fn what_passes_is_waited_for_and_what_does_not_is_told() {
+        let (_directory, leadership) = leadership().await;
+        let asked = AtomicU32::new(0);
+        let answer = answer_of(&leadership, "a test", || async {
+            if asked.fetch_add(1, Ordering::Relaxed) < 2 { Err(StoreError::OutcomeUnknown) } else { Ok("done") }
+        });
+        assert!(matches!(answer.await, Some(Ok("done"))));
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        let refused = answer_of::<(), _>(&leadership, "a test", || async { Err(StoreError::Closed) });
+        assert!(matches!(refused.await, Some(Err(StoreError::Closed))));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_without_the_lead() {
+        let (_directory, leadership) = leadership().await;
+        let waiting = answer_of::<(), _>(&leadership, "a test", || async {
+            leadership.give_up();
+            Err(StoreError::OutcomeUnknown)
+        });
+        assert!(waiting.await.is_none());
+    }
+}

@@ -1,5 +1,7 @@
 //! What becomes of runs that wait behind an open one, with the real binary.
 
+use std::time::Duration;
+
 use flowkeeper::domain::run::RunState;
 use flowkeeper::store::model::Run;
 use serde_json::json;
@@ -80,4 +82,28 @@ async fn a_newer_run_ends_the_one_before_it() {
     assert_eq!(fake.count("patch"), 1);
     let note = fake.world().runs()[0].note.clone().unwrap_or_default();
     assert!(note.ends_with("/api/v1/runs/1") && note.contains("\nhttp://127.0.0.1:"), "{note}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_over_before_its_answer_is_recorded_stands_in_nobodys_way() {
+    let fake = FakeAirflow::start(World::default().with_dags(["load"])).await;
+    let member = member(&fake, "cancel_running").await;
+    fake.world().latency = Duration::from_secs(20);
+    trigger(&member, "a").await;
+    while fake.world().runs().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // From now on only the answer to the request that made it is slow.
+    fake.world().latency = Duration::ZERO;
+    let runs = member.wait_for_runs("the monitor meets it", |runs| states(runs) == [RunState::Queued]).await;
+    let id = &runs[0].dag_run_id;
+    fake.world().set_state("load", id, State::Success);
+    let run = member.wait_for_run("it is over", id, |run| run.state == RunState::Success).await;
+    assert!(run.attempts.is_empty(), "and still unanswered: {:?}", run.attempts);
+    member.wait_for_run("it is answered", id, |run| run.attempts.len() == 1).await;
+
+    trigger(&member, "b").await;
+    let ended = [RunState::Success, RunState::Queued];
+    member.wait_for_runs("the second goes", |runs| states(runs) == ended).await;
+    assert_eq!(fake.count("patch"), 0, "nothing was ended for it");
 }
