@@ -78,6 +78,16 @@ async fn of_two_with_different_stores_that_start_at_once_one_goes() {
 async fn a_leader_that_comes_back_to_a_leader_with_another_store_goes() {
     let team = Team::start(0, TICK).await;
     let elsewhere = tempfile::tempdir().expect("a directory");
+    // The root is the other store's: two members of which none is known to be right would race for it.
+    let mut other = team.member(&store_in(&elsewhere), &team.zookeeper.connect());
+    other.start();
+    leads(&other, true).await;
+    let client = team.zookeeper.client().await;
+    while client.check_stat("/flowkeeper/store").await.expect("an answer").is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(other.stop().await, Some(0));
+
     let proxy = Proxy::start(&team.zookeeper.connect()).await;
     let mut cut_off = team.member(&team.store, &proxy.connect());
     cut_off.start();
@@ -85,7 +95,6 @@ async fn a_leader_that_comes_back_to_a_leader_with_another_store_goes() {
     proxy.freeze(true);
     // Its session is over after four seconds; until then it is known to lead.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let mut other = team.member(&store_in(&elsewhere), &team.zookeeper.connect());
     other.start();
     leads(&other, true).await;
     assert!(is_leading(&cut_off).await, "its own store knows of nobody else");
