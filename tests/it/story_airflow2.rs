@@ -21,6 +21,7 @@ async fn airflow_2_runs_what_times_and_children_make_due() {
         r#"
 [zookeeper]
 connect = "{}"
+root = "/flowkeeper/{inbox}"
 
 [[schedule]]
 name = "{times}"

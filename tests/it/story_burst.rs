@@ -30,6 +30,7 @@ async fn two_thousand_changes_become_two_thousand_dag_runs() {
         r#"
 [zookeeper]
 connect = "{}"
+root = "/flowkeeper/{name}"
 
 [[schedule]]
 name = "{name}"

@@ -90,6 +90,7 @@ async fn znode_changes_become_dag_runs_and_consumed_children_are_gone() {
         r#"
 [zookeeper]
 connect = "{}"
+root = "/flowkeeper/story-{mark}"
 
 [[schedule]]
 name = "flag-{mark}"

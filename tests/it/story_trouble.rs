@@ -37,6 +37,7 @@ async fn a_dag_that_is_paused_in_airflow_holds_its_schedules_until_it_is_not() {
         r#"
 [zookeeper]
 connect = "{}"
+root = "/flowkeeper/paused-{mark}"
 
 [[schedule]]
 name = "times-{mark}"

@@ -247,7 +247,8 @@ async fn a_corrected_digest_is_taken_up() {
     };
     // ZooKeeper takes any digest; that it is the wrong one shows at the znodes.
     let reason = refused(&one).await;
-    assert!(reason.contains("/flowkeeper/members") && reason.contains("no permission"), "{reason}");
+    // Members and queue are read together, and either answer may come first.
+    assert!(reason.contains("/flowkeeper/") && reason.contains("no permission"), "{reason}");
     let session = watcher.connected().await;
     assert_eq!(session.get_children("/flowkeeper").await, Err(ZooKeeperError::NoPermission));
 
