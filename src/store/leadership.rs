@@ -30,6 +30,17 @@ impl Ledger {
         let mut columns = Columns::of(row);
         Ok(Lead { epoch: columns.integer()?, leader: columns.optional_text()?, since: columns.optional_time()? })
     }
+
+    /// Fails with [`StoreError::Fenced`] when a newer leader has taken over. What was seen before this
+    /// succeeds is not of a newer leader's making.
+    pub async fn confirm_lead(&self, leadership: &Leadership) -> Result<(), StoreError> {
+        let current = self.lead().await?.epoch;
+        if current == leadership.epoch() {
+            return Ok(());
+        }
+        leadership.give_up();
+        Err(StoreError::Fenced { held: leadership.epoch(), current })
+    }
 }
 
 /// Proof of having taken the lead in one epoch.

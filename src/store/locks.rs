@@ -66,19 +66,6 @@ impl Ledger {
         transaction.commit().await
     }
 
-    /// Fails with [`StoreError::Fenced`] when a newer leader has taken over. What was seen before this
-    /// succeeds is not of a newer leader's making.
-    pub async fn confirm_lead(&self, leadership: &Leadership) -> Result<(), StoreError> {
-        let rows = self.0.readers.fetch("SELECT epoch FROM ledger WHERE singleton = 1", []).await?;
-        let current = rows.first().map(|row| Columns::of(row).integer()).transpose()?;
-        let current = current.ok_or_else(|| StoreError::NotFound { what: "the epoch of the ledger".to_owned() })?;
-        if current == leadership.epoch() {
-            return Ok(());
-        }
-        leadership.give_up();
-        Err(StoreError::Fenced { held: leadership.epoch(), current })
-    }
-
     /// The open runs that own a lock and may be in Airflow, oldest first: those that Airflow is known to
     /// have, those that were tried, and those that held their lock and so may have been.
     pub async fn lock_owners(&self) -> Result<Vec<LockOwner>, StoreError> {
