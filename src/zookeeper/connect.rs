@@ -5,7 +5,9 @@
 //! the session's life.
 
 use std::fmt;
+use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use zookeeper_client::{Client, Error, SessionInfo};
 
 use super::diagnose::diagnose;
@@ -15,6 +17,34 @@ use super::settings::{Settings, SettingsInUse, SettingsSource};
 /// A session that lives across connections notices a silent server after this part of its timeout.
 /// Noticing, meeting the same server once more and a first look at another one fit in its life.
 const SILENCE_PART: u32 = 3;
+
+/// The shortest and the longest pause between two attempts to connect. The longest is what changes of
+/// znodes wait for at most once the servers are back; it is short against a session's life, so that
+/// servers which come back in time find a member or the holder of a lock back in time.
+pub(super) const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// A connection that lasted this long was a good one: the next attempt follows without a pause.
+pub(super) const STABLE_AFTER: Duration = Duration::from_secs(2);
+
+/// The pauses between attempts to connect, each longer than the one before up to the longest.
+pub(super) struct Pauses(ExponentialBackoff);
+
+impl Pauses {
+    /// Begins with the shortest.
+    pub(super) fn new() -> Self {
+        let builder = ExponentialBuilder::default()
+            .with_min_delay(RECONNECT_AFTER.0)
+            .with_max_delay(RECONNECT_AFTER.1)
+            .without_max_times()
+            .with_jitter();
+        Self(builder.build())
+    }
+
+    /// How long to wait now.
+    pub(super) fn next(&mut self) -> Duration {
+        self.0.next().unwrap_or(RECONNECT_AFTER.1).min(RECONNECT_AFTER.1)
+    }
+}
 
 /// Why there is no connection.
 #[derive(Debug)]

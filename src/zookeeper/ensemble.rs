@@ -14,7 +14,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
@@ -25,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use zookeeper_client::{EventType, PersistentWatcher, SessionState, StateWatcher};
 
-use super::connect::{Failure, Life, connect};
+use super::connect::{Failure, Life, Pauses, STABLE_AFTER, connect};
 use super::error::ZooKeeperError;
 use super::mailbox::{Arming, Interest, Mailbox, Touched};
 use super::session::Session;
@@ -33,13 +32,6 @@ use super::settings::{SettingsInUse, SettingsSource};
 use crate::clock::Clock;
 use crate::metrics;
 use crate::vigil::Vigil;
-
-/// The shortest and the longest pause between two attempts to connect. The longest is what changes of
-/// znodes wait for at most once the servers are back, and a new leader that stood by meanwhile.
-const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-/// A session that lasted this long was a good one: the next attempt follows without a pause.
-const STABLE_AFTER: Duration = Duration::from_secs(2);
 
 /// How often an idle session is asked whether it still answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
@@ -257,12 +249,7 @@ enum SessionEvent {
 
 impl Keeper {
     async fn run(mut self, shutdown: CancellationToken) {
-        let builder = ExponentialBuilder::default()
-            .with_min_delay(RECONNECT_AFTER.0)
-            .with_max_delay(RECONNECT_AFTER.1)
-            .without_max_times()
-            .with_jitter();
-        let mut backoff = builder.build();
+        let mut pauses = Pauses::new();
         while !shutdown.is_cancelled() {
             let failure = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -277,7 +264,7 @@ impl Keeper {
                         let Some(reason) = reason else { return };
                         warn!(ensemble = self.ensemble.label(), reason, "lost the session with ZooKeeper, opening another");
                         if opened.elapsed() >= STABLE_AFTER {
-                            backoff = builder.build();
+                            pauses = Pauses::new();
                             self.report(&Failure::lost(reason));
                             continue;
                         }
@@ -287,7 +274,7 @@ impl Keeper {
                 },
             };
             self.report(&failure);
-            let pause = backoff.next().unwrap_or(RECONNECT_AFTER.1).min(RECONNECT_AFTER.1);
+            let pause = pauses.next();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}

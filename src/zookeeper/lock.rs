@@ -9,21 +9,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::Failure;
+use super::connect::{Failure, Pauses, RECONNECT_AFTER};
 use super::contender::{LOCK, in_order, prefix};
 use super::error::ZooKeeperError;
 use super::lasting::{Connection, LastingSession};
 use super::session::{Lifetime, Session};
 use super::settings::SettingsSource;
 use crate::clock::boot_time;
-
-/// The shortest and the longest pause between two attempts to connect.
-const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// How often a queue is looked at beside the watch on the one before.
 const WAIT_INTERVAL: Duration = Duration::from_secs(2);
@@ -143,11 +139,7 @@ enum End {
 
 impl Keeper {
     async fn run(mut self) {
-        let builder = ExponentialBuilder::default()
-            .with_min_delay(RECONNECT_AFTER.0)
-            .with_max_delay(RECONNECT_AFTER.1)
-            .without_max_times();
-        let mut backoff = builder.build();
+        let mut pauses = Pauses::new();
         loop {
             let attempt = tokio::select! {
                 () = self.leaving.cancelled() => return,
@@ -158,7 +150,7 @@ impl Keeper {
                     End::Broken(reason) => {
                         connection.session.close();
                         self.doubt(reason);
-                        backoff = builder.build();
+                        pauses = Pauses::new();
                     }
                     End::Leaving => {
                         connection.close().await;
@@ -181,7 +173,7 @@ impl Keeper {
                 }
                 Err(failure) => self.doubt(failure.to_string()),
             }
-            let pause = backoff.next().unwrap_or(RECONNECT_AFTER.1).min(RECONNECT_AFTER.1);
+            let pause = pauses.next();
             tokio::select! {
                 () = self.leaving.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}

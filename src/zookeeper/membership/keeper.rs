@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -19,7 +18,7 @@ use uuid::Uuid;
 use super::watches::Watches;
 use super::{Candidacy, Shared, Standing, Wish, below};
 use crate::clock::{Clock, boot_time};
-use crate::zookeeper::connect::Failure;
+use crate::zookeeper::connect::{Failure, Pauses, STABLE_AFTER};
 use crate::zookeeper::contender::{Contender, LATCH, in_order, prefix};
 use crate::zookeeper::election::{Candidate, Seat, Step, next_step};
 use crate::zookeeper::error::ZooKeeperError;
@@ -27,13 +26,6 @@ use crate::zookeeper::lasting::{Connection, LastingSession};
 use crate::zookeeper::registry::{Member, MemberCard, read_card, same_place, write_card};
 use crate::zookeeper::session::{Lifetime, Session};
 use crate::zookeeper::settings::SettingsSource;
-
-/// The shortest and the longest pause between two attempts to connect. The longest is short against
-/// a session's life, so that servers which come back in time find the member back in time.
-const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-/// A connection that lasted this long was a good one: the next attempt follows without a pause.
-const STABLE_AFTER: Duration = Duration::from_secs(2);
 
 /// How often a member looks without being told to, at least four times in a session's life. It
 /// finds what a lost watch kept quiet.
@@ -126,12 +118,7 @@ impl Keeper {
     }
 
     async fn take_part(mut self) {
-        let builder = ExponentialBuilder::default()
-            .with_min_delay(RECONNECT_AFTER.0)
-            .with_max_delay(RECONNECT_AFTER.1)
-            .without_max_times()
-            .with_jitter();
-        let mut backoff = builder.build();
+        let mut pauses = Pauses::new();
         let leaving = self.shared.leaving.clone();
         loop {
             let attempt = tokio::select! {
@@ -155,7 +142,7 @@ impl Keeper {
                     drop(connection);
                     self.report(&Failure::lost(reason));
                     if connected.elapsed() >= STABLE_AFTER {
-                        backoff = builder.build();
+                        pauses = Pauses::new();
                         continue;
                     }
                 }
@@ -166,7 +153,7 @@ impl Keeper {
                 }
                 Err(failure) => self.report(&failure),
             }
-            let pause = backoff.next().unwrap_or(RECONNECT_AFTER.1).min(RECONNECT_AFTER.1);
+            let pause = pauses.next();
             tokio::select! {
                 () = leaving.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
