@@ -58,6 +58,14 @@ impl fmt::Debug for Clock {
     }
 }
 
+/// Sleeps until the deadline; for ever without one, so that a `select!` may wait for what is not due.
+pub async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Time since boot, suspends included where the operating system counts them (Linux). Nobody can set
 /// this clock, so it tells how much time really passed.
 pub fn boot_time() -> Duration {

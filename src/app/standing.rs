@@ -16,6 +16,7 @@ use super::join::refused_by;
 use super::member::Member;
 use super::owner::Owner;
 use super::term::Term;
+use crate::clock::sleep_until;
 use crate::members::{Sight, leader_text};
 use crate::metrics;
 use crate::store::StoreError;
@@ -394,12 +395,6 @@ impl Candidate {
                 None => std::future::pending().await,
             }
         };
-        let look_at = async {
-            match self.look_at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         // The senders live as long as the member does.
         tokio::select! {
             () = self.member.lifecycle.ending().cancelled() => {}
@@ -408,7 +403,7 @@ impl Candidate {
             _ = self.owner.changed() => {}
             _ = self.store_silent_since.changed() => {}
             () = lost => {}
-            () = look_at => {}
+            () = sleep_until(self.look_at) => {}
         }
     }
 }

@@ -19,7 +19,7 @@ use super::arguments::LockArguments;
 use super::context::Context;
 use super::error::{CommandError, Exit};
 use crate::app::connect;
-use crate::clock::boot_time;
+use crate::clock::{boot_time, sleep_until};
 use crate::locks::guard::{Phase, Step, step};
 use crate::locks::{NodeData, lock_path};
 use crate::zookeeper::{Holding, LockParts, SessionLock};
@@ -164,13 +164,6 @@ fn not_got(path: &str, why: &str) -> CommandError {
 fn unreachable(path: &str, reason: &str) -> CommandError {
     CommandError::unreachable(format!("failed to lock {path}: {reason}; the command was not run"))
         .hint("is ZooKeeper running, can this host reach it, and may these credentials use the path?")
-}
-
-async fn sleep_until(limit: Option<Instant>) {
-    match limit {
-        Some(limit) => tokio::time::sleep_until(limit).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// A command that runs, and how it is reached.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::node::{NodeData, OurRuns};
 use super::plan::{Claim, Plan, plan};
 use super::{lock_path, locks_path};
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep_until};
 use crate::domain::run::RunId;
 use crate::metrics;
 use crate::store::{Leadership, Ledger, LockNote, StoreError};
@@ -529,11 +529,3 @@ impl Keeper {
 
 /// The version that stands for any.
 const ANY_VERSION: i32 = -1;
-
-/// Sleeps until then; for ever without a time.
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}

@@ -32,6 +32,7 @@ use super::scan::{Cursors, Known, ParentMove, Snapshot, look, plan};
 use super::settle::{Batch, DEFAULT_LIMIT, Settling};
 use super::writes::{Writes, Written};
 use super::{Ended, ZnodeTriggerError, ZnodeTriggerParts};
+use crate::clock::sleep_until;
 use crate::domain::lineage::Adopt;
 use crate::domain::schedule::{Initial, WatchScope, ZnodeTrigger};
 use crate::domain::znode::{ZnodeStat, ZnodeVersion};
@@ -529,13 +530,6 @@ async fn standing_changed(standing: &mut watch::Receiver<Standing>) {
 async fn poll_look(look: &mut Option<Look>) -> Result<Option<Snapshot>, ZooKeeperError> {
     match look {
         Some(look) => (&mut look.answer).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
