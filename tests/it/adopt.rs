@@ -12,7 +12,7 @@ use zookeeper_client::Client;
 
 use crate::support::fake_airflow::{FakeAirflow, State, World};
 use crate::support::process::Member;
-use crate::support::world::wait_for;
+use crate::support::world::{children, wait_for, wait_for_children};
 use crate::support::zookeeper::{ZooKeeperServer, create, set};
 
 /// The schedules of every story, in the ensemble and the root that the story says.
@@ -116,20 +116,6 @@ async fn armed(member: &Member, schedule: &str) -> bool {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-async fn children(zk: &Client, path: &str) -> Vec<String> {
-    let mut children = zk.list_children(path).await.expect("the parent exists");
-    children.sort();
-    children
-}
-
-async fn wait_for_children(zk: &Client, path: &str, expected: &[&str]) {
-    wait_for(
-        || async { (children(zk, path).await == expected).then_some(()) },
-        || format!("{path} does not come to have the children {expected:?}"),
-    )
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

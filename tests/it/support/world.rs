@@ -22,6 +22,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zookeeper_client::Client;
 
 use super::zookeeper::SESSION_TIMEOUT;
 
@@ -266,6 +267,22 @@ pub(crate) fn summary(runs: &[Run]) -> Vec<String> {
 /// A field of the default conf of each run.
 pub(crate) fn fields(runs: &[Run], field: &str) -> Vec<serde_json::Value> {
     runs.iter().map(|run| run.conf["znode"][field].clone()).collect()
+}
+
+/// The names of the children of a znode that is there, in order.
+pub(crate) async fn children(zk: &Client, path: &str) -> Vec<String> {
+    let mut children = zk.list_children(path).await.expect("the parent exists");
+    children.sort();
+    children
+}
+
+/// Waits until a znode has exactly these children.
+pub(crate) async fn wait_for_children(zk: &Client, path: &str, expected: &[&str]) {
+    wait_for(
+        || async { (children(zk, path).await == expected).then_some(()) },
+        || format!("{path} does not come to have the children {expected:?}"),
+    )
+    .await;
 }
 
 /// Asks again and again, until there is an answer.
