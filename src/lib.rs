@@ -12,6 +12,7 @@ pub mod chores;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod definitions;
 pub mod dispatcher;
 pub mod domain;
 pub mod health;

@@ -6,6 +6,7 @@
 //! ([`written`]) → what is meant ([`checks`], [`resolve`]) → [`model`].
 
 mod checks;
+mod document;
 pub mod environment;
 pub mod fault;
 mod files;
@@ -23,6 +24,7 @@ mod written;
 
 use std::path::Path;
 
+pub use document::Document;
 pub use environment::Environment;
 pub use fault::{Fault, Faults, Severity};
 pub use model::Config;

@@ -1,0 +1,73 @@
+//! The definitions: where a member's set comes from, and what a source has found.
+//!
+//! A source (the files, the znode, at a start without ZooKeeper the ledger) reads, checks the set
+//! whole and hands on a [`Candidate`]. It never applies one, and it keeps nothing of a set that is
+//! refused but what is wrong with it; the member goes on with the set that it has.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::{Config, Document, Faults};
+
+/// Where a set comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The files of this member.
+    File,
+    /// The znode `config` below the root of the home ensemble.
+    Zookeeper,
+    /// The latest set in force that the ledger knows, while ZooKeeper cannot be asked.
+    Ledger,
+}
+
+impl Source {
+    /// The word that people are shown, and that the ledger keeps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Zookeeper => "zookeeper",
+            Self::Ledger => "ledger",
+        }
+    }
+}
+
+/// Where a set comes from, and which it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Provenance {
+    /// Where it was read.
+    pub source: Source,
+    /// A digest of its text: members with the same one have the same definitions.
+    pub version: String,
+    /// The version of the znode that held it.
+    pub zookeeper_version: Option<i32>,
+    /// Who pushed it, where that is known.
+    pub author: Option<String>,
+    /// When it was pushed; for files, when they were read.
+    pub at: Timestamp,
+}
+
+/// A set that was checked whole and may be applied.
+#[derive(Debug, Clone)]
+pub struct Set {
+    /// The sections of the main file, and the definitions of the source.
+    pub config: Arc<Config>,
+    /// Which set it is.
+    pub provenance: Provenance,
+    /// The text of the definitions, for the ledger: whoever leads keeps it with the version.
+    pub documents: Arc<[Document]>,
+}
+
+/// A set that cannot be applied, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which set it is.
+    pub provenance: Provenance,
+    /// What is wrong with it.
+    pub faults: Faults,
+}
+
+/// What a source has found. Sources send one whenever they have read something new.
+pub type Candidate = Result<Set, Refusal>;
