@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod operations;
 pub mod overview;
+pub mod publisher;
 pub mod secret;
 pub mod status;
 pub mod store;

@@ -25,6 +25,7 @@ use crate::domain::schedule::{Schedule, Trigger};
 use crate::locks::{self, keeper::Desk};
 use crate::metrics;
 use crate::monitor;
+use crate::publisher::{self, Publisher};
 use crate::store::model::ScheduleStates;
 use crate::store::{Leadership, StoreError, TriggerIdentity};
 use crate::triggers::cron::{Cron, settle_edited};
@@ -72,6 +73,8 @@ impl PartError {
 pub(super) struct Term {
     member: Arc<Member>,
     leadership: Leadership,
+    /// Where parts tell something in the home ensemble; a shadow's tells nobody.
+    publisher: Publisher,
     /// A child of the process's ending.
     ending: CancellationToken,
     tasks: TaskTracker,
@@ -85,6 +88,7 @@ impl Term {
         let term = Self {
             member: Arc::clone(member),
             leadership,
+            publisher: Publisher::default(),
             ending: member.lifecycle.ending().child_token(),
             tasks: TaskTracker::new(),
             faltered: CancellationToken::new(),
@@ -154,6 +158,7 @@ impl Term {
         self.spawn_gatekeeper(directories, gates_sender);
         let mut reconcile = Vec::new();
         if !member.shadow {
+            self.spawn_publisher();
             reconcile.push(self.spawn_dispatcher(gates.clone()));
         }
         reconcile.extend(self.spawn_monitors());
@@ -210,6 +215,14 @@ impl Term {
                 self.member.clock.clone(),
             ),
         );
+    }
+
+    /// Starts to write what parts publish; without a home ensemble nobody is told.
+    fn spawn_publisher(&self) {
+        let Some((ensemble, root)) = self.member.home() else { return };
+        let (ledger, leadership) = (self.member.ledger.clone(), self.leadership.clone());
+        let parts = publisher::Parts { ensemble, root, ledger, leadership };
+        self.spawn("publisher", publisher::write(self.publisher.clone(), parts));
     }
 
     /// Starts the dispatcher; what wakes it for a comparison with the ledger.

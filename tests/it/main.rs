@@ -23,6 +23,7 @@ mod locks;
 mod locks_kazoo;
 mod overlap;
 mod postgres;
+mod publisher;
 mod shadow;
 mod standby;
 mod story_airflow2;
