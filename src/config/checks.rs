@@ -39,7 +39,7 @@ impl Section<'_, '_> {
 
     /// A path, relative to the file that names it.
     fn path(&self, written: &str) -> PathBuf {
-        directory_of(&self.source.name).join(written)
+        self.source.directory.join(written)
     }
 
     fn secret(&self, written: SecretText) -> SecretRef {
@@ -108,11 +108,6 @@ impl Section<'_, '_> {
 }
 
 const GLOB_HINT: &str = "`*` is any text, `?` any character, `[ab]` one of them, `{a,b}` either";
-
-/// The directory that relative paths in a file start from.
-pub(super) fn directory_of(file: &str) -> PathBuf {
-    std::path::Path::new(file).parent().map(std::path::Path::to_path_buf).unwrap_or_default()
-}
 
 /// Whether a pattern of `include` has a wildcard in it.
 pub(super) fn is_glob(pattern: &str) -> bool {

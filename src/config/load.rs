@@ -14,14 +14,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::checks::{self, Draft, ScheduleDefaults, Shared};
+use super::document::{self, Document};
 use super::environment::Environment;
 use super::fault::{Fault, Severity};
 use super::files::{self, ReadProblem};
-use super::model::{Airflow, Ensemble, Log, Server, Store, ZooKeeper};
+use super::model::{Airflow, DefinitionsSource, Ensemble, Log, Server, Store, ZooKeeper};
 use super::overrides;
 use super::reference;
 use super::section::Section;
-use super::source::{Sink, Source};
+use super::source::{Sink, Source, directory_of};
 use super::text;
 use super::written::{MAIN_FILE_SECTIONS, SECTIONS, SECTIONS_TO_COME};
 
@@ -46,6 +47,10 @@ pub(super) struct Loader<'a> {
     pub(super) shared: Shared,
     pub(super) main: MainSections,
     main_defaults: ScheduleDefaults,
+    /// The source whose `[defaults]` are those of all: the main file, or the first document.
+    first: usize,
+    /// The names of the documents that were pushed together; none where definitions are files.
+    pushed: Vec<String>,
     pub(super) airflows: BTreeMap<Arc<str>, (Airflow, Origin)>,
     pub(super) ensembles: BTreeMap<Arc<str>, (Ensemble, Origin)>,
     /// Checked schedules, and the file of each.
@@ -64,7 +69,7 @@ pub(super) struct MainSections {
 }
 
 /// A part of a file as it was parsed, and where it begins.
-struct Document<'i> {
+struct Parsed<'i> {
     base: usize,
     table: DeTable<'i>,
 }
@@ -83,6 +88,8 @@ impl<'a> Loader<'a> {
             shared: Shared::default(),
             main: MainSections::default(),
             main_defaults: ScheduleDefaults::default(),
+            first: 0,
+            pushed: Vec::new(),
             airflows: BTreeMap::new(),
             ensembles: BTreeMap::new(),
             drafts: Vec::new(),
@@ -93,6 +100,26 @@ impl<'a> Loader<'a> {
     /// Reads the main file and everything that it includes.
     pub(super) fn load(&mut self, main: &Path) {
         self.file(main, None);
+    }
+
+    /// Reads documents that were pushed as one set, after the main file. Paths in them are relative to
+    /// the directory of that.
+    pub(super) fn load_documents(&mut self, main: &Path, documents: &[Document]) {
+        let directory = directory_of(&main.display().to_string());
+        self.first = self.sources.len();
+        self.pushed = documents.iter().map(|document| document.name.clone()).collect();
+        for document in documents {
+            let index = self.sources.len();
+            let source = Source::pushed(document.name.clone(), document.text.clone(), directory.clone());
+            let source = Rc::new(source);
+            self.sources.push(Rc::clone(&source));
+            self.source(index, &source, &[]);
+        }
+    }
+
+    /// Whether the definitions are somewhere else than in the main file.
+    fn are_elsewhere(&self) -> bool {
+        self.main.server.as_ref().is_some_and(|server| server.definitions == DefinitionsSource::ZooKeeper)
     }
 
     /// Reads a file; `named_at` is where another one includes it.
@@ -117,19 +144,23 @@ impl<'a> Loader<'a> {
         let source = Rc::new(source);
         self.sources.push(Rc::clone(&source));
 
+        for (path, named_at) in self.source(index, &source, &overrides) {
+            self.file(&path, Some(&named_at));
+        }
+        self.including.pop();
+    }
+
+    /// Checks a source; what it includes.
+    fn source(&mut self, index: usize, source: &Source, overrides: &[overrides::Override<'_>]) -> Includes {
         let marks = (self.sink.len(), self.drafts.len());
-        let includes = self.in_parts(index, &source, &overrides).unwrap_or_else(|| {
+        self.in_parts(index, source, overrides).unwrap_or_else(|| {
             // Nothing of the attempt in parts stays.
             self.sink.truncate(marks.0);
             self.drafts.truncate(marks.1);
             self.airflows.retain(|_, (_, (file, _))| *file != index);
             self.ensembles.retain(|_, (_, (file, _))| *file != index);
-            self.whole(index, &source, &overrides)
-        });
-        for (path, named_at) in includes {
-            self.file(&path, Some(&named_at));
-        }
-        self.including.pop();
+            self.whole(index, source, overrides)
+        })
     }
 
     fn unreadable(&self, source: &Source, problem: ReadProblem, named_at: Option<&Origin>) {
@@ -166,7 +197,7 @@ impl<'a> Loader<'a> {
             // What a recovering parser makes of the rest is a guess, and so would be its faults.
             return Vec::new();
         }
-        let mut document = Document { base: 0, table: table.into_inner() };
+        let mut document = Parsed { base: 0, table: table.into_inner() };
         overrides::apply(&mut document.table, overrides, source, &self.sink);
         let (defaults, includes) = self.sections(index, source, &[&document]);
         self.schedules(index, source, &document, &defaults);
@@ -222,11 +253,8 @@ impl<'a> Loader<'a> {
     }
 
     /// Checks every section but the schedules.
-    fn sections(&mut self, index: usize, source: &Source, documents: &[&Document<'_>]) -> (ScheduleDefaults, Includes) {
+    fn sections(&mut self, index: usize, source: &Source, documents: &[&Parsed<'_>]) -> (ScheduleDefaults, Includes) {
         let is_main = index == 0;
-        for document in documents {
-            self.unknown_sections(source, document, is_main);
-        }
         let find = |name: &str| {
             documents.iter().find_map(|document| document.table.get(name).map(|value| (document.base, value)))
         };
@@ -237,7 +265,26 @@ impl<'a> Loader<'a> {
             self.main.log = Some(checks::log(section("log").as_ref()));
             self.main.store = Some(checks::store(section("store").as_ref(), &source.name));
             self.main.zookeeper = section("zookeeper").as_ref().map(checks::zookeeper);
+            if self.are_elsewhere() {
+                let named = section("server");
+                if let Some(server) = named.filter(|_| self.main.zookeeper.is_none() && find("zookeeper").is_none()) {
+                    server.error(
+                        &["definitions"],
+                        "the definitions are in ZooKeeper, and there is no home ensemble",
+                        "add a section [zookeeper] with `connect`, or write definitions = \"file\"",
+                    );
+                }
+            }
         }
+        self.sink = sink;
+        for document in documents {
+            self.unknown_sections(source, document, is_main);
+        }
+        if is_main && self.are_elsewhere() {
+            return (ScheduleDefaults::default(), Vec::new());
+        }
+        let sink = std::mem::take(&mut self.sink);
+        let section = |name: &'static str| find(name).and_then(|(base, value)| table(source, &sink, base, name, value));
         let home = self.main.zookeeper.is_some();
         if let Some(named) = section("airflow") {
             for (name, span, key, value) in names(&named) {
@@ -267,14 +314,14 @@ impl<'a> Loader<'a> {
         let defaults = own.over(&self.main_defaults);
         let includes = find("include").map(|(base, value)| (base, value.clone()));
         self.sink = sink;
-        if is_main {
+        if index == self.first {
             self.main_defaults = defaults.clone();
         }
         let includes = includes.map(|(base, value)| self.includes(index, source, base, &value)).unwrap_or_default();
         (defaults, includes)
     }
 
-    fn unknown_sections(&self, source: &Source, document: &Document<'_>, is_main: bool) {
+    fn unknown_sections(&self, source: &Source, document: &Parsed<'_>, is_main: bool) {
         let section =
             Section { source, sink: &self.sink, base: document.base, key: "", table: &document.table, header: 0..0 };
         for (key, value) in &document.table {
@@ -297,6 +344,12 @@ impl<'a> Loader<'a> {
                     format!("`{name}` belongs in the main file"),
                     format!("move it to {}", self.sources.first().map_or("the main file", |main| &main.name)),
                 )
+            } else if is_main && self.are_elsewhere() && !MAIN_FILE_SECTIONS.contains(&name) {
+                (
+                    format!("`{name}` stands in the main file, and [server] says that the definitions are in ZooKeeper"),
+                    "move it to a file of its own and run `flowkeeper config push FILE`, or write definitions = \"file\""
+                        .to_owned(),
+                )
             } else {
                 continue;
             };
@@ -315,7 +368,7 @@ impl<'a> Loader<'a> {
             fault(value.span(), Severity::Error, "expected an array of paths".into(), "write [\"schedules/*.toml\"]");
             return Vec::new();
         };
-        let directory = checks::directory_of(&source.name);
+        let directory = directory_of(&source.name);
         let mut includes = Vec::new();
         for pattern in patterns {
             let Some(written) = pattern.get_ref().as_str() else {
@@ -323,6 +376,17 @@ impl<'a> Loader<'a> {
                 continue;
             };
             let span = pattern.span().start + base..pattern.span().end + base;
+            if source.is_pushed {
+                if let Some((severity, message)) = self.not_pushed(&directory, written) {
+                    fault(
+                        pattern.span(),
+                        severity,
+                        message,
+                        "`flowkeeper config push FILE` takes along what FILE includes",
+                    );
+                }
+                continue;
+            }
             match files::expand(&directory, written) {
                 Err(problem) => fault(
                     pattern.span(),
@@ -364,13 +428,48 @@ impl<'a> Loader<'a> {
         includes
     }
 
+    /// What is wrong with an `include` of a document: the documents that were pushed with it are all there
+    /// is.
+    fn not_pushed(&self, directory: &Path, pattern: &str) -> Option<(Severity, String)> {
+        let named = directory.join(pattern);
+        let named = named.strip_prefix(".").unwrap_or(&named).to_string_lossy().into_owned();
+        if !checks::is_glob(pattern) {
+            let is_there = self.pushed.contains(&named);
+            return (!is_there).then(|| (Severity::Error, format!("\"{pattern}\" was not pushed with this document")));
+        }
+        let glob = globset::GlobBuilder::new(&named).literal_separator(true).build().ok()?.compile_matcher();
+        let is_there = self.pushed.iter().any(|name| glob.is_match(name));
+        (!is_there).then(|| (Severity::Warning, format!("nothing that was pushed matches \"{pattern}\"")))
+    }
+
+    /// The sources that hold definitions: all files, or the documents.
+    fn definitions(&self) -> &[Rc<Source>] {
+        &self.sources[self.first..]
+    }
+
+    /// The version of the definitions.
+    pub(super) fn version(&self) -> String {
+        let kept: Vec<_> = self.definitions().iter().map(|source| (source, definitions(source))).collect();
+        document::version(kept.iter().map(|(source, kept)| kept.iter().map(|piece| &source.text[piece.clone()])))
+    }
+
+    /// The text of the definitions as history keeps it: of files, without what may be a secret; what was
+    /// pushed, word for word.
+    pub(super) fn documents(&self) -> Vec<Document> {
+        let text = |source: &Source| {
+            let hidden = if source.is_pushed { Vec::new() } else { source.hidden() };
+            document::shown(&source.text, &definitions(source), &hidden)
+        };
+        self.definitions().iter().map(|source| Document { name: source.name.clone(), text: text(source) }).collect()
+    }
+
     fn is_being_read(&self, real: &Path) -> bool {
         self.including.iter().any(|file| file == real)
     }
 
     /// Checks the schedules of a part.
-    fn schedules(&mut self, index: usize, source: &Source, document: &Document<'_>, defaults: &ScheduleDefaults) {
-        let Some(value) = document.table.get("schedule") else { return };
+    fn schedules(&mut self, index: usize, source: &Source, document: &Parsed<'_>, defaults: &ScheduleDefaults) {
+        let Some(value) = document.table.get("schedule").filter(|_| index > 0 || !self.are_elsewhere()) else { return };
         let fault = |span: Range<usize>| {
             self.sink.push(source.fault(
                 span.start + document.base..span.end + document.base,
@@ -395,6 +494,11 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// The parts of a text that are definitions. A document is nothing else.
+fn definitions(source: &Source) -> Vec<Range<usize>> {
+    if source.is_pushed { vec![0..source.text.len()] } else { document::definitions(&source.text) }
+}
+
 /// Where the parts of a text begin and end: each has so many schedules, and there is one part only
 /// for a text that has fewer.
 fn split(text: &str) -> Vec<Range<usize>> {
@@ -416,9 +520,9 @@ fn split(text: &str) -> Vec<Range<usize>> {
 }
 
 /// A part that is right TOML by itself.
-fn parse<'i>(source: &'i Source, part: &Range<usize>) -> Option<Document<'i>> {
+fn parse<'i>(source: &'i Source, part: &Range<usize>) -> Option<Parsed<'i>> {
     let table = DeTable::parse(&source.text[part.clone()]).ok()?;
-    Some(Document { base: part.start, table: table.into_inner() })
+    Some(Parsed { base: part.start, table: table.into_inner() })
 }
 
 /// The section that a value is, which should be a table.

@@ -10,6 +10,7 @@ mod document;
 pub mod environment;
 pub mod fault;
 mod files;
+mod gather;
 mod load;
 pub mod model;
 mod overrides;
@@ -24,9 +25,10 @@ mod written;
 
 use std::path::Path;
 
-pub use document::Document;
+pub use document::{Document, version_of};
 pub use environment::Environment;
 pub use fault::{Fault, Faults, Severity};
+pub use gather::gather;
 pub use model::Config;
 pub use secret::{Secret, SecretRef};
 
@@ -34,13 +36,50 @@ pub use secret::{Secret, SecretRef};
 /// ZooKeeper on the same machine.
 pub const EXAMPLE: &str = include_str!("../../examples/flowkeeper.toml");
 
+/// A configuration without an error.
+#[derive(Debug)]
+pub struct Checked {
+    /// What it says.
+    pub config: Config,
+    /// What is probably not meant.
+    pub warnings: Vec<Fault>,
+    /// The text of the definitions, as history keeps it: what may be a secret in the text of a file is
+    /// left out.
+    pub documents: Vec<Document>,
+}
+
 /// Reads the configuration in `path`, what it includes, and the overrides of `environment`.
 ///
 /// The configuration comes with its warnings; with one error or more there is none, and [`Faults`]
-/// has errors and warnings.
+/// has errors and warnings. Where the definitions are in ZooKeeper, there are none in it.
 pub fn check(path: &Path, environment: &Environment) -> Result<(Config, Vec<Fault>), Faults> {
     let mut loader = load::Loader::new(environment);
     loader.load(path);
+    resolved(&mut loader, path)
+}
+
+/// As [`check`], with the text of the definitions.
+pub fn read(path: &Path, environment: &Environment) -> Result<Checked, Faults> {
+    let mut loader = load::Loader::new(environment);
+    loader.load(path);
+    let (config, warnings) = resolved(&mut loader, path)?;
+    Ok(Checked { config, warnings, documents: loader.documents() })
+}
+
+/// Reads the sections of the main file in `path`, and the definitions in `documents`, which were pushed
+/// as one set. Paths in them are relative to the directory of the main file.
+pub fn check_definitions(
+    path: &Path,
+    documents: &[Document],
+    environment: &Environment,
+) -> Result<(Config, Vec<Fault>), Faults> {
+    let mut loader = load::Loader::new(environment);
+    loader.load(path);
+    loader.load_documents(path, documents);
+    resolved(&mut loader, path)
+}
+
+fn resolved(loader: &mut load::Loader<'_>, path: &Path) -> Result<(Config, Vec<Fault>), Faults> {
     let (config, faults) = resolve::resolve(loader, path);
     match config {
         Some(config) if faults.iter().all(|fault| fault.severity == Severity::Warning) => Ok((config, faults)),

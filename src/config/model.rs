@@ -39,7 +39,8 @@ pub struct Config {
     pub ensembles: BTreeMap<Arc<str>, Ensemble>,
     /// Every schedule, in the order of the files; names are unique.
     pub schedules: Vec<Arc<Schedule>>,
-    /// A short digest of the text of all files: members with the same have the same definitions.
+    /// A short digest of the text of the definitions: members with the same have the same ones. The
+    /// sections of the main file are no part of it.
     pub version: String,
 }
 
@@ -72,8 +73,19 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Where others reach this member, without a trailing slash.
     pub advertise: Option<String>,
+    /// Where the definitions come from: everything but the sections of the main file.
+    pub definitions: DefinitionsSource,
     /// Who may call; never empty when `listen` is beyond loopback.
     pub tokens: Vec<Token>,
+}
+
+/// `[server] definitions`: where everything comes from that is not a section of the main file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefinitionsSource {
+    /// The main file and what it includes.
+    File,
+    /// The znode `config` below the root of the home ensemble.
+    ZooKeeper,
 }
 
 /// `[[server.token]]`: a named caller of the HTTP API.
@@ -94,7 +106,7 @@ pub enum Role {
     Read,
     /// To pause, resume, trigger, retry, cancel and backfill.
     Operate,
-    /// To reload the configuration.
+    /// To reload the configuration, and to push definitions.
     Admin,
 }
 

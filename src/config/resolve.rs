@@ -1,80 +1,65 @@
 //! What is judged when all files have been read: names that stand for something elsewhere.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
-
-use sha2::{Digest as _, Sha256};
 
 use super::checks::{self, Draft};
 use super::fault::{Fault, Severity};
 use super::load::{Loader, Origin};
 use super::model::Config;
-use super::source::Source;
 use crate::domain::schedule::{Schedule, ScheduleName, Trigger, WatchScope};
-
-/// How much of the digest of a configuration is shown: enough to tell a handful of them apart.
-const VERSION_BYTES: usize = 6;
 
 /// The configuration, if nothing is wrong with it, and everything that was found, in the order of
 /// the files and lines.
-pub(super) fn resolve(mut loader: Loader<'_>, main: &Path) -> (Option<Config>, Vec<Fault>) {
+pub(super) fn resolve(loader: &mut Loader<'_>, main: &Path) -> (Option<Config>, Vec<Fault>) {
     let mut drafts = std::mem::take(&mut loader.drafts);
-    check_names(&loader, &drafts);
+    check_names(loader, &drafts);
     let default_airflow = match loader.airflows.len() {
         1 => loader.airflows.keys().next().cloned(),
         _ => None,
     };
     if !loader.incomplete {
-        check_airflows(&loader, &mut drafts, default_airflow.as_ref());
-        resolve_ensembles(&loader, &mut drafts);
+        check_airflows(loader, &mut drafts, default_airflow.as_ref());
+        resolve_ensembles(loader, &mut drafts);
     }
-    check_locks(&loader, &drafts);
-    check_own_znodes(&loader, &drafts);
+    check_locks(loader, &drafts);
+    check_own_znodes(loader, &drafts);
     let order: HashMap<String, usize> =
         loader.sources.iter().enumerate().rev().map(|(index, source)| (source.name.clone(), index)).collect();
-    let sections = (loader.main.server, loader.main.log, loader.main.store);
-    let version = version(&loader.sources);
+    let main_sections = std::mem::take(&mut loader.main);
+    let sections = (main_sections.server, main_sections.log, main_sections.store);
+    let mut faults = std::mem::take(&mut loader.sink).into_faults();
+    // What is not right TOML has no sections to tell apart.
+    let is_right = faults.iter().all(|fault| fault.severity == Severity::Warning);
+    let version = if is_right { loader.version() } else { String::new() };
     let config = match sections {
         (Some(server), Some(log), Some(store)) => Some(Config {
             file: main.to_path_buf(),
             server,
             log,
             store,
-            zookeeper: loader.main.zookeeper,
-            airflows: loader.airflows.into_iter().map(|(name, (airflow, _))| (name, airflow)).collect(),
-            ensembles: loader.ensembles.into_iter().map(|(name, (ensemble, _))| (name, ensemble)).collect(),
+            zookeeper: main_sections.zookeeper,
+            airflows: std::mem::take(&mut loader.airflows)
+                .into_iter()
+                .map(|(name, (airflow, _))| (name, airflow))
+                .collect(),
+            ensembles: std::mem::take(&mut loader.ensembles)
+                .into_iter()
+                .map(|(name, (ensemble, _))| (name, ensemble))
+                .collect(),
             schedules: drafts.into_iter().map(|(_, draft)| Arc::new(draft.schedule)).collect(),
             version,
         }),
         _ => None,
     };
-    let mut faults = loader.sink.into_faults();
     // Faults without a file of their own, those of variables, come first.
     faults.sort_by_cached_key(|fault| {
         (order.get(&fault.file).map_or(0, |index| index + 1), fault.line, fault.column, fault.key.clone())
     });
     faults.dedup();
     (config, faults)
-}
-
-/// A digest of what the files say, whatever they are called and wherever they are.
-fn version(sources: &[Rc<Source>]) -> String {
-    let mut texts: Vec<_> = sources.iter().map(|source| source.text.as_str()).collect();
-    texts.sort_unstable();
-    let mut digest = Sha256::new();
-    for text in texts {
-        digest.update(text.len().to_le_bytes());
-        digest.update(text);
-    }
-    digest.finalize().iter().take(VERSION_BYTES).fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 impl Loader<'_> {

@@ -5,6 +5,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use super::fault::{Excerpt, Fault, Severity};
 
@@ -18,14 +19,49 @@ pub(super) struct Source {
     pub(super) name: String,
     /// Its text, without a byte order mark.
     pub(super) text: String,
+    /// Where relative paths in it start from.
+    pub(super) directory: PathBuf,
+    /// Whether it is a text that was pushed, and so can be read by others than this host's.
+    pub(super) is_pushed: bool,
+    /// Parts of the text that may be secret, and are not kept with a version.
+    hidden: RefCell<Vec<Range<usize>>>,
     /// Variables whose values stand in the document, at the offsets after the end of the text.
     pub(super) overrides: Vec<String>,
     line_starts: OnceCell<Vec<usize>>,
 }
 
 impl Source {
+    /// A file; paths in it are relative to where it is.
     pub(super) fn new(name: String, text: String) -> Self {
-        Self { name, text, overrides: Vec::new(), line_starts: OnceCell::new() }
+        let directory = directory_of(&name);
+        Self {
+            name,
+            text,
+            directory,
+            is_pushed: false,
+            hidden: RefCell::default(),
+            overrides: Vec::new(),
+            line_starts: OnceCell::new(),
+        }
+    }
+
+    /// A text that was pushed; paths in it are relative to `directory`.
+    pub(super) fn pushed(name: String, text: String, directory: PathBuf) -> Self {
+        Self { directory, is_pushed: true, ..Self::new(name, text) }
+    }
+
+    /// Notes that what stands here may be a secret.
+    pub(super) fn hide(&self, span: Range<usize>) {
+        self.hidden.borrow_mut().push(span);
+    }
+
+    /// The parts of the text that may be secret, in their order. Values of variables are none of it.
+    pub(super) fn hidden(&self) -> Vec<Range<usize>> {
+        let mut hidden: Vec<_> =
+            self.hidden.borrow().iter().filter(|span| span.end <= self.text.len()).cloned().collect();
+        hidden.sort_by_key(|span| span.start);
+        hidden.dedup();
+        hidden
     }
 
     /// The place that the value of a variable has in the document.
@@ -93,6 +129,11 @@ impl Source {
         });
         Fault { file: self.name.clone(), line, column, key, message, hint, severity, excerpt }
     }
+}
+
+/// The directory that relative paths in a file start from.
+pub(super) fn directory_of(file: &str) -> PathBuf {
+    Path::new(file).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
 /// Where faults are gathered.

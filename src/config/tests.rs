@@ -3,6 +3,7 @@ use super::*;
 mod accepted;
 mod arbitrary;
 mod documents;
+mod pushed;
 mod wrong;
 
 /// An Airflow for schedules to name.

@@ -4,12 +4,14 @@
 //! whole and hands on a [`Candidate`]. It never applies one, and it keeps nothing of a set that is
 //! refused but what is wrong with it; the member goes on with the set that it has.
 
+pub mod files;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::{Config, Document, Faults};
+use crate::config::{Config, Document, Fault, Faults};
 
 /// Where a set comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,7 +41,8 @@ impl Source {
 pub struct Provenance {
     /// Where it was read.
     pub source: Source,
-    /// A digest of its text: members with the same one have the same definitions.
+    /// A digest of its text: members with the same one have the same definitions. Empty for a set whose
+    /// text could not be read.
     pub version: String,
     /// The version of the znode that held it.
     pub zookeeper_version: Option<i32>,
@@ -56,6 +59,8 @@ pub struct Set {
     pub config: Arc<Config>,
     /// Which set it is.
     pub provenance: Provenance,
+    /// What is probably not meant in it.
+    pub warnings: Vec<Fault>,
     /// The text of the definitions, for the ledger: whoever leads keeps it with the version.
     pub documents: Arc<[Document]>,
 }

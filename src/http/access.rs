@@ -107,7 +107,7 @@ impl Access {
             self.admit_local(source, headers)?;
             LOCAL.to_owned()
         } else {
-            self.admit_token(headers, if changes { Role::Operate } else { Role::Read }, method, uri)?
+            self.admit_token(headers, needed_role(changes, uri.path()), method, uri)?
         };
         if changes {
             refuse_other_sites(headers)?;
@@ -170,6 +170,15 @@ impl Access {
             .hint("use a token with that role")),
             Some(token) => Ok(token.name.clone()),
         }
+    }
+}
+
+/// What a caller must be allowed: who changes the configuration changes what everybody else may do.
+fn needed_role(changes: bool, path: &str) -> Role {
+    match (changes, path.strip_prefix("/api/v1/config")) {
+        (false, _) => Role::Read,
+        (true, Some(rest)) if rest.is_empty() || rest.starts_with('/') => Role::Admin,
+        (true, _) => Role::Operate,
     }
 }
 
@@ -334,6 +343,20 @@ mod tests {
         ];
         for (sent, expected) in cases {
             assert_eq!(forwarded_source(&headers(sent), "10.0.0.2", is_live).as_deref(), expected, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn changing_the_configuration_takes_an_administrator() {
+        for (changes, path, role) in [
+            (false, "/api/v1/config", Role::Read),
+            (false, "/api/v1/config/definitions", Role::Read),
+            (true, "/api/v1/config/definitions", Role::Admin),
+            (true, "/api/v1/config/reload", Role::Admin),
+            (true, "/api/v1/configurations", Role::Operate),
+            (true, "/api/v1/schedules/a/pause", Role::Operate),
+        ] {
+            assert_eq!(needed_role(changes, path), role, "{path}");
         }
     }
 

@@ -271,6 +271,9 @@ pub(crate) fn airflow(section: &Section<'_, '_>, name: &Arc<str>) -> Airflow {
     }
 }
 
+/// Words in the name of a header whose value is probably a secret.
+const SENSITIVE_HEADERS: [&str; 7] = ["auth", "cookie", "credential", "key", "pass", "secret", "token"];
+
 fn headers(section: &Section<'_, '_>, written: BTreeMap<String, HeaderValue>) -> Vec<(String, HeaderText)> {
     written
         .into_iter()
@@ -285,7 +288,18 @@ fn headers(section: &Section<'_, '_>, written: BTreeMap<String, HeaderValue>) ->
                 );
             }
             let value = match value {
-                HeaderValue::Plain(text) => HeaderText::Plain(text),
+                HeaderValue::Plain(text) => {
+                    let lower = name.to_lowercase();
+                    if section.source.is_pushed && SENSITIVE_HEADERS.iter().any(|word| lower.contains(word)) {
+                        section.error(
+                            &["headers", &name],
+                            format!("the header \"{name}\" looks like a secret, and what is pushed is kept where others can read it"),
+                            "write { env = \"NAME\" } or { file = \"path\" }",
+                        );
+                    }
+                    section.source.hide(section.span(&["headers", &name]));
+                    HeaderText::Plain(text)
+                }
                 HeaderValue::Secret(place) => HeaderText::Secret(section.secret(place)),
             };
             (name, value)
@@ -331,6 +345,10 @@ fn airflow_auth(section: &Section<'_, '_>, written: written::AirflowAuth) -> Air
             let command = written.command?;
             if command.first().is_none_or(String::is_empty) {
                 section.error(&["auth", "command"], "no program is named", "write [\"program\", \"argument\"]");
+            }
+            // Arguments may be secrets; the program is none.
+            for index in 1..command.len() {
+                section.source.hide(section.span(&["auth", "command", &index.to_string()]));
             }
             let ttl = written
                 .ttl

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::super::model::{Log, LogFormat, LogLevel, Role, Server, Token};
+use super::super::model::{DefinitionsSource, Log, LogFormat, LogLevel, Role, Server, Token};
 use super::super::section::Section;
 use super::super::written;
 
@@ -12,7 +12,14 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 
 /// `[server]`; `None` where the file has none.
 pub(crate) fn server(section: Option<&Section<'_, '_>>) -> Server {
-    let Some(section) = section else { return Server { listen: DEFAULT_LISTEN, advertise: None, tokens: Vec::new() } };
+    let Some(section) = section else {
+        return Server {
+            listen: DEFAULT_LISTEN,
+            advertise: None,
+            definitions: DefinitionsSource::File,
+            tokens: Vec::new(),
+        };
+    };
     let written: written::Server = section.read();
     let listen = written.listen.as_deref().map_or(DEFAULT_LISTEN, |written| listen(section, written));
     let tokens = tokens(section, written.token.unwrap_or_default());
@@ -24,7 +31,8 @@ pub(crate) fn server(section: Option<&Section<'_, '_>>) -> Server {
         );
     }
     let advertise = written.advertise.map(|url| section.base_url(&["advertise"], &url));
-    Server { listen, advertise, tokens }
+    let definitions = written.definitions.map_or(DefinitionsSource::File, |choice| choice.0);
+    Server { listen, advertise, definitions, tokens }
 }
 
 fn listen(section: &Section<'_, '_>, written: &str) -> SocketAddr {

@@ -6,6 +6,7 @@ use reqwest::Url;
 
 use super::super::model::Store;
 use super::super::section::Section;
+use super::super::source::directory_of;
 use super::super::text;
 use super::super::written;
 
@@ -84,7 +85,7 @@ fn store_url(section: &Section<'_, '_>, written: &str, has_password: bool) -> St
 }
 
 fn sqlite_url(file: &str, path: &str) -> String {
-    format!("sqlite://{}", super::directory_of(file).join(path).display())
+    format!("sqlite://{}", directory_of(file).join(path).display())
 }
 
 /// The URL with the paths in it relative to the working directory.

@@ -281,7 +281,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "features of later versions",
         &[
             BOTH,
-            "[server]\ndefinitions = \"zookeeper\"\n[[expect]]\nname = \"x\"\n[[notify]]\nname = \"y\"\n[sync]\n[team.a]\n",
+            "[[expect]]\nname = \"x\"\n[[notify]]\nname = \"y\"\n[sync]\n[team.a]\n",
             CRON,
             "[[schedule]]\nname = \"b\"\ndag = \"d\"\nensemble = { name = \"main\", on = [\"degraded\"] }\n",
         ],

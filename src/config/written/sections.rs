@@ -10,7 +10,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::leaf::{Choice, DurationText, InFlightText, SecretText, Words, fault};
-use crate::config::model::{LogFormat, LogLevel, Role, SaslMechanism};
+use crate::config::model::{DefinitionsSource, LogFormat, LogLevel, Role, SaslMechanism};
 
 /// The HTTP API.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -21,24 +21,17 @@ pub(in crate::config) struct Server {
     pub(in crate::config) listen: Option<String>,
     /// The base URL at which others reach this member; it is used for links in notes.
     pub(in crate::config) advertise: Option<String>,
-    /// Where the schedules come from: these files.
+    /// Where everything but the sections `server`, `log`, `store` and `zookeeper` comes from: `file`, this
+    /// file and what it includes; `zookeeper`, the znode `config` below `root` of the home ensemble, which
+    /// `flowkeeper config push` writes. See `docs/live-configuration.md`.
     #[schemars(extend("default" = "file"))]
-    #[expect(dead_code, reason = "there is one choice so far; reading it refuses the others")]
-    pub(in crate::config) definitions: Option<Choice<Definitions>>,
+    pub(in crate::config) definitions: Option<Choice<DefinitionsSource>>,
     /// Who may call the API. Without a token everybody who reaches it may do everything.
     pub(in crate::config) token: Option<Vec<Token>>,
 }
 
-/// Where the schedules come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum Definitions {
-    /// The configuration files.
-    File,
-}
-
-impl Words for Definitions {
-    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File)];
-    const TO_COME: &'static [&'static str] = &["zookeeper"];
+impl Words for DefinitionsSource {
+    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File), ("zookeeper", Self::ZooKeeper)];
 }
 
 /// A named caller of the HTTP API.
@@ -52,7 +45,7 @@ pub(in crate::config) struct Token {
     #[schemars(required)]
     pub(in crate::config) value: Option<SecretText>,
     /// What the caller may do: `read`; also pause, resume, trigger, retry, cancel and backfill with
-    /// `operate`; also reload the configuration with `admin`.
+    /// `operate`; also reload the configuration, push and roll back definitions with `admin`.
     #[schemars(extend("default" = "read"))]
     pub(in crate::config) role: Option<Choice<Role>>,
 }
