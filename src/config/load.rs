@@ -496,7 +496,11 @@ impl<'a> Loader<'a> {
 
 /// The parts of a text that are definitions. A document is nothing else.
 fn definitions(source: &Source) -> Vec<Range<usize>> {
-    if source.is_pushed { vec![0..source.text.len()] } else { document::definitions(&source.text) }
+    if source.is_pushed {
+        let whole = 0..source.text.len();
+        return Vec::from([whole]);
+    }
+    document::definitions(&source.text)
 }
 
 /// Where the parts of a text begin and end: each has so many schedules, and there is one part only

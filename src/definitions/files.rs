@@ -19,6 +19,6 @@ pub fn read(path: &Path, environment: &Environment, at: Timestamp) -> Candidate 
             warnings,
             documents: documents.into(),
         }),
-        Err(faults) => Err(Refusal { provenance: provenance(String::new()), faults }),
+        Err(faults) => Err(Box::new(Refusal { provenance: provenance(String::new()), faults })),
     }
 }

@@ -75,4 +75,4 @@ pub struct Refusal {
 }
 
 /// What a source has found. Sources send one whenever they have read something new.
-pub type Candidate = Result<Set, Refusal>;
+pub type Candidate = Result<Set, Box<Refusal>>;
