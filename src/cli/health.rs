@@ -157,7 +157,7 @@ fn list(report: &Report) -> Rows {
 }
 
 fn cell(finding: &Finding) -> Cell {
-    let value = finding.value.map(|value| shown(value, finding.unit.unwrap_or_default()));
+    let value = finding.value.map(|value| shown(value, finding.unit.as_deref().unwrap_or_default()));
     let text = match (finding.verdict, value) {
         (Verdict::Ok, value) => value.unwrap_or_else(|| "ok".to_owned()),
         (Verdict::NotApplicable, _) => "-".to_owned(),
@@ -213,7 +213,7 @@ fn brief(report: &Report) -> String {
     for finding in &report.checks {
         let Some(value) = finding.value else { continue };
         let server = finding.server.as_ref().map(|server| format!(" {server}")).unwrap_or_default();
-        let unit = match finding.unit {
+        let unit = match finding.unit.as_deref() {
             Some("ms") => "ms",
             Some("s") => "s",
             Some("%") => "%",

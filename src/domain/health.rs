@@ -11,5 +11,5 @@ mod threshold;
 
 pub use catalogue::{CATALOGUE, Check, CheckInfo, Scope};
 pub use page::health_markdown;
-pub use report::{Finding, Report, Verdict};
+pub use report::{Finding, Quorum, Report, ServerState, ServerView, Verdict};
 pub use threshold::{Direction, Limits, Thresholds};

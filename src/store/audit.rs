@@ -114,4 +114,9 @@ impl<T> Page<T> {
         let next_cursor = items.last().filter(|_| more).map(cursor);
         Self { items, next_cursor }
     }
+
+    /// The same page of something else.
+    pub(super) fn map<U>(self, of: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(of).collect(), next_cursor: self.next_cursor }
+    }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
 use super::attempts::trigger_kind;
+use super::conditions::Conditions;
 use super::error::no_answer;
 use super::model::{
     Attempt, Covered, DagRun, DagRunFilter, Lateness, NominalRow, Page, Run, RunFilter, RunLock, TimelineEntry,
@@ -88,45 +89,6 @@ fn duration_ms(started_at: Option<Timestamp>, ended_at: Option<Timestamp>) -> Op
     ended_at?.duration_since(started_at?).as_millis().try_into().ok()
 }
 
-/// Conditions with their values, numbered as they come.
-#[derive(Default)]
-struct Conditions {
-    text: String,
-    values: Vec<Value>,
-}
-
-impl Conditions {
-    /// Adds `condition`, in which `?` stands for the value.
-    fn add(&mut self, condition: &str, value: impl Into<Value>) {
-        self.values.push(value.into());
-        let separator = if self.text.is_empty() { "WHERE " } else { " AND " };
-        self.text.push_str(separator);
-        self.text.push_str(&condition.replace('?', &format!("${}", self.values.len())));
-    }
-
-    /// Rows that come after this one in a list of the newest first.
-    fn add_keyset(&mut self, due_at: i64, id: i64) {
-        self.add("due_at <= ?", due_at);
-        self.add("(due_at, id) < (?, ", due_at);
-        self.values.push(id.into());
-        self.text.push('$');
-        self.text.push_str(&self.values.len().to_string());
-        self.text.push(')');
-    }
-
-    fn add_states(&mut self, states: &[RunState]) {
-        if states.is_empty() {
-            return;
-        }
-        let marks: Vec<_> = (1..=states.len()).map(|offset| format!("${}", self.values.len() + offset)).collect();
-        self.values.extend(states.iter().map(|state| state.as_str().into()));
-        let separator = if self.text.is_empty() { "WHERE " } else { " AND " };
-        for part in [separator, "state IN (", &marks.join(", "), ")"] {
-            self.text.push_str(part);
-        }
-    }
-}
-
 impl Ledger {
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
@@ -160,10 +122,10 @@ impl Ledger {
         conditions.add_states(&filter.states);
         let sql = format!(
             "SELECT {RUN_COLUMNS} FROM runs {} ORDER BY due_at DESC, id DESC LIMIT {}",
-            conditions.text,
+            conditions.text(),
             i64::from(limit) + 1
         );
-        let rows = self.0.readers.fetch(sql, conditions.values).await?;
+        let rows = self.0.readers.fetch(sql, conditions.into_values()).await?;
         let items = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(items, limit, |run| format!("{}-{}", run.due_at.as_microsecond(), run.id)))
     }
@@ -265,10 +227,7 @@ impl Ledger {
         cursor: Option<&str>,
     ) -> Result<Page<DagRun>, StoreError> {
         let mut conditions = Conditions::default();
-        if let Some(cursor) = cursor {
-            let before = cursor.parse::<i64>().map_err(|_| StoreError::BadCursor { cursor: cursor.to_owned() })?;
-            conditions.add("id < ?", before);
-        }
+        conditions.add_before(cursor)?;
         if let Some(airflow) = &filter.airflow {
             conditions.add("airflow = ?", airflow.as_str());
         }
@@ -286,10 +245,10 @@ impl Ledger {
             "SELECT id, airflow, dag_id, dag_run_id, state, run_type, logical_date, started_at, ended_at, first_seen_at, \
              (SELECT r.id FROM runs r WHERE r.dag_run_id = dag_runs.dag_run_id AND r.airflow = dag_runs.airflow) AS recorded_as \
              FROM dag_runs {} ORDER BY id DESC LIMIT {}",
-            conditions.text,
+            conditions.text(),
             i64::from(limit) + 1
         );
-        let rows = self.0.readers.fetch(sql, conditions.values).await?;
+        let rows = self.0.readers.fetch(sql, conditions.into_values()).await?;
         let items = rows
             .iter()
             .map(|row| {
@@ -312,8 +271,7 @@ impl Ledger {
                 Ok((id, dag_run))
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
-        let page = Page::cut(items, limit, |(id, _)| id.to_string());
-        Ok(Page { items: page.items.into_iter().map(|(_, dag_run)| dag_run).collect(), next_cursor: page.next_cursor })
+        Ok(Page::cut(items, limit, |(id, _)| id.to_string()).map(|(_, dag_run)| dag_run))
     }
 
     /// How many rows each Airflow has that are not over.

@@ -16,13 +16,14 @@ use super::database::{Access, Database};
 use super::sql::{Columns, bind};
 
 /// All migrations, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
     (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
     (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
     (4, "lineage", include_str!("../../migrations/0004_lineage.sql")),
     (5, "locks", include_str!("../../migrations/0005_locks.sql")),
     (6, "configurations", include_str!("../../migrations/0006_configurations.sql")),
+    (7, "ensembles", include_str!("../../migrations/0007_ensembles.sql")),
 ];
 
 /// The newest migration that this program knows.

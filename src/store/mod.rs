@@ -7,9 +7,11 @@
 
 mod attempts;
 mod audit;
+mod conditions;
 mod consume;
 mod database;
 mod error;
+mod health;
 mod history;
 mod leadership;
 mod lineage;

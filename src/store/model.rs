@@ -1,5 +1,6 @@
 //! The rows of the ledger as values: what writers hand in, and in [`views`] what readers get back.
 
+mod health;
 mod views;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+pub use health::*;
 pub use views::*;
 
 use crate::domain::lineage::Adopt;

@@ -47,6 +47,7 @@ impl Ledger {
             .execute(transaction.connection())
             .await?
             .rows_affected();
+            let others = others + super::health::retain(transaction.connection(), oldest, BLOCK).await?;
             transaction.commit().await?;
             deleted += runs.len() as u64 + others;
             if runs.is_empty() && others == 0 {

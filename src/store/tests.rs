@@ -15,6 +15,7 @@ use crate::domain::znode::ZnodeVersion;
 mod cutting;
 mod failing;
 mod following;
+mod health;
 mod lineage;
 mod opening;
 mod operating;

@@ -1,12 +1,15 @@
 //! What a judgement says.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::catalogue::Check;
 use super::threshold::{Limits, Thresholds, plain_number};
 
 /// What is thought of something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// As it should be.
@@ -33,6 +36,17 @@ impl Verdict {
         }
     }
 
+    /// The opposite of [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Ok, Self::Warning, Self::Critical, Self::NotApplicable, Self::Unknown];
+        all.into_iter().find(|verdict| verdict.as_str() == text)
+    }
+
+    /// Whether something is to be done.
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Warning | Self::Critical)
+    }
+
     /// The one to tell of several: what is known to be bad comes before what is not known.
     fn weight(self) -> u8 {
         match self {
@@ -51,7 +65,7 @@ impl Verdict {
 }
 
 /// One judgement: of one check on one server, or on the ensemble.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// What was checked.
     pub check: Check,
@@ -63,7 +77,7 @@ pub struct Finding {
     #[serde(serialize_with = "plain_number")]
     pub value: Option<f64>,
     /// The unit of `value` and of `threshold`.
-    pub unit: Option<&'static str>,
+    pub unit: Option<Cow<'static, str>>,
     /// The limits that it was judged by; `None` where numbers do not decide.
     pub threshold: Option<Limits>,
     /// What it means, in one sentence.
@@ -76,7 +90,6 @@ pub struct Finding {
 impl Finding {
     /// A judgement without a number, with the remedy of the check where something is to be done.
     pub fn told(check: Check, server: Option<&str>, verdict: Verdict, meaning: impl Into<String>) -> Self {
-        let is_bad = matches!(verdict, Verdict::Warning | Verdict::Critical);
         Self {
             check,
             server: server.map(ToOwned::to_owned),
@@ -85,7 +98,7 @@ impl Finding {
             unit: None,
             threshold: None,
             meaning: meaning.into(),
-            remedy: is_bad.then(|| check.info().remedy.to_owned()),
+            remedy: verdict.is_bad().then(|| check.info().remedy.to_owned()),
         }
     }
 
@@ -112,19 +125,71 @@ impl Finding {
     /// The same with what was counted, where no limit decides.
     #[must_use]
     pub fn counting(self, value: f64) -> Self {
-        Self { value: Some(value), unit: self.check.info().unit, ..self }
+        Self { value: Some(value), unit: self.check.info().unit.map(Cow::Borrowed), ..self }
     }
 }
 
+/// Whether a majority of the voting servers works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Quorum {
+    /// It does, or the one server that there is serves.
+    Held,
+    /// A majority is there and does not serve: it elects a leader, or cannot agree on one.
+    Electing,
+    /// It does not.
+    Lost,
+}
+
+/// Whether a server serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// It does.
+    Up,
+    /// It is there and does not: it has no quorum, elects a leader, or starts.
+    Waiting,
+    /// It is gone, hangs, or cannot be reached.
+    Down,
+    /// It could not be found out.
+    Unknown,
+}
+
+/// A server of an ensemble.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerView {
+    /// The server, as the configuration names it.
+    pub server: String,
+    /// Whether it serves.
+    pub state: ServerState,
+}
+
 /// All judgements on an ensemble.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The ensemble's name in the configuration.
     pub ensemble: String,
     /// The worst of all: critical before warning before unknown before ok.
     pub verdict: Verdict,
+    /// The server that leads; `None` where none does, several say so, or it is not known.
+    #[serde(default)]
+    pub leader: Option<String>,
+    /// Whether a majority works; `None` where it could not be found out.
+    #[serde(default)]
+    pub quorum: Option<Quorum>,
+    /// Whether anything of the ensemble was there, be it to refuse a connection. Otherwise it may be
+    /// the network from here that is not.
+    #[serde(default = "in_sight")]
+    pub in_sight: bool,
+    /// Every server, in the order of the configuration.
+    #[serde(default)]
+    pub servers: Vec<ServerView>,
     /// One for each check and server, in the order of the catalogue.
     pub checks: Vec<Finding>,
+}
+
+fn in_sight() -> bool {
+    true
 }
 
 impl Report {
@@ -132,7 +197,12 @@ impl Report {
     pub fn new(ensemble: String, mut checks: Vec<Finding>) -> Self {
         checks.sort_by_key(|finding| finding.check);
         let verdict = Verdict::worst(checks.iter().map(|finding| finding.verdict)).unwrap_or(Verdict::Unknown);
-        Self { ensemble, verdict, checks }
+        Self { ensemble, verdict, leader: None, quorum: None, in_sight: in_sight(), servers: Vec::new(), checks }
+    }
+
+    /// What a check found on a server, or on the ensemble.
+    pub fn finding(&self, check: Check, server: Option<&str>) -> Option<&Finding> {
+        self.checks.iter().find(|finding| finding.check == check && finding.server.as_deref() == server)
     }
 
     /// Only what these checks found, with a verdict of its own; everything where none is named.
@@ -142,7 +212,8 @@ impl Report {
             return self;
         }
         let checks = self.checks.into_iter().filter(|finding| wanted.contains(&finding.check)).collect();
-        Self::new(self.ensemble, checks)
+        let Self { leader, quorum, in_sight, servers, .. } = self;
+        Self { leader, quorum, in_sight, servers, ..Self::new(self.ensemble, checks) }
     }
 }
 
@@ -188,6 +259,23 @@ mod tests {
         let serving = report.limited_to(&[Check::Serving]);
         assert_eq!((serving.verdict, serving.checks.len()), (Verdict::Ok, 1));
         assert_eq!(serving.limited_to(&[Check::Clock]).verdict, Verdict::Unknown, "nothing was found out");
+    }
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        let limits = Limits { warn: Some(0.5), critical: None };
+        let told = Finding::told(Check::Serving, Some("zk1:2181"), Verdict::Critical, "It is gone.");
+        let measured = Finding { threshold: Some(limits), ..finding(Check::Clock, Verdict::Ok).counting(0.25) };
+        let mut report = Report::new("main".into(), vec![told, measured]);
+        (report.leader, report.quorum, report.in_sight) = (Some("zk2:2181".into()), Some(Quorum::Electing), false);
+        report.servers = vec![ServerView { server: "zk1:2181".into(), state: ServerState::Waiting }];
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+        let earlier = r#"{"ensemble":"main","verdict":"ok","checks":[]}"#;
+        let earlier: Report = serde_json::from_str(earlier).unwrap();
+        assert!(earlier.in_sight && earlier.leader.is_none());
+        let foreign = text.replace("\"serving\"", "\"ruok\"");
+        assert!(serde_json::from_str::<Report>(&foreign).unwrap_err().to_string().contains("there is no check `ruok`"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::catalogue::Check;
 use super::report::Verdict;
@@ -27,7 +27,7 @@ impl Direction {
 }
 
 /// The two limits of a check, in the check's unit. A limit that is not there is never reached.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Limits {
     /// From here on, a warning.
     #[serde(serialize_with = "plain_number")]
