@@ -218,8 +218,8 @@ airflow_environment() {
 
 # airflow_start SANDBOX NAME VENV PORT: migrates the metadata database (SQLite)
 # when it is new and starts the components, without waiting for them. The files
-# `url`, `username`, `password` and the folder `dags` in SANDBOX/NAME tell how to
-# reach it and where its DAGs belong.
+# `url`, `username`, `password`, `python` and the folder `dags` in SANDBOX/NAME
+# tell how to reach it, which Python it runs with, and where its DAGs belong.
 airflow_start() {
     local sandbox=$1 name=$2 venv=$3 port=$4 home=$1/$2 major
     mkdir -p "$home/dags"
@@ -231,6 +231,7 @@ airflow_start() {
     )
     printf 'admin\n' >"$home/username"
     printf 'http://127.0.0.1:%s\n' "$port" >"$home/url"
+    printf '%s\n' "$venv/bin/python" >"$home/python"
     major=$("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("apache-airflow").split(".")[0])')
     (
         airflow_environment "$venv" "$home" "$port"

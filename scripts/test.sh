@@ -5,8 +5,8 @@
 #
 # Arguments are given to the tests: `scripts/test.sh config::` runs those only.
 # FLOWKEEPER_TEST_AIRFLOW3 and FLOWKEEPER_TEST_AIRFLOW2 tell the tests where the
-# Airflows are: folders with the files `url`, `username`, `password` and the
-# folder `dags`. FLOWKEEPER_TEST_PYTHON is a Python that has kazoo. With
+# Airflows are: folders with the files `url`, `username`, `password`, `python` and
+# the folder `dags`. FLOWKEEPER_TEST_PYTHON is a Python that has kazoo. With
 # `scripts/test.sh --shell` a shell is opened beside them
 # instead, in which single tests can be run again and again.
 set -euo pipefail

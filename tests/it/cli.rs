@@ -328,16 +328,28 @@ async fn next_prints_wall_clocks_and_marks_their_changes() {
 async fn init_never_overwrites() {
     let directory = tempfile::tempdir().expect("a directory");
     let configuration = directory.path().join("flowkeeper.toml");
-    let dags = directory.path().join("dags/flowkeeper_examples.py");
+    let dags = directory.path().join("dags");
     let target = directory.path().display().to_string();
     std::fs::write(&configuration, "# mine").expect("a file");
     let output = run_command(flowkeeper(&configuration, &["init", &target, "-o", "json"])).await;
-    let written: Vec<_> =
-        parsed(&output).as_array().expect("a list").iter().map(|file| file["written"].clone()).collect();
-    assert_eq!(written, [json!(false), json!(true)]);
+    let written = |output: &Output| -> Vec<(bool, bool)> {
+        let files = parsed(output).as_array().expect("a list").clone();
+        files.iter().map(|file| (file["written"] == json!(true), file["same"] == json!(true))).collect()
+    };
+    let first = written(&output);
+    assert_eq!(first[0], (false, false), "what a person wrote is left alone");
+    assert!(first.len() > 1 && first[1..].iter().all(|file| *file == (true, true)), "{first:?}");
     assert_eq!(std::fs::read_to_string(&configuration).expect("a file"), "# mine");
-    // Every DAG that the example configuration names is in the file beside it.
-    let dags = std::fs::read_to_string(dags).expect("the example DAGs");
+    std::fs::write(dags.join("zookeeper_health.py"), "# mine too").expect("a file");
+    let again = run_command(flowkeeper(&configuration, &["init", &target, "-o", "json"])).await;
+    assert_eq!(written(&again).iter().filter(|file| **file == (false, false)).count(), 2, "{}", stdout(&again));
+    assert_eq!(std::fs::read_to_string(dags.join("zookeeper_health.py")).expect("a file"), "# mine too");
+    std::fs::remove_file(dags.join("zookeeper_health.py")).expect("it is removed");
+    let repaired = run_command(flowkeeper(&configuration, &["init", &target, "-o", "json"])).await;
+    assert_eq!(written(&repaired).iter().filter(|file| **file == (true, true)).count(), 1, "{}", stdout(&repaired));
+    // Every DAG that the example configuration names is in a file beside it.
+    let files = std::fs::read_dir(dags).expect("the DAGs").map(|file| file.expect("a file").path());
+    let dags: String = files.map(|path| std::fs::read_to_string(path).expect("a DAG file")).collect();
     for line in flowkeeper::config::EXAMPLE.lines().filter(|line| line.starts_with("dag = ")) {
         let dag_id = line.split('"').nth(1).expect("a DAG id");
         assert!(dags.contains(&format!("\"{dag_id}\"")), "no DAG {dag_id}");

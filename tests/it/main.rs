@@ -6,6 +6,7 @@ mod airflow_real;
 mod chaos;
 mod cli;
 mod crash;
+mod dags;
 mod disconnected;
 mod election;
 mod failover;
