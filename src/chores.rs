@@ -3,10 +3,9 @@
 //! They run on `tokio-cron-scheduler`. Schedules do not: their times are in zones of their own, and
 //! being half a second late is fine for a chore and not for them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::store::{Leadership, Ledger, StoreError};
@@ -32,8 +31,8 @@ pub struct Chores {
     pub leadership: Leadership,
     /// How long closed rows are kept.
     pub retention: Duration,
-    /// Wakes the monitors and the dispatcher for a full comparison.
-    pub reconcile: Vec<Arc<Notify>>,
+    /// Counts the full comparisons that monitors and the dispatcher were asked for.
+    pub reconcile: watch::Sender<u64>,
 }
 
 impl Chores {
@@ -77,7 +76,7 @@ impl Chores {
                 }
             }
             Chore::Trim => self.ledger.trim_decisions(&self.leadership).await?,
-            Chore::Reconcile => self.reconcile.iter().for_each(|part| part.notify_one()),
+            Chore::Reconcile => self.reconcile.send_modify(|asked| *asked += 1),
             Chore::Count => {
                 for (airflow, open) in self.ledger.open_counts().await? {
                     crate::metrics::open_runs(&airflow, open);

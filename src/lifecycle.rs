@@ -55,10 +55,14 @@ impl Lifecycle {
 
     /// Ends the process when a task panics that is not its own, but that it cannot do without.
     pub fn watch(&self, name: &'static str, vigil: Vigil) {
-        let ending = self.ending.clone();
+        self.watch_until(name, vigil, self.ending.clone());
+    }
+
+    /// As [`Self::watch`], until `over`: then the process can do without the task.
+    pub fn watch_until(&self, name: &'static str, vigil: Vigil, over: CancellationToken) {
         self.spawn(name, async move {
             tokio::select! {
-                () = ending.cancelled() => Ok(()),
+                () = over.cancelled() => Ok(()),
                 last_words = vigil.panicked() => Err(last_words),
             }
         });

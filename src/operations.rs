@@ -8,7 +8,7 @@ pub mod adopt;
 pub mod backfill;
 mod error;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -40,6 +40,9 @@ pub const BACKFILL_PAGE_CLEARING: u32 = 20;
 /// The schedules in force, in the order of the configuration.
 pub type Schedules = Arc<Vec<Arc<Schedule>>>;
 
+/// The clients of the Airflows in force, by name.
+pub type Airflows = Arc<BTreeMap<Arc<str>, Airflow>>;
+
 /// Carries out what operators ask for. Cheap to clone.
 #[derive(Clone)]
 pub struct Operations(Arc<OperationsParts>);
@@ -53,9 +56,9 @@ pub struct OperationsParts {
     /// The schedules in force.
     pub schedules: watch::Receiver<Schedules>,
     /// Every Airflow by name.
-    pub airflows: HashMap<Arc<str>, Airflow>,
+    pub airflows: watch::Receiver<Airflows>,
     /// How the ledger and each watched ensemble stand to each other.
-    pub lineages: Lineages,
+    pub lineages: watch::Receiver<Arc<Lineages>>,
     /// The time.
     pub clock: Clock,
 }
@@ -290,9 +293,11 @@ impl Operations {
     /// An Airflow that cannot be asked counts as no: should it have the DAG run, the monitor meets it
     /// and opens the row again.
     async fn is_in_airflow(&self, run: &Run) -> bool {
-        let Some(airflow) = self.0.airflows.get(run.airflow.as_str()).filter(|_| !run.attempts.is_empty()) else {
+        if run.attempts.is_empty() {
             return false;
-        };
+        }
+        let airflow = self.0.airflows.borrow().get(run.airflow.as_str()).cloned();
+        let Some(airflow) = airflow else { return false };
         airflow.find_run(&run.dag_id, &run.dag_run_id).await.is_ok()
     }
 
@@ -340,7 +345,7 @@ impl Operations {
     }
 
     fn airflow(&self, action: &'static str, run: &Run) -> Result<Airflow, OperationError> {
-        self.0.airflows.get(run.airflow.as_str()).cloned().ok_or_else(|| OperationError::NoAirflow {
+        self.0.airflows.borrow().get(run.airflow.as_str()).cloned().ok_or_else(|| OperationError::NoAirflow {
             action,
             run: run.id,
             airflow: run.airflow.clone(),

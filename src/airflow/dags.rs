@@ -37,20 +37,19 @@ async fn read(airflow: &Airflow, dag_ids: &[String]) -> Result<DagDirectory, Err
     Ok(dags.into_iter().filter(|facts| dag_ids.binary_search(&facts.dag_id).is_ok()).collect())
 }
 
-/// The first facts about `dag_ids`, if Airflow gives them within `patience`.
-pub async fn first(airflow: &Airflow, dag_ids: &[String], patience: Duration) -> DagDirectory {
+/// The first facts about `dag_ids`; `None` if Airflow does not give them within `patience`.
+pub async fn first(airflow: &Airflow, dag_ids: &[String], patience: Duration) -> Option<DagDirectory> {
     if dag_ids.is_empty() {
-        return DagDirectory::default();
+        return None;
     }
-    if let Ok(Ok(directory)) = tokio::time::timeout(patience, read(airflow, dag_ids)).await {
-        directory
-    } else {
+    let directory = tokio::time::timeout(patience, read(airflow, dag_ids)).await.ok().and_then(Result::ok);
+    if directory.is_none() {
         tracing::warn!(
             airflow = airflow.name(),
             "Airflow does not tell yet which DAGs are paused; starting all the same"
         );
-        DagDirectory::default()
     }
+    directory
 }
 
 /// Keeps `directory` up to date about `dag_ids`, which are sorted, until nobody reads it any more.

@@ -3,10 +3,8 @@
 //! A member that stands by keeps all of it warm, so that a term begins without waiting for anybody.
 //! What only a leader does is in [`super::term`].
 
-use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -14,17 +12,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::connect::{self, ConnectError};
+use super::in_force::{Board, InForce};
 use super::owner::{self, Owner};
+use super::resources::{Resources, Workshop, store_node};
 use super::{ServeError, ServeOptions};
-use crate::airflow::Airflow;
-use crate::airflow::dags::{self, DagDirectory};
 use crate::clock::Clock;
-use crate::config::model::ZooKeeper;
 use crate::config::{Config, Environment};
-use crate::domain::schedule::{Schedule, Trigger, TriggerKind};
 use crate::http::{self, Access, Api, Peers};
 use crate::lifecycle::Lifecycle;
 use crate::members::Sight;
@@ -32,35 +27,20 @@ use crate::metrics;
 use crate::operations::{Operations, OperationsParts};
 use crate::status::Status;
 use crate::store::{Leadership, Ledger, StoreError};
-use crate::triggers::gatekeeper::Directories;
-use crate::triggers::lineage::{Lineage, Lineages};
 use crate::zookeeper::{Ensemble, MemberCard, Membership, MembershipParts, member_id};
-
-/// How long the first look at an Airflow may take before a term begins without knowing which DAGs are
-/// paused; the ledger remembers what was known last.
-const DIRECTORY_PATIENCE: Duration = Duration::from_secs(3);
-
-/// The znode below `root` in which the store that works there has its mark.
-const STORE_NODE: &str = "store";
-
-/// Ensembles by the name that triggers give them; `None` is the home ensemble.
-pub(super) type Ensembles = HashMap<Option<Arc<str>>, Ensemble>;
 
 /// A member with everything that outlives its terms.
 pub(super) struct Member {
     /// Nothing is submitted to Airflow and nothing deleted in ZooKeeper, also not what was recorded
     /// before by a member that was no shadow.
     pub(super) shadow: bool,
-    pub(super) config: Config,
+    /// The sections of the main file are those that the process began with.
+    pub(super) main: Arc<Config>,
     pub(super) clock: Clock,
     pub(super) lifecycle: Lifecycle,
     pub(super) ledger: Ledger,
-    pub(super) schedules: Arc<Vec<Arc<Schedule>>>,
-    pub(super) airflows: HashMap<Arc<str>, Airflow>,
-    pub(super) ensembles: Ensembles,
-    /// How the ledger and each watched ensemble stand to each other, by the same names.
-    pub(super) lineages: Lineages,
-    pub(super) directories: Directories,
+    /// The definitions in force.
+    pub(super) board: Board,
     pub(super) status: Status,
     /// What the other members are told of this one.
     pub(super) card: MemberCard,
@@ -75,8 +55,6 @@ pub(super) struct Member {
     pub(super) sight: watch::Sender<Sight>,
     /// Since when the store does not tell who leads; `None` while it does.
     pub(super) store_silent_since: watch::Sender<Option<Instant>>,
-    /// The first looks at each Airflow that are still under way.
-    first_looks: TaskTracker,
 }
 
 impl Member {
@@ -89,7 +67,8 @@ impl Member {
     ) -> Result<Self, ServeError> {
         let clock = Clock::system();
         let environment = Arc::new(environment);
-        let airflows = airflows(&config, &environment, &clock)?;
+        let config = Arc::new(config);
+        let workshop = Workshop::new(Arc::clone(&environment), clock.clone(), lifecycle.clone(), options.shadow);
         let store = config
             .store
             .address(&environment)
@@ -100,35 +79,22 @@ impl Member {
             Ledger::open(store.expose(), clock.clone()).await?
         };
         lifecycle.watch("ledger's writer", ledger.vigil());
-        let ensembles = ensembles(&config, &environment, &clock, &lifecycle)?;
-        for ensemble in ensembles.values() {
-            lifecycle.watch("ensemble", ensemble.vigil());
-        }
-        let lineages = lineages(&config, &ensembles, options);
-        let (directories, first_looks) = directories(&config, &airflows, &lifecycle);
+        let resources = Resources::equip(&config, &Resources::default(), &workshop)?;
         let card = card(&config, &ledger, clock.now());
         let membership = if options.shadow { None } else { membership(&config, &environment, &clock, &card)? };
         if let Some(membership) = &membership {
             lifecycle.watch("membership", membership.vigil());
         }
-        let owner = follow_owner(&config, &ensembles, &lifecycle);
-        for kind in [TriggerKind::Cron, TriggerKind::Znode] {
-            let count = config.schedules.iter().filter(|schedule| schedule.trigger.kind() == kind).count();
-            metrics::schedules(kind, count);
-        }
+        let owner = follow_owner(&config, &resources, &lifecycle);
         metrics::ledger_writable(true);
         metrics::leader(false);
         Ok(Self {
             shadow: options.shadow,
-            schedules: Arc::new(config.schedules.clone()),
-            config,
+            board: Board::new(Arc::new(InForce::new(Arc::clone(&config), resources))),
+            main: config,
             clock,
             lifecycle,
             ledger,
-            airflows,
-            ensembles,
-            lineages,
-            directories,
             status: Status::new(),
             sight: watch::Sender::new(Sight { own: Some(card.clone()), ..Sight::default() }),
             card,
@@ -136,39 +102,20 @@ impl Member {
             owner,
             lead: watch::Sender::new(None),
             store_silent_since: watch::Sender::new(None),
-            first_looks,
         })
     }
 
     /// The home ensemble, and the root of flowkeeper's znodes there.
     pub(super) fn home(&self) -> Option<(Ensemble, Arc<str>)> {
-        let root = self.config.zookeeper.as_ref()?.root.as_str().into();
-        Some((self.ensembles.get(&None)?.clone(), root))
+        let root = self.main.zookeeper.as_ref()?.root.as_str().into();
+        Some((self.board.now().resources.ensembles.get(&None)?.ensemble.clone(), root))
     }
 
     /// Where runs can be read, for the notes of DAG runs; `None` where nobody could follow a link.
     pub(super) fn link(&self) -> Option<String> {
-        let server = &self.config.server;
+        let server = &self.main.server;
         let listens = (!server.listen.ip().is_unspecified()).then(|| format!("http://{}", server.listen));
         server.advertise.clone().or(listens)
-    }
-
-    /// The ensembles that a schedule watches.
-    pub(super) fn watched_ensembles(&self) -> impl Iterator<Item = &Ensemble> {
-        let watched: BTreeSet<_> = self
-            .schedules
-            .iter()
-            .filter_map(|schedule| match &schedule.trigger {
-                Trigger::Znode(trigger) => Some(&trigger.ensemble),
-                Trigger::Cron(_) => None,
-            })
-            .collect();
-        watched.into_iter().filter_map(|name| self.ensembles.get(name))
-    }
-
-    /// Waits until each Airflow was asked once which DAGs are paused, early in the life of the process.
-    pub(super) async fn first_looks(&self) {
-        self.first_looks.wait().await;
     }
 
     /// Serves the API for as long as the process lives.
@@ -179,19 +126,18 @@ impl Member {
         access: Access,
     ) -> Result<(), ServeError> {
         let peers = Peers::new(self.sight.subscribe()).map_err(|error| ServeError::Peers(error.to_string()))?;
-        let (schedules_sender, schedules) = watch::channel(Arc::clone(&self.schedules));
         let operations = Operations::new(OperationsParts {
             ledger: self.ledger.clone(),
             leadership: self.lead.subscribe(),
-            schedules: schedules.clone(),
-            airflows: self.airflows.clone(),
-            lineages: self.lineages.clone(),
+            schedules: self.board.schedules(),
+            airflows: self.board.airflows(),
+            lineages: self.board.lineages(),
             clock: self.clock.clone(),
         });
         let api = Api {
             ledger: self.ledger.clone(),
             operations,
-            schedules,
+            schedules: self.board.schedules(),
             clock: self.clock.clone(),
             status: self.status.clone(),
             access,
@@ -200,11 +146,7 @@ impl Member {
             metrics,
             shutdown: self.lifecycle.ending().clone(),
         };
-        self.lifecycle.spawn("HTTP API", async move {
-            let served = http::serve(listener, api).await;
-            drop(schedules_sender);
-            served
-        });
+        self.lifecycle.spawn("HTTP API", http::serve(listener, api));
         Ok(())
     }
 }
@@ -251,46 +193,11 @@ fn membership(
     Ok(Some(Membership::start(parts, CancellationToken::new())))
 }
 
-fn airflows(
-    config: &Config,
-    environment: &Environment,
-    clock: &Clock,
-) -> Result<HashMap<Arc<str>, Airflow>, ConnectError> {
-    let airflows = config.airflows.iter();
-    airflows
-        .map(|(name, settings)| Ok((Arc::clone(name), connect::airflow(settings, environment, clock.clone())?)))
-        .collect()
-}
-
-/// Connects to the home ensemble, if there is one, and to every other that a schedule watches.
-fn ensembles(
-    config: &Config,
-    environment: &Arc<Environment>,
-    clock: &Clock,
-    lifecycle: &Lifecycle,
-) -> Result<Ensembles, ConnectError> {
-    let watched = config.schedules.iter().filter_map(|schedule| match &schedule.trigger {
-        Trigger::Znode(trigger) => Some(trigger.ensemble.clone()),
-        Trigger::Cron(_) => None,
-    });
-    let names: BTreeSet<_> = std::iter::once(None).chain(watched).collect();
-    let mut ensembles = Ensembles::new();
-    for name in names {
-        // The configuration was checked: a schedule names only ensembles that there are.
-        let Some(connection) = config.connection(name.as_deref()) else { continue };
-        let key = name.as_ref().map_or_else(|| "zookeeper".to_owned(), |name| format!("ensemble.{name}"));
-        let settings = connect::zookeeper(connection.clone(), Arc::clone(environment), key)?;
-        let ensemble = Ensemble::start(name.clone(), settings, clock.clone(), lifecycle.ending().clone());
-        ensembles.insert(name, ensemble);
-    }
-    Ok(ensembles)
-}
-
 /// Reads whose root it is for as long as the process lives.
-fn follow_owner(config: &Config, ensembles: &Ensembles, lifecycle: &Lifecycle) -> watch::Receiver<Owner> {
+fn follow_owner(config: &Config, resources: &Resources, lifecycle: &Lifecycle) -> watch::Receiver<Owner> {
     let (sender, owner) = watch::channel(Owner::Unread);
-    if let (Some(home), Some(ensemble)) = (&config.zookeeper, ensembles.get(&None)) {
-        let follow = owner::follow(ensemble.clone(), store_node(home).into(), sender);
+    if let (Some(home), Some(ensemble)) = (&config.zookeeper, resources.ensembles.get(&None)) {
+        let follow = owner::follow(ensemble.ensemble.clone(), store_node(home).into(), sender);
         let ending = lifecycle.ending().clone();
         lifecycle.spawn("owner of the root", async move {
             let () = ending.run_until_cancelled(follow).await.unwrap_or_default();
@@ -298,50 +205,4 @@ fn follow_owner(config: &Config, ensembles: &Ensembles, lifecycle: &Lifecycle) -
         });
     }
     owner
-}
-
-/// The path of the znode in which the store that works under a root has its mark.
-fn store_node(home: &ZooKeeper) -> String {
-    format!("{}/{STORE_NODE}", home.root)
-}
-
-/// How the ledger and each ensemble stand to each other. A shadow writes nothing into ZooKeeper.
-fn lineages(config: &Config, ensembles: &Ensembles, options: ServeOptions) -> Lineages {
-    let written = config.zookeeper.as_ref().filter(|_| !options.shadow);
-    let lineage = |name: &Option<Arc<str>>| match (name, written) {
-        (None, Some(home)) => Lineage::home(&store_node(home)),
-        _ => Lineage::unwritten(name.clone()),
-    };
-    ensembles.keys().map(|name| (name.clone(), lineage(name))).collect()
-}
-
-/// Follows what each Airflow knows of the DAGs that schedules use; the tracker has a token for each
-/// that was not asked yet.
-fn directories(
-    config: &Config,
-    airflows: &HashMap<Arc<str>, Airflow>,
-    lifecycle: &Lifecycle,
-) -> (Directories, TaskTracker) {
-    let mut directories = Directories::new();
-    let first_looks = TaskTracker::new();
-    for (name, airflow) in airflows {
-        let used = config.schedules.iter().filter(|schedule| schedule.airflow == *name);
-        let dags: BTreeSet<String> = used.map(|schedule| schedule.dag_id.to_string()).collect();
-        let dags: Vec<String> = dags.into_iter().collect();
-        let (sender, directory) = watch::channel(DagDirectory::default());
-        let (airflow, ending) = (airflow.clone(), lifecycle.ending().clone());
-        let under_way = first_looks.token();
-        let follow = async move {
-            sender.send_replace(dags::first(&airflow, &dags, DIRECTORY_PATIENCE).await);
-            drop(under_way);
-            dags::refresh(airflow, dags, sender).await;
-        };
-        lifecycle.spawn("DAG directory", async move {
-            let () = ending.run_until_cancelled(follow).await.unwrap_or_default();
-            Ok::<(), StoreError>(())
-        });
-        directories.insert(Arc::clone(name), directory);
-    }
-    first_looks.close();
-    (directories, first_looks)
 }

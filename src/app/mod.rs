@@ -1,16 +1,22 @@
 //! Puts the parts together: a member that lives as long as the process, and the terms in which it leads.
 //!
 //! `member` holds what outlives a term, `term` what runs while this member leads, and `standing` decides
-//! which of the two it is. [`serve`] is one straight function from a checked configuration to a running
+//! which of the two it is. `in_force` has the definitions, `resources` what they need, `duties` which parts
+//! a term has for them. [`serve`] is one straight function from a checked configuration to a running
 //! member; it decides nothing but the order in which parts start and end.
 
 pub mod connect;
+mod crew;
+mod duties;
+mod in_force;
 mod join;
 pub mod logging;
 mod lookout;
 mod member;
 mod owner;
+mod parts;
 pub mod preflight;
+mod resources;
 mod standing;
 mod term;
 mod witness;
@@ -134,7 +140,7 @@ pub async fn serve(config: Config, environment: Environment, options: ServeOptio
     });
     tracing::info!(
         address = %address,
-        schedules = member.schedules.len(),
+        schedules = member.board.now().schedules.len(),
         shadow = options.shadow,
         "flowkeeper serves"
     );

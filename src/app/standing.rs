@@ -187,7 +187,7 @@ async fn take_lead_again(member: &Arc<Member>) -> Result<Term, StoreError> {
 /// the store takes too long.
 async fn take_lead(member: &Arc<Member>) -> Result<Term, StoreError> {
     // Whoever leads until then goes on while Airflow is asked.
-    member.first_looks().await;
+    member.board.now().resources.asked().await;
     let began = Instant::now();
     let card = leader_text(&member.card);
     let leadership = tokio::time::timeout(TAKE_PATIENCE, member.ledger.take_lead(&card)).await;

@@ -1,23 +1,28 @@
 //! Airflow as a second opinion on the time: the `Date` header of its answers.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::airflow::Airflow;
+use crate::operations::Airflows;
 use crate::triggers::cron::TimeWitness;
 
 /// The clocks of all Airflows; the first that answers is heard.
 #[derive(Debug)]
-pub(super) struct AirflowClocks(Vec<Airflow>);
+pub(super) struct AirflowClocks(watch::Receiver<Airflows>);
 
 impl AirflowClocks {
-    pub(super) fn new(airflows: Vec<Airflow>) -> Self {
+    pub(super) fn new(airflows: watch::Receiver<Airflows>) -> Self {
         Self(airflows)
     }
 }
 
 impl TimeWitness for AirflowClocks {
     async fn time(&self) -> Option<Timestamp> {
-        for airflow in &self.0 {
+        let airflows = Arc::clone(&self.0.borrow());
+        for airflow in airflows.values() {
             // Whatever the answer says about health, its header tells the time.
             let answered = match airflow.health().await {
                 Ok(_) => true,
@@ -31,6 +36,6 @@ impl TimeWitness for AirflowClocks {
     }
     fn heard(&self) -> Option<Timestamp> {
         // One that agrees with the wall clock is enough: a clock that is behind proves nothing.
-        self.0.iter().filter_map(Airflow::server_date).max()
+        self.0.borrow().values().filter_map(Airflow::server_date).max()
     }
 }

@@ -202,7 +202,7 @@ pub struct ZooKeeper {
 }
 
 /// How to reach an ensemble.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// `host:port,host:port/chroot`, as the client takes it.
     pub connect: String,
@@ -217,7 +217,7 @@ pub struct Connection {
 }
 
 /// `auth = { scheme, credential }` of an ensemble.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZooKeeperAuth {
     /// The scheme; `digest` is the usual one.
     pub scheme: String,
@@ -226,7 +226,7 @@ pub struct ZooKeeperAuth {
 }
 
 /// `tls` of an ensemble; paths are relative to the working directory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZooKeeperTls {
     /// The certificate authorities to trust, PEM. The client has no default ones.
     pub ca: PathBuf,
@@ -235,7 +235,7 @@ pub struct ZooKeeperTls {
 }
 
 /// A certificate and its key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsIdentity {
     /// Certificate chain, PEM.
     pub cert: PathBuf,
@@ -244,7 +244,7 @@ pub struct TlsIdentity {
 }
 
 /// `sasl` of an ensemble.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sasl {
     /// The mechanism.
     pub mechanism: SaslMechanism,
@@ -283,7 +283,7 @@ pub struct Airflow {
 }
 
 /// How flowkeeper authenticates to an Airflow.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AirflowAuth {
     /// Not at all.
     None,
@@ -319,7 +319,7 @@ pub enum AirflowAuth {
 }
 
 /// The text of a header.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum HeaderText {
     /// Written in the configuration.
     Plain(String),

@@ -12,19 +12,20 @@ mod queue;
 mod request;
 mod retry;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::airflow::Airflow;
 use crate::airflow::pace::{Load, Pace};
 use crate::clock::{Clock, boot_time};
+use crate::config::model::InFlight;
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{Overlap, RetryPolicy, Schedule, ScheduleName, TriggerKind};
 use crate::locks::keeper::Desk;
@@ -60,12 +61,24 @@ const LONGEST_GAP: Duration = Duration::from_secs(2);
 /// How many pending rows are read at once when the dispatcher starts.
 const PAGE: u32 = 1000;
 
-/// One Airflow and how fast it takes runs.
+/// One Airflow that runs go to.
+#[derive(Clone)]
 pub struct Target {
     /// The client.
     pub airflow: Airflow,
-    /// Its limit of requests in flight.
-    pub pace: Pace,
+    /// Tells it from others that had the same name.
+    pub incarnation: u64,
+    /// How many requests may be in flight.
+    pub in_flight: InFlight,
+}
+
+/// What the dispatcher reads of the definitions in force.
+#[derive(Clone, Default)]
+pub struct Supply {
+    /// By name.
+    pub targets: BTreeMap<Arc<str>, Target>,
+    /// By name.
+    pub schedules: HashMap<ScheduleName, Arc<Schedule>>,
 }
 
 /// What the dispatcher needs.
@@ -74,10 +87,8 @@ pub struct Parts {
     pub ledger: Ledger,
     /// Proof of leading.
     pub leadership: Leadership,
-    /// By name.
-    pub targets: HashMap<Arc<str>, Target>,
-    /// The schedules in force.
-    pub schedules: HashMap<ScheduleName, Arc<Schedule>>,
+    /// The definitions in force.
+    pub supply: watch::Receiver<Arc<Supply>>,
     /// Which schedules are held back.
     pub gates: watch::Receiver<Gates>,
     /// Where the time comes from.
@@ -86,8 +97,29 @@ pub struct Parts {
     pub link: Option<String>,
     /// Where runs get their locks; `None` without a home ensemble.
     pub locks: Option<Desk>,
-    /// Asks for a comparison of all that is known with the ledger.
-    pub reconcile: Arc<Notify>,
+    /// Changes when a comparison of all that is known with the ledger is asked for.
+    pub reconcile: watch::Receiver<u64>,
+}
+
+impl Target {
+    fn pace(&self) -> Pace {
+        match self.in_flight {
+            InFlight::Auto => Pace::auto(),
+            InFlight::Fixed(limit) => Pace::fixed(limit),
+        }
+    }
+
+    /// Whether what was learnt of its speed holds for `other`.
+    fn is_as_fast_as(&self, other: &Self) -> bool {
+        self.incarnation == other.incarnation && self.in_flight == other.in_flight
+    }
+}
+
+impl Lanes {
+    /// How many requests may be begun now.
+    fn room(&self) -> usize {
+        if self.target.is_some() { self.pace.room(self.in_flight) } else { 0 }
+    }
 }
 
 /// What the loop is told.
@@ -105,7 +137,9 @@ enum Message {
 }
 
 struct Lanes {
-    target: Target,
+    /// `None` while the configuration has no such Airflow: its runs wait.
+    target: Option<Target>,
+    pace: Pace,
     queue: Queue,
     in_flight: usize,
     /// Runs that Airflow has been told to end for a newer one.
@@ -126,7 +160,9 @@ pub async fn run(parts: Parts) -> Result<(), StoreError> {
 struct Dispatcher {
     ledger: Ledger,
     leadership: Leadership,
-    schedules: HashMap<ScheduleName, Arc<Schedule>>,
+    supply: watch::Receiver<Arc<Supply>>,
+    /// As last read.
+    in_force: Arc<Supply>,
     gates: watch::Receiver<Gates>,
     clock: Clock,
     link: Option<Arc<str>>,
@@ -137,29 +173,22 @@ struct Dispatcher {
     skipping: HashMap<ScheduleName, Arc<str>>,
     to_loop: mpsc::UnboundedSender<Message>,
     requests: TaskTracker,
-    reconcile: Arc<Notify>,
+    reconcile: watch::Receiver<u64>,
     /// What is to be compared with the ledger at the next report.
     owes: Option<Compare>,
 }
 
 impl Dispatcher {
     fn new(parts: Parts, to_loop: mpsc::UnboundedSender<Message>) -> Self {
-        let airflows = parts
-            .targets
-            .into_iter()
-            .map(|(name, target)| {
-                let lanes = Lanes { target, queue: Queue::default(), in_flight: 0, cancelling: HashSet::new() };
-                (name, lanes)
-            })
-            .collect();
-        Self {
+        let mut dispatcher = Self {
             ledger: parts.ledger,
             leadership: parts.leadership,
-            schedules: parts.schedules,
+            supply: parts.supply,
+            in_force: Arc::default(),
             gates: parts.gates,
             clock: parts.clock,
             link: parts.link.map(Into::into),
-            airflows,
+            airflows: HashMap::new(),
             holds: HashMap::new(),
             locks: Locks::new(parts.locks),
             skipping: HashMap::new(),
@@ -167,7 +196,43 @@ impl Dispatcher {
             requests: TaskTracker::new(),
             reconcile: parts.reconcile,
             owes: None,
+        };
+        dispatcher.take_supply();
+        // All of it is about to be read.
+        dispatcher.owes = None;
+        dispatcher
+    }
+
+    /// Goes over to the definitions that are in force now. Runs of an Airflow that is gone stay where they
+    /// are until it is back.
+    fn take_supply(&mut self) {
+        let supply = Arc::clone(&self.supply.borrow_and_update());
+        for (name, target) in &supply.targets {
+            let lanes = self.airflows.entry(Arc::clone(name)).or_insert_with(|| Lanes {
+                target: None,
+                pace: target.pace(),
+                queue: Queue::default(),
+                in_flight: 0,
+                cancelling: HashSet::new(),
+            });
+            match lanes.target.replace(target.clone()) {
+                Some(before) if before.is_as_fast_as(target) => {}
+                Some(_) => lanes.pace = target.pace(),
+                None => {
+                    lanes.pace = target.pace();
+                    // There may be runs from when it was there before.
+                    self.owes = Some(Compare::All);
+                }
+            }
         }
+        for (name, lanes) in &mut self.airflows {
+            if !supply.targets.contains_key(name) {
+                lanes.target = None;
+            }
+            let turn = |schedule: &ScheduleName| Some(supply.schedules.get(schedule)?.overlap.into());
+            lanes.queue.set_turns(turn);
+        }
+        self.in_force = supply;
     }
 
     async fn run(
@@ -181,7 +246,7 @@ impl Dispatcher {
         let mut arrived = Vec::with_capacity(BATCH);
         let mut told = Vec::with_capacity(BATCH);
         let lost = self.leadership.lost().clone();
-        let reconcile = Arc::clone(&self.reconcile);
+        let mut reconcile = self.reconcile.clone();
         let mut awake = boot_time();
         loop {
             let woke = boot_time();
@@ -207,8 +272,9 @@ impl Dispatcher {
                     }
                     self.apply_gates();
                 }
+                Ok(()) = self.supply.changed() => self.take_supply(),
                 () = sleep_until(next_try, &self.clock) => {}
-                () = reconcile.notified() => self.compare_soon(Compare::All),
+                Ok(()) = reconcile.changed() => self.compare_soon(Compare::All),
                 _ = tidy.tick() => self.tidy(),
                 _ = report.tick() => {
                     self.report();
@@ -235,7 +301,7 @@ impl Dispatcher {
     }
 
     fn turn(&self, schedule: &ScheduleName) -> Turn {
-        self.schedules.get(schedule).map_or(Overlap::Allow, |schedule| schedule.overlap).into()
+        self.in_force.schedules.get(schedule).map_or(Overlap::Allow, |schedule| schedule.overlap).into()
     }
 
     fn offer(&mut self, tickets: Vec<Ticket>) {
@@ -254,7 +320,7 @@ impl Dispatcher {
                     run.id = ticket.id.0,
                     schedule = %ticket.schedule,
                     airflow = %ticket.airflow,
-                    "a run waits for an Airflow that is not configured any more; it stays pending"
+                    "a run waits for an Airflow that is not configured any more; it stays pending until that is back"
                 );
             }
         }
@@ -271,7 +337,7 @@ impl Dispatcher {
         match message {
             Message::Answered { airflow, load } => {
                 if let Some(lanes) = self.airflows.get_mut(&airflow) {
-                    lanes.target.pace.on_answer(load, lanes.in_flight, Instant::now());
+                    lanes.pace.on_answer(load, lanes.in_flight, Instant::now());
                     lanes.in_flight -= 1;
                 }
             }
@@ -454,13 +520,13 @@ impl Dispatcher {
     }
 
     fn next_try(&self) -> Option<Timestamp> {
-        let free = |lanes: &&Lanes| lanes.target.pace.room(lanes.in_flight) > 0;
+        let free = |lanes: &&Lanes| lanes.room() > 0;
         self.airflows.values().filter(free).filter_map(|lanes| lanes.queue.next_try()).min()
     }
 
     fn report(&self) {
         for (name, lanes) in &self.airflows {
-            metrics::airflow_pace(name, lanes.in_flight, lanes.target.pace.limit());
+            metrics::airflow_pace(name, lanes.in_flight, lanes.pace.limit());
             metrics::pending_runs(name, lanes.queue.len());
         }
     }
@@ -476,12 +542,14 @@ impl Dispatcher {
         let now = self.clock.now();
         let names: Vec<Arc<str>> = self.airflows.keys().cloned().collect();
         for name in names {
+            if self.airflows.get(&name).is_none_or(|lanes| lanes.target.is_none()) {
+                continue;
+            }
             while let Some(ticket) = self.airflows.get_mut(&name).and_then(|lanes| lanes.queue.next_to_lock()) {
                 self.lock(&name, ticket);
             }
             // Asked once: what may start together must not start one by one.
-            let full =
-                self.airflows.get(&name).map_or(0, |lanes| lanes.in_flight + lanes.target.pace.room(lanes.in_flight));
+            let full = self.airflows.get(&name).map_or(0, |lanes| lanes.in_flight + lanes.room());
             while let Some(ticket) = self
                 .airflows
                 .get_mut(&name)
@@ -518,10 +586,12 @@ impl Dispatcher {
             return;
         }
         let Some(lanes) = self.airflows.get_mut(name) else { return };
+        // Nobody is handed out while there is no room, and without a target there is none.
+        let Some(target) = &lanes.target else { return };
         lanes.in_flight += 1;
-        let schedule = self.schedules.get(&ticket.schedule);
+        let schedule = self.in_force.schedules.get(&ticket.schedule);
         let request = Request {
-            airflow: lanes.target.airflow.clone(),
+            airflow: target.airflow.clone(),
             name: Arc::clone(name),
             ledger: self.ledger.clone(),
             leadership: self.leadership.clone(),
@@ -551,11 +621,12 @@ impl Dispatcher {
     /// Ends the runs that a newer one is waiting to replace, each once.
     fn replace_running(&mut self, name: &Arc<str>) {
         let Some(lanes) = self.airflows.get_mut(name) else { return };
+        let Some(target) = &lanes.target else { return };
         for active in lanes.queue.to_cancel() {
             if !lanes.cancelling.insert(active.id) {
                 continue;
             }
-            let (active, airflow, name) = (active.clone(), lanes.target.airflow.clone(), Arc::clone(name));
+            let (active, airflow, name) = (active.clone(), target.airflow.clone(), Arc::clone(name));
             let (ledger, leadership, to_loop) = (self.ledger.clone(), self.leadership.clone(), self.to_loop.clone());
             self.requests.spawn(async move {
                 // A newer leader may be starting what this one would end.

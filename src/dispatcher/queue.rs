@@ -449,6 +449,24 @@ impl Queue {
         runs
     }
 
+    /// How the runs of each schedule stand to each other from now on; `None` leaves it as it was.
+    pub(super) fn set_turns(&mut self, turn: impl Fn(&ScheduleName) -> Option<Turn>) {
+        let mut changed = Vec::new();
+        for (schedule, lane) in &mut self.lanes {
+            let Some(turn) = turn(schedule).filter(|turn| *turn != lane.turn) else { continue };
+            lane.turn = turn;
+            changed.push((schedule.clone(), turn));
+        }
+        for (schedule, turn) in changed {
+            if turn == Turn::Replacing {
+                self.replacing.insert(schedule.clone());
+            } else {
+                self.replacing.remove(&schedule);
+            }
+            self.enter_ring(&schedule);
+        }
+    }
+
     /// The runs that a newer one is waiting to replace.
     pub(super) fn to_cancel(&self) -> Vec<&ActiveRun> {
         self.replacing

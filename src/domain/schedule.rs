@@ -59,7 +59,9 @@ impl std::borrow::Borrow<str> for ScheduleName {
 }
 
 /// A named rule: when this trigger comes due, that DAG runs, under these policies.
-#[derive(Debug, Clone)]
+///
+/// Two are equal when they were written alike: whoever works with one need not hear of the other.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     /// Unique name.
     pub name: ScheduleName,
@@ -103,7 +105,7 @@ pub struct Schedule {
 }
 
 /// What makes a schedule due.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Trigger {
     /// Wall-clock times.
     Cron(CronTrigger),
@@ -189,7 +191,7 @@ impl TriggerKind {
     }
 }
 
-/// A cron trigger.
+/// A cron trigger. Equal ones are also spelled alike.
 #[derive(Debug, Clone)]
 pub struct CronTrigger {
     /// The parsed expression.
@@ -200,6 +202,13 @@ pub struct CronTrigger {
     pub dst: DstPolicy,
     /// The longest delay that is added to a nominal time, hashed from name and nominal time.
     pub jitter: Duration,
+}
+
+impl PartialEq for CronTrigger {
+    fn eq(&self, other: &Self) -> bool {
+        let alike = self.expression.as_str() == other.expression.as_str();
+        alike && self.same_times(other) && self.jitter == other.jitter
+    }
 }
 
 /// What happens to wall times around a change of the zone's offset.
@@ -232,7 +241,7 @@ pub enum FoldPolicy {
 }
 
 /// A znode trigger.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ZnodeTrigger {
     /// Name of the ensemble; `None` is the home ensemble.
     pub ensemble: Option<Arc<str>>,
@@ -261,6 +270,12 @@ pub struct ZnodeTrigger {
 pub struct PathGlobs {
     patterns: Vec<String>,
     set: globset::GlobSet,
+}
+
+impl PartialEq for PathGlobs {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
 }
 
 impl PathGlobs {

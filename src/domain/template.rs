@@ -52,6 +52,12 @@ impl Expression {
     }
 }
 
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.source() == other.source()
+    }
+}
+
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expression").field(&self.source()).finish()
@@ -61,7 +67,7 @@ impl fmt::Debug for Expression {
 /// A `conf`, compiled: a JSON object whose strings may be templates.
 ///
 /// Cheap to clone. Parts without templates are kept as the JSON text that is sent.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct ConfTemplate(Arc<Node>);
 
 impl ConfTemplate {
@@ -90,7 +96,7 @@ impl fmt::Debug for ConfTemplate {
 }
 
 /// A part of a `conf`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Node {
     /// JSON text without a template in it.
     Literal(Box<str>),

@@ -9,11 +9,10 @@
 mod absence;
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::airflow::{Airflow, DagRun, Error, RunQuery};
@@ -67,8 +66,8 @@ pub struct Parts {
     pub keep: DagGlobs,
     /// The time.
     pub clock: Clock,
-    /// Asks for a full comparison.
-    pub reconcile: Arc<Notify>,
+    /// Changes when a full comparison is asked for.
+    pub reconcile: watch::Receiver<u64>,
 }
 
 /// Why a look at Airflow came to nothing.
@@ -84,7 +83,7 @@ enum LookError {
 pub async fn run(parts: Parts) -> Result<(), StoreError> {
     let lost = parts.leadership.lost().clone();
     let name = parts.airflow.name().to_owned();
-    let reconcile = Arc::clone(&parts.reconcile);
+    let mut reconcile = parts.reconcile.clone();
     let ledger = parts.ledger.clone();
     let mut monitor =
         Monitor { parts, name, absences: Absences::default(), up: None, last_move: None, last_full: None };
@@ -101,7 +100,7 @@ pub async fn run(parts: Parts) -> Result<(), StoreError> {
         tokio::select! {
             () = lost.cancelled() => return Ok(()),
             () = tokio::time::sleep_until(wake) => {}
-            () = reconcile.notified() => full = true,
+            Ok(()) = reconcile.changed() => full = true,
             () = opened(&mut events, &monitor.name) => {
                 // Nobody who has just started something waits for an idle interval to pass.
                 let soon = wake.min(Instant::now() + BUSY_INTERVAL);

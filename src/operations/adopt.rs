@@ -63,7 +63,8 @@ pub struct AdoptionReport {
 impl Operations {
     /// How the watched ensembles stand, the home ensemble first.
     pub fn lineages(&self) -> Vec<LineageOverview> {
-        let mut lineages: Vec<_> = self.0.lineages.values().collect();
+        let lineages = Arc::clone(&self.0.lineages.borrow());
+        let mut lineages: Vec<_> = lineages.values().collect();
         lineages.sort_by_key(|lineage| lineage.ensemble().map(ToOwned::to_owned));
         lineages.into_iter().map(overview).collect()
     }
@@ -139,7 +140,7 @@ impl Operations {
     }
 
     fn lineage(&self, ensemble: Option<&str>) -> Result<Lineage, OperationError> {
-        let known = self.0.lineages.get(&ensemble.map(Arc::from)).cloned();
+        let known = self.0.lineages.borrow().get(&ensemble.map(Arc::from)).cloned();
         known.ok_or_else(|| match ensemble {
             Some(name) => OperationError::NoEnsemble { name: name.to_owned() },
             None => OperationError::NoHome,

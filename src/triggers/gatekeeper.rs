@@ -24,22 +24,31 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The directories of all Airflows, by name.
 pub type Directories = HashMap<Arc<str>, watch::Receiver<DagDirectory>>;
 
-/// The gates at `now`: what triggers must know before they start.
-pub fn first(
-    schedules: &[Arc<Schedule>],
-    states: &ScheduleStates,
-    directories: &mut Directories,
-    now: Timestamp,
-) -> Gates {
-    Arc::new(judge(schedules, states, |schedule| dag_is_paused(directories, schedules, states, schedule), now))
+/// What is guarded: the schedules in force, and what is known of their DAGs.
+#[derive(Debug, Clone)]
+pub struct Guarded {
+    /// The schedules.
+    pub schedules: Arc<Vec<Arc<Schedule>>>,
+    /// What Airflow says of their DAGs.
+    pub directories: Directories,
+}
+
+impl Guarded {
+    /// The gates at `now`: what triggers must know before they start.
+    pub fn gates(&self, states: &ScheduleStates, now: Timestamp) -> Gates {
+        let paused = |schedule: &Schedule| dag_is_paused(&self.directories, &self.schedules, states, schedule);
+        Arc::new(judge(&self.schedules, states, paused, now))
+    }
 }
 
 /// Publishes the gates until the leadership is lost.
+///
+/// Whoever changes what is guarded also publishes the gates that follow, after it: what is read here of
+/// the ledger may be older than that, and is then not used.
 pub async fn run(
     ledger: Ledger,
     leadership: Leadership,
-    schedules: Arc<Vec<Arc<Schedule>>>,
-    mut directories: Directories,
+    mut guarded: watch::Receiver<Guarded>,
     gates: watch::Sender<Gates>,
     clock: Clock,
 ) -> Result<(), StoreError> {
@@ -47,19 +56,29 @@ pub async fn run(
     let lost = leadership.lost().clone();
     loop {
         pauses.mark_unchanged();
+        let mut known = guarded.borrow_and_update().clone();
+        for directory in known.directories.values_mut() {
+            directory.mark_unchanged();
+        }
         let until = match ledger.schedule_states().await {
             Ok(states) => {
                 let now = clock.now();
-                let mut dag_is_paused =
-                    |schedule: &Schedule| dag_is_paused(&mut directories, &schedules, &states, schedule);
-                let news = news_of_dags(&schedules, &states, &mut dag_is_paused);
-                let closed = judge(&schedules, &states, dag_is_paused, now);
-                gates.send_if_modified(|known| {
-                    let news = **known != closed;
+                let closed = known.gates(&states, now);
+                let mut is_past = false;
+                gates.send_if_modified(|open| {
+                    is_past = guarded.has_changed().unwrap_or(false);
+                    let news = !is_past && *open != closed;
                     if news {
-                        *known = Arc::new(closed);
+                        *open = closed;
                     }
                     news
+                });
+                if is_past {
+                    continue;
+                }
+                let Guarded { schedules, directories } = &known;
+                let news = news_of_dags(schedules, &states, |schedule| {
+                    dag_is_paused(directories, schedules, &states, schedule)
                 });
                 let noted = if news.is_empty() { Ok(()) } else { ledger.note_paused_dags(&leadership, news).await };
                 match noted {
@@ -86,7 +105,8 @@ pub async fn run(
         tokio::select! {
             () = lost.cancelled() => return Ok(()),
             changed = pauses.changed() => if changed.is_err() { return Ok(()) },
-            () = any_changed(&mut directories) => {}
+            changed = guarded.changed() => if changed.is_err() { return Ok(()) },
+            () = any_changed(&mut known.directories) => {}
             () = expiry => {}
         }
     }
@@ -106,14 +126,14 @@ pub(super) fn state_of<'s>(
 
 /// Whether Airflow has the schedule's DAG paused; what the ledger remembers while Airflow has not said.
 fn dag_is_paused(
-    directories: &mut Directories,
+    directories: &Directories,
     schedules: &[Arc<Schedule>],
     states: &ScheduleStates,
     schedule: &Schedule,
 ) -> bool {
     let said = directories
-        .get_mut(&schedule.airflow)
-        .and_then(|directory| directory.borrow_and_update().facts(&schedule.dag_id).map(|facts| facts.is_paused));
+        .get(&schedule.airflow)
+        .and_then(|directory| directory.borrow().facts(&schedule.dag_id).map(|facts| facts.is_paused));
     said.unwrap_or_else(|| state_of(schedule, schedules, states).is_some_and(|state| state.dag_paused_at.is_some()))
 }
 
@@ -270,7 +290,7 @@ mod tests {
         {
             let state = states.get_mut(&hold.name).unwrap();
             state.dag_paused_at = remembered.then_some(Timestamp::UNIX_EPOCH);
-            let paused = dag_is_paused(&mut directories(said), &schedules, &states, hold);
+            let paused = dag_is_paused(&directories(said), &schedules, &states, hold);
             assert_eq!(paused, expected, "said {said:?}, remembered {remembered}");
         }
     }
@@ -321,14 +341,8 @@ mod tests {
         sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
         let (gates, watched) = watch::channel(Gates::default());
         let lost = leadership.lost().clone();
-        let gatekeeper = tokio::spawn(run(
-            ledger.clone(),
-            leadership,
-            Arc::new(vec![hold.clone()]),
-            directories,
-            gates,
-            Clock::system(),
-        ));
+        let guarded = watch::Sender::new(Guarded { schedules: Arc::new(vec![hold.clone()]), directories });
+        let gatekeeper = tokio::spawn(run(ledger.clone(), leadership, guarded.subscribe(), gates, Clock::system()));
         tokio::time::sleep(Duration::from_secs(7)).await;
         assert!(!gatekeeper.is_finished() && !lost.is_cancelled(), "it goes on");
         assert!(watched.borrow().contains_key(&hold.name), "the gate is closed all the same");

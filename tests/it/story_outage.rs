@@ -4,7 +4,6 @@
 //! The hour passes on a clock that the test moves, for the ledger, the monitor and the fake alike.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use flowkeeper::clock::Clock;
 use flowkeeper::config::model::DagGlobs;
@@ -17,7 +16,7 @@ use flowkeeper::store::model::{DagRunFilter, NewRun, Recording, RunFilter};
 use globset::{Glob, GlobSet};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::support::fake_airflow::{FakeAirflow, State, World};
 use crate::support::real_airflow::client;
@@ -75,7 +74,7 @@ async fn an_hour_without_airflow_loses_nothing() {
         world.set_state("load", id, State::Running);
     }
     let fake = FakeAirflow::start(world).await;
-    let reconcile = Arc::new(Notify::new());
+    let reconcile = watch::Sender::new(0);
     let set = GlobSet::builder().add(Glob::new("*").expect("a glob")).build().expect("globs");
     let monitoring = tokio::spawn(monitor::run(monitor::Parts {
         airflow: client(&fake.url(), "admin", "admin"),
@@ -83,7 +82,7 @@ async fn an_hour_without_airflow_loses_nothing() {
         leadership: leadership.clone(),
         keep: DagGlobs { patterns: vec!["*".into()], set },
         clock: clock.clone(),
-        reconcile: Arc::clone(&reconcile),
+        reconcile: reconcile.subscribe(),
     }));
     let all_run = || async {
         let rows = rows(&ledger).await;
@@ -128,7 +127,7 @@ async fn an_hour_without_airflow_loses_nothing() {
     let _fake = FakeAirflow::start_on(world, &address).await;
 
     let all_found = || async {
-        reconcile.notify_one();
+        reconcile.send_modify(|asked| *asked += 1);
         (rows(&ledger).await == expected).then_some(())
     };
     wait_for(all_found, || "not every end is found".into()).await;

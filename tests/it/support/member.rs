@@ -2,7 +2,7 @@
 //!
 //! Nothing triggers, submits or monitors: tests record what they need themselves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -155,11 +155,11 @@ impl Member {
         let lead = watch::Sender::new(Some(leadership.clone()));
         let airflow = Airflow::new(airflow_settings(airflow), clock.clone()).expect("a client");
         let operations = Operations::new(OperationsParts {
-            lineages: HashMap::default(),
+            lineages: watch::Sender::new(Arc::new(HashMap::default())).subscribe(),
             ledger: ledger.clone(),
             leadership: lead.subscribe(),
             schedules: schedules.subscribe(),
-            airflows: HashMap::from([(Arc::from("main"), airflow)]),
+            airflows: watch::Sender::new(Arc::new(BTreeMap::from([(Arc::from("main"), airflow)]))).subscribe(),
             clock: clock.clone(),
         });
         let status = Status::new();

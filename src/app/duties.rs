@@ -1,0 +1,106 @@
+//! Which parts a term has for a set of definitions, and what each of them depends on.
+//!
+//! A loop that is for one Airflow, one ensemble or one schedule is declared here. It is given what it
+//! depends on and is begun anew when one of that is another; parts that are for all definitions together
+//! follow them by themselves (`term`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::crew::Crew;
+use super::in_force::InForce;
+use super::parts::{Key, Needs, Part};
+use super::resources::{KeptAirflow, KeptEnsemble};
+use crate::domain::schedule::Schedule;
+use crate::monitor;
+use crate::store::StoreError;
+use crate::triggers::gate::Gates;
+use crate::triggers::znode::ZnodeTriggerParts;
+use crate::triggers::{consume, lineage, znode};
+
+/// Everything that is to run for `set`.
+pub(super) fn declare(
+    crew: &Crew,
+    set: &InForce,
+    gates: &watch::Sender<Gates>,
+    reconcile: &watch::Sender<u64>,
+) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for (name, airflow) in &set.resources.airflows {
+        parts.extend(monitor(crew, set, name, airflow, reconcile));
+    }
+    // Nothing is compared in a session that the keeper of its ensemble has not cleared.
+    parts.extend(set.resources.ensembles.values().map(|ensemble| lineage_keeper(crew, ensemble)));
+    for (schedule, ensemble) in set.znode_schedules() {
+        let ensemble = set.resources.ensembles.get(ensemble);
+        parts.extend(ensemble.map(|ensemble| znode_trigger(crew, schedule, ensemble, gates)));
+    }
+    if !crew.member.shadow {
+        let watched: BTreeSet<_> = set.znode_schedules().map(|(_, ensemble)| ensemble).collect();
+        let ensembles = watched.into_iter().filter_map(|name| set.resources.ensembles.get(name));
+        parts.extend(ensembles.map(|ensemble| consumer(crew, ensemble)));
+    }
+    parts
+}
+
+fn monitor(
+    crew: &Crew,
+    set: &InForce,
+    name: &str,
+    airflow: &KeptAirflow,
+    reconcile: &watch::Sender<u64>,
+) -> Option<Part> {
+    let keep = set.config.airflows.get(name)?.monitor.clone();
+    let needs = vec![Needs::Incarnation(airflow.incarnation), Needs::Text(format!("{:?}", keep.patterns))];
+    let work = monitor::run(monitor::Parts {
+        airflow: airflow.client.clone(),
+        ledger: crew.member.ledger.clone(),
+        leadership: crew.leadership.clone(),
+        keep,
+        clock: crew.member.clock.clone(),
+        reconcile: reconcile.subscribe(),
+    });
+    Some(Part::cut(Key::new("monitor", name), needs, work))
+}
+
+fn lineage_keeper(crew: &Crew, kept: &KeptEnsemble) -> Part {
+    let (ledger, leadership) = (crew.member.ledger.clone(), crew.leadership.clone());
+    let keeper = lineage::Keeper::new(kept.lineage.clone(), kept.ensemble.clone(), ledger, leadership);
+    let needs = vec![Needs::Incarnation(kept.incarnation)];
+    Part::asked(key("keeper of the history", kept), needs, |end| keeper.run(end))
+}
+
+fn znode_trigger(crew: &Crew, schedule: &Arc<Schedule>, kept: &KeptEnsemble, gates: &watch::Sender<Gates>) -> Part {
+    let parts = ZnodeTriggerParts {
+        schedule: Arc::clone(schedule),
+        ensemble: kept.ensemble.clone(),
+        ledger: crew.member.ledger.clone(),
+        leadership: crew.leadership.clone(),
+        gates: gates.subscribe(),
+        clock: crew.member.clock.clone(),
+        status: crew.member.status.clone(),
+        lineage: kept.lineage.clone(),
+    };
+    let needs = vec![Needs::Schedule(Arc::clone(schedule)), Needs::Incarnation(kept.incarnation)];
+    Part::asked(Key::new("znode trigger", schedule.name.as_str()), needs, |end| async move {
+        znode::run(parts, end).await;
+        Ok::<(), StoreError>(())
+    })
+}
+
+fn consumer(crew: &Crew, kept: &KeptEnsemble) -> Part {
+    let (ledger, leadership) = (crew.member.ledger.clone(), crew.leadership.clone());
+    let (ensemble, lineage) = (kept.ensemble.clone(), kept.lineage.clone());
+    let needs = vec![Needs::Incarnation(kept.incarnation)];
+    Part::asked(key("consumer of znodes", kept), needs, |end| async move {
+        consume::run(ensemble, lineage, ledger, leadership, end).await;
+        Ok::<(), StoreError>(())
+    })
+}
+
+/// What a part is called that is for an ensemble; the home ensemble, which has no name, has an empty one.
+fn key(kind: &'static str, kept: &KeptEnsemble) -> Key {
+    Key::new(kind, kept.ensemble.name().map_or("", |name| name))
+}
