@@ -11,7 +11,14 @@ use crate::config::{self, Checked, Environment};
 /// Reads and checks the main file and what it includes. Reads the disk, and takes long for many
 /// schedules: not for a thread that others wait for.
 pub fn read(path: &Path, environment: &Environment, at: Timestamp) -> Candidate {
-    let provenance = |version| Provenance { source: Source::File, version, zookeeper_version: None, author: None, at };
+    let provenance = |version| Provenance {
+        source: Source::File,
+        version,
+        zookeeper_version: None,
+        author: None,
+        message: None,
+        at,
+    };
     match config::read(path, environment) {
         Ok(Checked { config, warnings, documents }) => Ok(Set {
             provenance: provenance(config.version.clone()),

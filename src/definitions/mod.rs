@@ -4,7 +4,9 @@
 //! whole and hands on a [`Candidate`]. It never applies one, and it keeps nothing of a set that is
 //! refused but what is wrong with it; the member goes on with the set that it has.
 
+pub mod bundle;
 pub mod files;
+pub mod history;
 
 use std::sync::Arc;
 
@@ -48,6 +50,8 @@ pub struct Provenance {
     pub zookeeper_version: Option<i32>,
     /// Who pushed it, where that is known.
     pub author: Option<String>,
+    /// Why, where the one who pushed it said so.
+    pub message: Option<String>,
     /// When it was pushed; for files, when they were read.
     pub at: Timestamp,
 }

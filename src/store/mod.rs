@@ -10,6 +10,7 @@ mod audit;
 mod conditions;
 mod consume;
 mod database;
+mod definitions;
 mod error;
 mod health;
 mod history;

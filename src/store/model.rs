@@ -1,5 +1,6 @@
 //! The rows of the ledger as values: what writers hand in, and in [`views`] what readers get back.
 
+mod definitions;
 mod health;
 mod views;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+pub use definitions::{DefinitionsVersion, NewDefinitions};
 pub use health::*;
 pub use views::*;
 

@@ -13,6 +13,7 @@ use crate::domain::schedule::{Consume, Overlap, ScheduleName, TriggerKind};
 use crate::domain::znode::ZnodeVersion;
 
 mod cutting;
+mod definitions;
 mod failing;
 mod following;
 mod health;
