@@ -235,6 +235,9 @@ mod tests {
 
     use super::*;
 
+    /// What it is, the data, and what is told of it.
+    type Case = (&'static str, Vec<u8>, fn(&Rubbish) -> bool);
+
     fn bundle(texts: &[&str]) -> Bundle {
         let documents: Vec<_> = texts
             .iter()
@@ -309,7 +312,7 @@ mod tests {
             change(&mut value);
             value.to_string().into_bytes()
         };
-        let cases: [(&str, Vec<u8>, fn(&Rubbish) -> bool); 9] = [
+        let cases: [Case; 9] = [
             ("bytes", b"\xff\xfe".to_vec(), |r| *r == Rubbish::NotText),
             ("JSON that breaks off", b"{\"format\": 1".to_vec(), |r| matches!(r, Rubbish::NotABundle(_))),
             ("other JSON", b"{\"schedule\": []}".to_vec(), |r| matches!(r, Rubbish::NotABundle(_))),
