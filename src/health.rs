@@ -8,10 +8,14 @@
 mod canary;
 mod checks;
 mod facts;
+mod inspector;
 mod sample;
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use self::inspector::{Inspection, Inspector, ON_DEMAND};
 
 use self::canary::Canary;
 use self::checks::Evidence;

@@ -134,6 +134,15 @@ pub fn health(
     }))
 }
 
+/// What inspects every ensemble of the configuration. Asks nobody.
+pub fn inspector(config: &model::Config, environment: &Arc<Environment>) -> Result<health::Inspector, ConnectError> {
+    let mut targets = Vec::new();
+    for ensemble in config.ensembles_to_check() {
+        targets.extend(health(config, &ensemble, Arc::clone(environment))?);
+    }
+    Ok(health::Inspector::new(targets))
+}
+
 fn settings(
     connection: &model::Connection,
     environment: &Environment,

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::resources::Resources;
 use crate::config::Config;
 use crate::domain::schedule::{Schedule, Trigger, TriggerKind};
+use crate::health::Inspector;
 use crate::metrics;
 use crate::operations::{Airflows, Schedules};
 use crate::triggers::lineage::Lineages;
@@ -37,6 +38,8 @@ impl InForce {
 /// The set in force as others read it: each its own piece.
 pub(super) struct Board {
     in_force: watch::Sender<Arc<InForce>>,
+    config: watch::Sender<Arc<Config>>,
+    inspector: watch::Sender<Arc<Inspector>>,
     schedules: watch::Sender<Schedules>,
     airflows: watch::Sender<Airflows>,
     lineages: watch::Sender<Arc<Lineages>>,
@@ -46,6 +49,8 @@ impl Board {
     pub(super) fn new(in_force: Arc<InForce>) -> Self {
         count(&in_force);
         Self {
+            config: watch::Sender::new(Arc::clone(&in_force.config)),
+            inspector: watch::Sender::new(Arc::clone(&in_force.resources.inspector)),
             schedules: watch::Sender::new(Arc::clone(&in_force.schedules)),
             airflows: watch::Sender::new(in_force.resources.clients()),
             lineages: watch::Sender::new(in_force.resources.lineages()),
@@ -56,6 +61,16 @@ impl Board {
     /// The set in force now.
     pub(super) fn now(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.borrow())
+    }
+
+    /// Its configuration.
+    pub(super) fn config(&self) -> watch::Receiver<Arc<Config>> {
+        self.config.subscribe()
+    }
+
+    /// What looks at the health of its ensembles.
+    pub(super) fn inspector(&self) -> watch::Receiver<Arc<Inspector>> {
+        self.inspector.subscribe()
     }
 
     /// Its schedules, now and from now on.

@@ -142,6 +142,8 @@ impl Member {
             status: self.status.clone(),
             access,
             home: self.home(),
+            config: self.board.config(),
+            inspector: self.board.inspector(),
             peers,
             metrics,
             shutdown: self.lifecycle.ending().clone(),

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::model::{self, Connection, ZooKeeper};
 use crate::config::{Config, Environment};
 use crate::domain::schedule::Trigger;
+use crate::health::Inspector;
 use crate::lifecycle::Lifecycle;
 use crate::operations::Airflows;
 use crate::store::StoreError;
@@ -87,6 +88,8 @@ pub(super) struct Resources {
     pub(super) airflows: BTreeMap<Arc<str>, Arc<KeptAirflow>>,
     /// By the name that triggers give them; `None` is the home ensemble.
     pub(super) ensembles: HashMap<Option<Arc<str>>, Arc<KeptEnsemble>>,
+    /// Looks at the health of ensembles for those who ask.
+    pub(super) inspector: Arc<Inspector>,
     directories: HashMap<Arc<str>, Arc<KeptDirectory>>,
 }
 
@@ -127,7 +130,8 @@ impl Resources {
             };
             directories.insert(Arc::clone(name), kept);
         }
-        Ok(Self { airflows, ensembles, directories })
+        let inspector = Arc::new(connect::inspector(config, &workshop.environment)?);
+        Ok(Self { airflows, ensembles, inspector, directories })
     }
 
     /// The clients by name.

@@ -135,10 +135,10 @@ impl Term {
         );
     }
 
-    /// Starts to write what parts publish; without a home ensemble nobody is told.
+    /// Starts to write what parts publish; a shadow tells nobody, and without a home ensemble there is nobody.
     fn spawn_publisher(&self) {
         let Crew { member, leadership, publisher, .. } = &self.crew;
-        let Some((ensemble, root)) = member.home() else { return };
+        let Some((ensemble, root)) = member.home().filter(|_| !member.shadow) else { return };
         let (ledger, leadership) = (member.ledger.clone(), leadership.clone());
         let parts = publisher::Parts { ensemble, root, ledger, leadership };
         self.crew.spawn("publisher", publisher::write(publisher.clone(), parts));

@@ -12,8 +12,7 @@ use super::context::Context;
 use super::error::{CommandError, Exit};
 use super::output::{self, Cell, Fit, Output, Rows, Tone, printable};
 use crate::app::connect;
-use crate::config::Config;
-use crate::config::model::Ensemble;
+use crate::config::NoEnsemble;
 use crate::domain::health::{CATALOGUE, Direction, Finding, Report, Verdict};
 use crate::health::{self, Effort};
 
@@ -43,48 +42,22 @@ pub(super) async fn run(context: &Context, arguments: &HealthArguments) -> Resul
 
 async fn look(context: &Context, arguments: &HealthArguments) -> Result<Report, CommandError> {
     let config = context.config()?;
-    let ensemble = chosen(&config, arguments.ensemble.as_deref())?;
+    let ensemble = config
+        .ensemble_to_check(arguments.ensemble.as_deref())
+        .map_err(|error| CommandError::usage(format!("failed to {error}")).hint(error.hint()))?;
     let tried = format!("check the health of `{}`", ensemble.name);
     let target = connect::health(&config, &ensemble, Arc::new(context.environment.clone()))
         .map_err(|error| {
             CommandError::failed(format!("failed to {error}")).hint("set the variable or create the file")
         })?
         .ok_or_else(|| {
-            CommandError::usage(format!("failed to {tried}: there is no home ensemble")).hint(NO_ENSEMBLE)
+            CommandError::usage(format!("failed to {tried}: there is no home ensemble")).hint(NoEnsemble::None.hint())
         })?;
     let effort = Effort { interval: arguments.interval, timeout: arguments.timeout };
     let report = health::inspect(&target, effort, &context.clock).await.map_err(|reason| {
         CommandError::failed(format!("failed to {tried}: {reason}")).hint("correct it in the configuration")
     })?;
     Ok(report.limited_to(&arguments.checks))
-}
-
-const NO_ENSEMBLE: &str = "add a section [zookeeper], or an [ensemble.NAME] with `connect`";
-
-/// The ensemble that is meant: the one that is named, else the home ensemble, else the only one.
-fn chosen(config: &Config, name: Option<&str>) -> Result<Ensemble, CommandError> {
-    let home = || config.ensembles.values().find(|ensemble| ensemble.connection.is_none());
-    let names = || {
-        let names: Vec<&str> = config.ensembles.keys().map(|name| &**name).collect();
-        format!("name one of {}", names.join(", "))
-    };
-    match name {
-        Some(name) => match config.ensembles.get(name) {
-            Some(ensemble) => Ok(ensemble.clone()),
-            None if name == "home" && config.zookeeper.is_some() => Ok(home().cloned().unwrap_or_else(Ensemble::home)),
-            None => Err(CommandError::usage(format!("failed to check `{name}`: there is no [ensemble.{name}]"))
-                .hint(if config.ensembles.is_empty() { NO_ENSEMBLE.to_owned() } else { names() })),
-        },
-        None if config.zookeeper.is_some() => Ok(home().cloned().unwrap_or_else(Ensemble::home)),
-        None => match config.ensembles.values().collect::<Vec<_>>().as_slice() {
-            [only] => Ok((*only).clone()),
-            [] => Err(CommandError::usage("failed to check an ensemble: the configuration has none").hint(NO_ENSEMBLE)),
-            _ => Err(CommandError::usage(
-                "failed to choose an ensemble: there are several, and none is the home ensemble",
-            )
-            .hint(names())),
-        },
-    }
 }
 
 fn print(output: &Output, report: &Report) -> Result<(), CommandError> {

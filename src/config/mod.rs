@@ -7,6 +7,7 @@
 
 mod checks;
 mod document;
+mod ensembles;
 pub mod environment;
 pub mod fault;
 mod files;
@@ -26,6 +27,7 @@ mod written;
 use std::path::Path;
 
 pub use document::{Document, version_of};
+pub use ensembles::NoEnsemble;
 pub use environment::Environment;
 pub use fault::{Fault, Faults, Severity};
 pub use gather::gather;

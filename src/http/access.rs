@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::forward::{FORWARDED_BY, FORWARDED_FOR};
 use super::problem::{Problem, ProblemKind};
-use super::{Api, OPEN_PATHS};
+use super::{Api, OPEN_PATHS, changes};
 use crate::config::Environment;
 use crate::config::model::{Role, Server};
 use crate::config::secret::SecretError;
@@ -100,16 +100,16 @@ impl Access {
 
     /// Decides about a request from `source`; `Ok` names the caller.
     fn admit(&self, source: SocketAddr, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         let caller = if OPEN_PATHS.contains(&uri.path()) {
             LOCAL.to_owned()
         } else if self.0.tokens.is_empty() {
             self.admit_local(source, headers)?;
             LOCAL.to_owned()
         } else {
-            self.admit_token(headers, needed_role(changes, uri.path()), method, uri)?
+            self.admit_token(headers, needed_role(changes(method, uri.path()), uri.path()), method, uri)?
         };
-        if changes {
+        // Whatever it does, a page of another site shall not have it done.
+        if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
             refuse_other_sites(headers)?;
             require_json(headers, uri)?;
         }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::access::Caller;
 use super::problem::{Problem, ProblemKind};
-use super::{Api, MAX_BODY_BYTES, REQUEST_TIMEOUT};
+use super::{Api, MAX_BODY_BYTES, REQUEST_TIMEOUT, changes};
 use crate::members::{Home, Sight};
 use crate::metrics;
 
@@ -96,8 +96,7 @@ enum Way {
 /// Where a request goes. `alone` is a member without `[zookeeper]`, which has nobody to ask.
 fn way(method: &Method, path: &str, leads: bool, alone: bool, forwarded: bool) -> Way {
     let Some(resource) = path.strip_prefix("/api/v1/").filter(|_| !leads && !alone) else { return Way::Here };
-    let acts = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let needs_leader = acts || resource == "events";
+    let needs_leader = changes(method, path) || resource == "events";
     let leader_knows_more = matches!(resource, "schedules" | "adopt")
         || resource.strip_prefix("schedules/").is_some_and(|name| !name.is_empty() && !name.contains('/'));
     match (needs_leader, forwarded) {
@@ -313,6 +312,8 @@ mod tests {
             (&get, "/api/v1/schedules/a/next", Way::Here, Way::Here),
             (&get, "/api/v1/runs", Way::Here, Way::Here),
             (&get, "/api/v1/members", Way::Here, Way::Here),
+            (&post, "/api/v1/ensembles/main/checks/quorum/run", Way::Here, Way::Here),
+            (&post, "/api/v1/ensembles/main/run/x", Way::Leader, Way::Astray),
             (&get, "/healthz", Way::Here, Way::Here),
             (&get, "/readyz", Way::Here, Way::Here),
             (&get, "/metrics", Way::Here, Way::Here),

@@ -6,6 +6,7 @@
 pub mod access;
 mod adopt;
 mod dag_runs;
+mod ensembles;
 mod events;
 mod extract;
 mod forward;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::header;
+use axum::http::{Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -41,6 +42,8 @@ pub use forward::Peers;
 pub use problem::{Problem, ProblemKind};
 
 use crate::clock::Clock;
+use crate::config::Config;
+use crate::health::Inspector;
 use crate::metrics;
 use crate::operations::{Operations, Schedules};
 use crate::status::Status;
@@ -73,6 +76,10 @@ pub struct Api {
     pub access: Access,
     /// The home ensemble and the root of flowkeeper's znodes there.
     pub home: Option<(Ensemble, Arc<str>)>,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Inspects ensembles.
+    pub inspector: watch::Receiver<Arc<Inspector>>,
     /// The other members.
     pub peers: Peers,
     /// Renders `/metrics`.
@@ -125,6 +132,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(history::stats))
         .routes(routes!(history::audit))
         .routes(routes!(events::events))
+        .routes(routes!(ensembles::run))
         .routes(routes!(locks::list))
         .routes(routes!(members::list))
 }
@@ -136,6 +144,20 @@ fn description() -> OpenApi {
         .description(Some(env!("CARGO_PKG_DESCRIPTION")))
         .build();
     OpenApiBuilder::new().info(info).build()
+}
+
+/// Whether a request changes something, so that it takes a role that may and the leader to do it.
+/// Running a check looks at an ensemble and leaves it as it is.
+fn changes(method: &Method, path: &str) -> bool {
+    let runs_a_check = match path.strip_prefix("/api/v1/ensembles/").map(|rest| rest.split('/').collect::<Vec<_>>()) {
+        Some(rest) => matches!(rest[..], [_, "checks", _, "run"]),
+        None => false,
+    };
+    match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS => false,
+        Method::POST => !runs_a_check,
+        _ => true,
+    }
 }
 
 async fn unknown_path(request: Request) -> Problem {

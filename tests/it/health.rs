@@ -331,7 +331,10 @@ async fn what_keeps_the_probe_from_looking_is_unknown_and_told() {
     let probe = Probe::new("127.0.0.1:1", "admin = \"off\"");
     let (code, _, stderr) = probe.output(&["solr"]).await;
     assert_eq!(code, 3);
-    assert!(stderr.contains("there is no [ensemble.solr]") && stderr.contains("hint: name one of main"), "{stderr}");
+    assert!(
+        stderr.contains("failed to find the ensemble `solr`") && stderr.contains("hint: there are: main"),
+        "{stderr}"
+    );
     probe.limit("outstanding_request = { warn = 3 }");
     let (code, _, stderr) = probe.output(&[]).await;
     assert_eq!(code, 3);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::member::{Answer, Member, at, dag_run_id, name};
 
 /// Every route, with a request that it can answer.
-const ROUTES: [(&str, &str); 22] = [
+const ROUTES: [(&str, &str); 23] = [
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -25,6 +25,7 @@ const ROUTES: [(&str, &str); 22] = [
     ("post", "/api/v1/runs/{id}/retry"),
     ("post", "/api/v1/runs/{id}/cancel"),
     ("get", "/api/v1/dag-runs"),
+    ("post", "/api/v1/ensembles/{name}/checks/{check}/run"),
     ("get", "/api/v1/locks"),
     ("get", "/api/v1/members"),
     ("get", "/api/v1/adopt"),
@@ -284,7 +285,7 @@ async fn the_description_covers_every_route_and_nothing_else() {
     assert_eq!(described, expected);
     // Each described route is really there: whatever it says, it is not "no such path" or "no such method".
     for (method, path) in ROUTES.iter().filter(|(_, path)| !path.ends_with("/events")) {
-        let path = path.replace("{name}", "hourly-load").replace("{id}", "4711");
+        let path = path.replace("{name}", "hourly-load").replace("{id}", "4711").replace("{check}", "quorum");
         let method = method.to_uppercase().parse::<Method>().expect("a method");
         let answer = member.send(member.request(method.clone(), &path).json(&json!({}))).await;
         let detail =

@@ -14,6 +14,7 @@ mod health;
 mod http_access;
 mod http_actions;
 mod http_airflow;
+mod http_ensembles;
 mod http_events;
 mod http_forward;
 mod http_reading;

@@ -65,9 +65,10 @@ impl Verdict {
 }
 
 /// One judgement: of one check on one server, or on the ensemble.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     /// What was checked.
+    #[schema(value_type = String)]
     pub check: Check,
     /// Which server, as the configuration names it; `None` for the ensemble as a whole.
     pub server: Option<String>,
@@ -77,6 +78,7 @@ pub struct Finding {
     #[serde(serialize_with = "plain_number")]
     pub value: Option<f64>,
     /// The unit of `value` and of `threshold`.
+    #[schema(value_type = Option<String>)]
     pub unit: Option<Cow<'static, str>>,
     /// The limits that it was judged by; `None` where numbers do not decide.
     pub threshold: Option<Limits>,

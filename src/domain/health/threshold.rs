@@ -27,7 +27,7 @@ impl Direction {
 }
 
 /// The two limits of a check, in the check's unit. A limit that is not there is never reached.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Limits {
     /// From here on, a warning.
     #[serde(serialize_with = "plain_number")]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use flowkeeper::airflow::{Airflow, Auth, Settings};
+use flowkeeper::app::connect;
 use flowkeeper::clock::Clock;
 use flowkeeper::config::{self, Config, Environment};
 use flowkeeper::domain::occurrence::Occurrence;
@@ -165,6 +166,7 @@ impl Member {
         let status = Status::new();
         status.set_started();
         status.set_leading(true);
+        let inspector = connect::inspector(&config, &Arc::new(environment.clone())).expect("settings");
         let shutdown = CancellationToken::new();
         let sight = watch::Sender::new(Sight::default());
         let api = Api {
@@ -175,6 +177,8 @@ impl Member {
             status: status.clone(),
             access: Access::from_config(&config.server, &environment).expect("tokens"),
             home: None,
+            config: watch::Sender::new(Arc::new(config.clone())).subscribe(),
+            inspector: watch::Sender::new(Arc::new(inspector)).subscribe(),
             peers: Peers::new(sight.subscribe()).expect("a client"),
             metrics: prometheus(),
             shutdown: shutdown.clone(),
