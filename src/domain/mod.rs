@@ -12,5 +12,6 @@ pub mod occurrence;
 pub mod policy;
 pub mod run;
 pub mod schedule;
+pub mod sync;
 pub mod template;
 pub mod znode;

@@ -1,0 +1,194 @@
+use super::*;
+use crate::domain::sync::shown::Fields;
+
+mod histories;
+
+const STORE: &str = "5f1d";
+
+fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
+    names.iter().map(|name| Arc::from(*name)).collect()
+}
+
+fn wish(text: &str) -> Wish {
+    Wish::Entry { value: EntryValue::Variable(text.to_owned()), digest: format!("digest of {text}") }
+}
+
+fn row(sync: &str, hold: Hold, text: Option<&str>) -> Owned {
+    Owned { sync: sync.into(), hold, digest: text.map(|text| format!("digest of {text}")) }
+}
+
+fn entry(text: &str, description: Option<&str>) -> Shown {
+    Shown {
+        key: "k".to_owned(),
+        description: description.map(str::to_owned),
+        fields: Fields::Variable(Some(text.to_owned())),
+    }
+}
+
+fn marked(text: &str, sync: &str) -> Shown {
+    entry(text, Some(&Mark { sync, store_id: STORE }.describe(None)))
+}
+
+/// What one key leads to.
+fn step(
+    wish: Option<Wish>,
+    owned: Option<Owned>,
+    shown: Option<Shown>,
+    change: impl Fn(&mut Rules<'_>),
+) -> Option<Step> {
+    let configured = names(&["app", "other"]);
+    let mut rules = Rules {
+        sync: "app",
+        store_id: STORE,
+        configured: &configured,
+        prune: false,
+        prune_all: false,
+        repair: false,
+        adopt: false,
+    };
+    change(&mut rules);
+    let one = |key: &str| key.to_owned();
+    // Another wish keeps the guard off.
+    let mut wishes = BTreeMap::from([(one("z"), super::Wish::Fault("beside".to_owned()))]);
+    wishes.extend(wish.map(|wish| (one("k"), wish)));
+    let owned = owned.map(|owned| (one("k"), owned)).into_iter().collect();
+    let shown = shown.map(|shown| (one("k"), shown)).into_iter().collect();
+    plan(Some(&wishes), &owned, &shown, &rules).steps.remove("k")
+}
+
+#[test]
+fn each_case_of_a_wanted_key_has_one_step() {
+    use Hold::{Creating, Deleting, Owned};
+    let plain = |_: &mut Rules<'_>| {};
+    let update = |cause| Step::Update { fields: vec!["value"], cause };
+    let drift = |drift| Some(Step::Drift(drift));
+    let rewritten = || drift(Drift::Rewritten);
+    let by_hand = || Some(entry("mine", Some("by hand")));
+    // (row of the ledger, entry in Airflow, step); the znode wants `new`.
+    let cases = [
+        (None, None, Some(Step::Create)),
+        (None, by_hand(), Some(Step::Foreign { forget: false })),
+        (None, Some(entry("new", None)), Some(Step::Foreign { forget: false })),
+        // The ledger was restored: what it does not know, the mark tells.
+        (None, Some(marked("new", "app")), Some(Step::Note)),
+        (None, Some(marked("old", "app")), Some(update(Cause::Changed))),
+        (None, Some(marked("old", "gone")), Some(update(Cause::Changed))),
+        (None, Some(marked("old", "other")), Some(Step::OfSync("other".into()))),
+        // The answer to a creation was lost, or the process died before it was recorded.
+        (Some(row("app", Creating, None)), None, Some(Step::Create)),
+        (Some(row("app", Creating, None)), by_hand(), Some(Step::Foreign { forget: true })),
+        (Some(row("app", Creating, None)), Some(marked("new", "app")), Some(Step::Note)),
+        (Some(row("app", Creating, None)), Some(marked("old", "app")), Some(update(Cause::Changed))),
+        // The same with a change: its digest is not known.
+        (Some(row("app", Owned, None)), Some(marked("new", "app")), Some(Step::Note)),
+        (Some(row("app", Owned, None)), Some(marked("old", "app")), Some(update(Cause::Changed))),
+        (Some(row("app", Owned, None)), None, Some(Step::Create)),
+        // The same with a deletion, and the key came back meanwhile.
+        (Some(row("app", Deleting, None)), None, Some(Step::Create)),
+        (Some(row("app", Deleting, None)), Some(marked("old", "app")), Some(update(Cause::Changed))),
+        (Some(row("app", Deleting, None)), by_hand(), Some(Step::Foreign { forget: true })),
+        // Written before.
+        (Some(row("app", Owned, Some("new"))), Some(marked("new", "app")), Some(Step::InStep)),
+        (Some(row("app", Owned, Some("old"))), Some(marked("old", "app")), Some(update(Cause::Changed))),
+        (Some(row("app", Owned, Some("old"))), Some(marked("new", "app")), Some(Step::Note)),
+        (Some(row("app", Owned, Some("new"))), Some(marked("mine", "app")), drift(Drift::Changed(vec!["value"]))),
+        (Some(row("app", Owned, Some("old"))), Some(marked("mine", "app")), Some(update(Cause::Changed))),
+        (Some(row("app", Owned, Some("new"))), None, drift(Drift::Deleted)),
+        (Some(row("app", Owned, Some("old"))), None, Some(Step::Create)),
+        // Without the mark it is somebody else's by now, whatever the znode wants.
+        (Some(row("app", Owned, Some("new"))), by_hand(), rewritten()),
+        (Some(row("app", Owned, Some("old"))), by_hand(), rewritten()),
+        (Some(row("app", Owned, None)), by_hand(), rewritten()),
+        // Another sync's, and one that nobody configures any more.
+        (Some(row("other", Owned, Some("old"))), Some(marked("old", "other")), Some(Step::OfSync("other".into()))),
+        (Some(row("gone", Owned, Some("old"))), Some(marked("old", "gone")), Some(update(Cause::Changed))),
+        (Some(row("gone", Owned, Some("new"))), Some(marked("new", "gone")), Some(Step::InStep)),
+    ];
+    for (owned, shown, expected) in cases {
+        let told = format!("{owned:?} beside {:?}", shown.as_ref().map(|shown| &shown.description));
+        assert_eq!(step(Some(wish("new")), owned, shown, plain), expected, "{told}");
+    }
+}
+
+#[test]
+fn repairing_and_adopting_are_chosen() {
+    let repair = |rules: &mut Rules<'_>| rules.repair = true;
+    let adopt = |rules: &mut Rules<'_>| rules.adopt = true;
+    let owned = || Some(row("app", Hold::Owned, Some("new")));
+    let by_hand = || Some(entry("mine", Some("by hand")));
+    let update = |cause| Some(Step::Update { fields: vec!["value"], cause });
+    assert_eq!(step(Some(wish("new")), owned(), Some(marked("mine", "app")), repair), update(Cause::Repair));
+    assert_eq!(step(Some(wish("new")), owned(), by_hand(), repair), update(Cause::Repair));
+    assert_eq!(step(Some(wish("new")), owned(), None, repair), Some(Step::Create));
+    // What was never ours is no drift.
+    assert_eq!(step(Some(wish("new")), None, by_hand(), repair), Some(Step::Foreign { forget: false }));
+    assert_eq!(step(Some(wish("new")), None, by_hand(), adopt), update(Cause::Adopt));
+    assert_eq!(step(Some(wish("new")), None, Some(marked("old", "other")), adopt), Some(Step::OfSync("other".into())));
+}
+
+#[test]
+fn what_vanished_is_deleted_only_when_it_is_ours_and_asked_for() {
+    use Hold::{Creating, Deleting, Owned};
+    let prune = |rules: &mut Rules<'_>| rules.prune = true;
+    let by_hand = || Some(entry("mine", None));
+    let cases = [
+        (None, None, None, None),
+        (None, by_hand(), None, None),
+        (None, Some(marked("old", "app")), Some(Step::Stays), Some(Step::Delete)),
+        (None, Some(marked("old", "other")), None, None),
+        (None, Some(marked("old", "gone")), None, None),
+        (Some(row("app", Owned, Some("old"))), Some(marked("old", "app")), Some(Step::Stays), Some(Step::Delete)),
+        (Some(row("app", Owned, Some("old"))), Some(marked("mine", "app")), Some(Step::Stays), Some(Step::Delete)),
+        (Some(row("app", Owned, Some("old"))), by_hand(), Some(Step::Forget), Some(Step::Forget)),
+        (Some(row("app", Owned, Some("old"))), None, Some(Step::Forget), Some(Step::Forget)),
+        (Some(row("app", Creating, None)), None, Some(Step::Forget), Some(Step::Forget)),
+        (Some(row("app", Creating, None)), by_hand(), Some(Step::Forget), Some(Step::Forget)),
+        (Some(row("app", Creating, None)), Some(marked("old", "app")), Some(Step::Stays), Some(Step::Delete)),
+        (Some(row("app", Deleting, None)), Some(marked("old", "app")), Some(Step::Stays), Some(Step::Delete)),
+        (Some(row("app", Deleting, None)), None, Some(Step::Forget), Some(Step::Forget)),
+        (Some(row("other", Owned, Some("old"))), Some(marked("old", "other")), None, None),
+        (Some(row("gone", Owned, Some("old"))), Some(marked("old", "gone")), None, None),
+    ];
+    for (owned, shown, kept, pruned) in cases {
+        let told = format!("{owned:?} beside {:?}", shown.as_ref().map(|shown| &shown.description));
+        assert_eq!(step(None, owned.clone(), shown.clone(), |_| {}), kept, "{told}");
+        assert_eq!(step(None, owned, shown, prune), pruned, "{told}, with prune");
+    }
+}
+
+#[test]
+fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
+    let configured = names(&["app"]);
+    let mut rules = Rules {
+        sync: "app",
+        store_id: STORE,
+        configured: &configured,
+        prune: true,
+        prune_all: false,
+        repair: true,
+        adopt: true,
+    };
+    let owned = BTreeMap::from([("k".to_owned(), row("app", Hold::Owned, Some("old")))]);
+    let shown = BTreeMap::from([("k".to_owned(), marked("old", "app"))]);
+    let empty = BTreeMap::new();
+    for (wishes, guard) in [(None, Guard::Missing), (Some(&empty), Guard::Empty)] {
+        let held = plan(wishes, &owned, &shown, &rules);
+        assert_eq!((held.steps.get("k"), held.guard), (Some(&Step::Held), Some(guard)));
+    }
+    // With nothing of ours there is nothing to hold.
+    assert_eq!(plan(Some(&empty), &BTreeMap::new(), &BTreeMap::new(), &rules).guard, None);
+    rules.prune_all = true;
+    for wishes in [None, Some(&empty)] {
+        let forced = plan(wishes, &owned, &shown, &rules);
+        assert_eq!((forced.steps.get("k"), forced.guard), (Some(&Step::Delete), None));
+    }
+}
+
+#[test]
+fn a_wrong_wish_touches_nothing() {
+    let all = |rules: &mut Rules<'_>| (rules.prune, rules.repair, rules.adopt) = (true, true, true);
+    let fault = || Some(Wish::Fault("too long".to_owned()));
+    let owned = Some(row("app", Hold::Owned, Some("old")));
+    assert_eq!(step(fault(), owned, Some(marked("old", "app")), all), Some(Step::Fault("too long".to_owned())));
+    assert_eq!(step(fault(), None, Some(entry("mine", None)), all), Some(Step::Fault("too long".to_owned())));
+}
