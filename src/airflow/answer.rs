@@ -98,7 +98,7 @@ pub(super) fn classify(answer: &Answer) -> Verdict {
         (200..=299, _) => Verdict::Done,
         (300..=399, _) => Verdict::Unauthorized(redirect(answer)),
         (401 | 403, said) => Verdict::Unauthorized(unauthorized(answer, said)),
-        (404, Some(said)) if names_a_dag(&said) => Verdict::Absent(said),
+        (404, Some(said)) if names_a_thing(&said) => Verdict::Absent(said),
         (404 | 405 | 410, said) => Verdict::WrongApi(no_such_path(answer, said)),
         (400 | 409 | 422, Some(said)) => Verdict::Refused(said),
         (_, said) => Verdict::Unknown(status_and(answer, said)),
@@ -144,6 +144,13 @@ pub(super) fn http_date(text: &str) -> Option<Timestamp> {
 fn names_a_dag(said: &str) -> bool {
     let said = said.to_ascii_lowercase();
     said.contains("dag") && said.contains("not found")
+}
+
+/// Whether a 404 speaks of something that Airflow keeps, not of a path that does not exist.
+fn names_a_thing(said: &str) -> bool {
+    let lower = said.to_ascii_lowercase();
+    names_a_dag(said)
+        || (lower.contains("not found") && ["variable", "pool", "connection"].iter().any(|thing| lower.contains(thing)))
 }
 
 fn redirect(answer: &Answer) -> String {

@@ -17,6 +17,7 @@ mod v2;
 mod wire;
 
 pub mod dags;
+pub mod entries;
 pub mod pace;
 
 use std::path::PathBuf;

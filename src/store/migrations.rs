@@ -16,7 +16,7 @@ use super::database::{Access, Database};
 use super::sql::{Columns, bind};
 
 /// All migrations, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
     (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
     (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
@@ -25,6 +25,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "configurations", include_str!("../../migrations/0006_configurations.sql")),
     (7, "ensembles", include_str!("../../migrations/0007_ensembles.sql")),
     (9, "definitions", include_str!("../../migrations/0009_definitions.sql")),
+    (10, "sync", include_str!("../../migrations/0010_sync.sql")),
 ];
 
 /// The newest migration that this program knows.

@@ -29,6 +29,7 @@ mod schedules;
 mod sightings;
 mod sql;
 mod stats;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -46,6 +47,7 @@ pub use leadership::{Lead, Leadership};
 pub use locks::{LockNote, LockOwner, LockRun};
 pub use operations::{BackfillStep, Reopen};
 pub use schedules::TriggerIdentity;
+pub use sync::{LastPass, OwnedChanges};
 
 use crate::clock::Clock;
 use crate::vigil::Vigil;

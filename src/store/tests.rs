@@ -28,6 +28,7 @@ mod postgres;
 mod racing;
 mod reading;
 mod recording;
+mod syncing;
 
 use postgres::PostgresServer;
 

@@ -76,13 +76,22 @@ pub struct Rules<'a> {
     /// The names of all syncs of the configuration.
     pub configured: &'a BTreeSet<Arc<str>>,
     /// Whether to delete what vanished from ZooKeeper.
-    pub prune: bool,
-    /// Whether to prune also when nothing at all is wanted any more.
-    pub prune_all: bool,
+    pub prune: Prune,
     /// Whether to undo hand-made changes.
     pub repair: bool,
     /// Whether to take over what others made.
     pub adopt: bool,
+}
+
+/// Whether what vanished from ZooKeeper is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prune {
+    /// It stays.
+    Never,
+    /// It is, unless the znode is missing or nothing at all is wanted any more: then somebody has to say so.
+    Guarded,
+    /// It is, whatever the reason.
+    Always,
 }
 
 /// Why an entry is to be changed.
@@ -227,7 +236,7 @@ pub fn plan(
     rules: &Rules<'_>,
 ) -> Plan {
     let guard = match wishes {
-        _ if rules.prune_all => None,
+        _ if rules.prune == Prune::Always => None,
         None => Some(Guard::Missing),
         Some(wishes) if wishes.is_empty() => Some(Guard::Empty),
         Some(_) => None,
@@ -331,9 +340,9 @@ fn vanished(owned: Option<&Owned>, shown: Option<&Shown>, rules: &Rules<'_>, is_
         return None;
     }
     Some(match writer {
-        Writer::Ours(_) if rules.prune && is_guarded => Step::Held,
-        Writer::Ours(_) if rules.prune => Step::Delete,
-        Writer::Ours(_) => Step::Stays,
+        Writer::Ours(_) if rules.prune == Prune::Never => Step::Stays,
+        Writer::Ours(_) if is_guarded => Step::Held,
+        Writer::Ours(_) => Step::Delete,
         Writer::Nobody | Writer::Other => Step::Forget,
     })
 }

@@ -41,8 +41,7 @@ fn step(
         sync: "app",
         store_id: STORE,
         configured: &configured,
-        prune: false,
-        prune_all: false,
+        prune: Prune::Never,
         repair: false,
         adopt: false,
     };
@@ -129,7 +128,7 @@ fn repairing_and_adopting_are_chosen() {
 #[test]
 fn what_vanished_is_deleted_only_when_it_is_ours_and_asked_for() {
     use Hold::{Creating, Deleting, Owned};
-    let prune = |rules: &mut Rules<'_>| rules.prune = true;
+    let prune = |rules: &mut Rules<'_>| rules.prune = Prune::Guarded;
     let by_hand = || Some(entry("mine", None));
     let cases = [
         (None, None, None, None),
@@ -163,8 +162,7 @@ fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
         sync: "app",
         store_id: STORE,
         configured: &configured,
-        prune: true,
-        prune_all: false,
+        prune: Prune::Guarded,
         repair: true,
         adopt: true,
     };
@@ -177,7 +175,7 @@ fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
     }
     // With nothing of ours there is nothing to hold.
     assert_eq!(plan(Some(&empty), &BTreeMap::new(), &BTreeMap::new(), &rules).guard, None);
-    rules.prune_all = true;
+    rules.prune = Prune::Always;
     for wishes in [None, Some(&empty)] {
         let forced = plan(wishes, &owned, &shown, &rules);
         assert_eq!((forced.steps.get("k"), forced.guard), (Some(&Step::Delete), None));
@@ -186,7 +184,7 @@ fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
 
 #[test]
 fn a_wrong_wish_touches_nothing() {
-    let all = |rules: &mut Rules<'_>| (rules.prune, rules.repair, rules.adopt) = (true, true, true);
+    let all = |rules: &mut Rules<'_>| (rules.prune, rules.repair, rules.adopt) = (Prune::Guarded, true, true);
     let fault = || Some(Wish::Fault("too long".to_owned()));
     let owned = Some(row("app", Hold::Owned, Some("old")));
     assert_eq!(step(fault(), owned, Some(marked("old", "app")), all), Some(Step::Fault("too long".to_owned())));

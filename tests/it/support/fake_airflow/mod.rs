@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each binary that includes it uses a part of it")]
 #![allow(unreachable_pub, reason = "it is included by path from several binaries")]
 
+mod entries;
 mod routes;
 mod server;
 mod world;

@@ -8,15 +8,21 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::entries;
 use super::server::{Request, Response, form};
 use super::world::{Run, State, Version, World};
 
 /// Largest page, whatever is asked for.
 const MAX_PAGE: usize = 100;
 
-/// Whether this asks for a DAG run.
-pub fn is_trigger(request: &Request) -> bool {
-    request.method == "POST" && request.path.len() == 5 && request.path[4] == "dagRuns"
+/// Whether faults hit this request: it asks for a DAG run, or changes variables, pools or connections.
+pub fn is_prone_to_faults(request: &Request) -> bool {
+    let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+    match path.as_slice() {
+        ["api", _, "dags", _, "dagRuns"] => request.method == "POST",
+        ["api", _, "variables" | "pools" | "connections", ..] => request.method != "GET",
+        _ => false,
+    }
 }
 
 /// The page that no JSON client expects.
@@ -43,7 +49,9 @@ pub fn respond(world: &mut World, request: &Request) -> Response {
         }
         _ => return not_found_page(),
     }
+    let of_entries = entries::route(request, rest, three);
     let route = match (request.method.as_str(), rest) {
+        _ if of_entries.is_some() => of_entries.unwrap_or_default(),
         ("GET", ["version"]) => "version",
         ("GET", ["monitor", "health"]) if three => "health",
         ("GET", ["health"]) if !three => "health",
@@ -72,6 +80,9 @@ pub fn respond(world: &mut World, request: &Request) -> Response {
     if let Some(refused) = refuse(world, request) {
         return refused;
     }
+    if of_entries.is_some() {
+        return entries::respond(world, request, route, rest);
+    }
     match (route, rest) {
         ("dags", _) => dags(world, request),
         ("details", [_, dag_id, ..]) => details(world, dag_id),
@@ -93,13 +104,13 @@ pub fn respond(world: &mut World, request: &Request) -> Response {
     }
 }
 
-fn problem(status: u16, title: &str, detail: impl Into<Value>) -> Response {
+pub(super) fn problem(status: u16, title: &str, detail: impl Into<Value>) -> Response {
     let body = json!({"detail": detail.into(), "status": status, "title": title, "type": "about:blank"});
     Response::text(status, "application/problem+json", body.to_string())
 }
 
 /// A failure in the words of the version: `detail`, and for API v1 a `title`.
-fn failure(world: &World, status: u16, title: &str, detail: impl Into<Value>) -> Response {
+pub(super) fn failure(world: &World, status: u16, title: &str, detail: impl Into<Value>) -> Response {
     match world.version {
         Version::Two => problem(status, title, detail),
         Version::Three => Response::json(status, &json!({"detail": detail.into()})),
@@ -160,7 +171,7 @@ fn oauth_token(world: &mut World, request: &Request) -> Response {
     )
 }
 
-fn page(request: &Request) -> (usize, usize) {
+pub(super) fn page(request: &Request) -> (usize, usize) {
     let number = |name| request.param(name).and_then(|text| text.parse::<usize>().ok());
     (number("limit").unwrap_or(MAX_PAGE).min(MAX_PAGE), number("offset").unwrap_or(0))
 }

@@ -87,7 +87,7 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
                 world.base_path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
             let below = request.path.starts_with(&base);
             request.path.drain(..base.len().min(request.path.len()));
-            let fault = world.next_fault(routes::is_trigger(&request));
+            let fault = world.next_fault(routes::is_prone_to_faults(&request));
             let response = if below { answer(&mut world, &request, fault) } else { Some(routes::not_found_page()) };
             (fault, world.latency, response.map(|response| render(&world, &response)))
         };

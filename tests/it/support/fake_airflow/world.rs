@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use flowkeeper::clock::Clock;
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 /// Which Airflow it plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub struct Dag {
     pub has_import_errors: bool,
     pub schedule: Option<String>,
     /// Params as the API shows them: `{"value": …, "schema": {…}}` by name.
-    pub params: serde_json::Map<String, serde_json::Value>,
+    pub params: Map<String, Value>,
 }
 
 /// A DAG run.
@@ -115,6 +116,10 @@ pub struct World {
     pub faults_everywhere: bool,
     /// Requests so far, by route.
     pub counts: BTreeMap<&'static str, u64>,
+    /// Texts in whose keys or values Airflow refuses entries, by a rule that nobody knew of.
+    pub refused_entries: Vec<String>,
+    /// Variables, pools and connections in the order in which they were made, as they are kept.
+    entries: BTreeMap<String, Vec<Map<String, Value>>>,
     runs: Vec<Run>,
     by_id: HashMap<(String, String), usize>,
     by_date: HashMap<(String, Timestamp), usize>,
@@ -145,6 +150,8 @@ impl World {
             chaos: None,
             faults_everywhere: false,
             counts: BTreeMap::new(),
+            refused_entries: Vec::new(),
+            entries: BTreeMap::new(),
             runs: Vec::new(),
             by_id: HashMap::new(),
             by_date: HashMap::new(),
@@ -157,6 +164,28 @@ impl World {
     pub fn with_dags<const N: usize>(mut self, dags: [&str; N]) -> Self {
         self.dags.extend(dags.map(|dag_id| (dag_id.to_owned(), Dag::default())));
         self
+    }
+
+    /// The entries of `variables`, `pools` or `connections`.
+    pub fn entries(&self, collection: &str) -> &[Map<String, Value>] {
+        self.entries.get(collection).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same, to be edited as somebody in Airflow would.
+    pub fn entries_mut(&mut self, collection: &str) -> &mut Vec<Map<String, Value>> {
+        self.entries.entry(collection.to_owned()).or_default()
+    }
+
+    /// The entry whose field `id` is `key`.
+    pub fn entry(&self, collection: &str, id: &str, key: &str) -> Option<&Map<String, Value>> {
+        self.entries(collection).iter().find(|entry| entry[id] == key)
+    }
+
+    /// Whether an entry breaks a rule that nobody knew of: the rule, the field, and what was sent.
+    pub(super) fn refusal(&self, entity: &Value, id: &str) -> Option<(&'static str, &'static str, Value)> {
+        let text = entity.to_string();
+        let is_refused = entity.get(id).is_some() && self.refused_entries.iter().any(|word| text.contains(word));
+        is_refused.then(|| ("value_error", "value", entity.clone()))
     }
 
     /// Every DAG run, in the order of creation.

@@ -143,12 +143,11 @@ impl World {
 proptest! {
     #[test]
     fn what_is_not_ours_is_never_touched_and_all_else_converges(
-        events in proptest::collection::vec(event(), 0..40), repair: bool, prune: bool,
+        events in proptest::collection::vec(event(), 0..40), repair: bool, prunes: bool,
     ) {
         let configured = names(&["app"]);
-        let rules = Rules {
-            sync: "app", store_id: STORE, configured: &configured, prune, prune_all: true, repair, adopt: false,
-        };
+        let prune = if prunes { Prune::Always } else { Prune::Never };
+        let rules = Rules { sync: "app", store_id: STORE, configured: &configured, prune, repair, adopt: false };
         let mut world = World::default();
         for event in events {
             world.happen(event, &rules);
@@ -162,7 +161,7 @@ proptest! {
                 matches!(step, Step::InStep | Step::Drift(_) | Step::Foreign { forget: false } | Step::Stays);
             prop_assert!(is_at_rest, "{key}: {step:?}");
             prop_assert!(!repair || !matches!(step, Step::Drift(_)), "{key}: {step:?}");
-            prop_assert!(!prune || *step != Step::Stays, "{key}: {step:?}");
+            prop_assert!(!prunes || *step != Step::Stays, "{key}: {step:?}");
         }
         for (key, wish) in &world.wishes {
             let Wish::Entry { value: EntryValue::Variable(text), .. } = wish else { continue };

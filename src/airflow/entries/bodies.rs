@@ -1,0 +1,97 @@
+//! What is sent about variables, pools and connections.
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::super::client::Call;
+use super::{Change, Outgoing};
+use crate::domain::sync::entry::{EntryKind, EntryValue};
+
+/// About what an entry costs in a request beside its own texts, in bytes.
+const ENTRY_BYTES: usize = 200;
+
+/// One page of a list, in the order in which the entries were made: new ones come at its end.
+pub(super) fn list(kind: EntryKind, limit: u32, offset: u64) -> Call {
+    Call::new(Method::GET, [kind.as_str()]).page(limit, offset).query("order_by", "id")
+}
+
+/// The body of a request for many (API v2).
+pub(super) fn bulk(change: &Change) -> Value {
+    let action = match change {
+        Change::Create(entries) => {
+            json!({"action": "create", "action_on_existence": "skip", "entities": all(entries)})
+        }
+        Change::Update(entries) => {
+            json!({"action": "update", "action_on_non_existence": "skip", "entities": all(entries)})
+        }
+        Change::Delete(keys) => json!({"action": "delete", "action_on_non_existence": "skip", "entities": keys}),
+    };
+    json!({"actions": [action]})
+}
+
+fn all(entries: &[Outgoing]) -> Vec<Value> {
+    entries.iter().map(|entry| Value::Object(object(entry))).collect()
+}
+
+/// The body of a request for one (API v1), which takes no null for a password.
+pub(super) fn single(entry: &Outgoing, is_there: bool) -> Value {
+    let mut object = object(entry);
+    if let Some(password) = object.get_mut("password").filter(|password| password.is_null()) {
+        if is_there {
+            *password = json!("");
+        } else {
+            object.remove("password");
+        }
+    }
+    Value::Object(object)
+}
+
+/// Every field, so that nothing of an earlier value stays.
+fn object(entry: &Outgoing) -> Map<String, Value> {
+    let Outgoing { key, value, description } = entry;
+    let value = match value {
+        EntryValue::Variable(text) => json!({"key": key, "value": text, "description": description}),
+        EntryValue::Pool(pool) => json!({
+            "name": key, "slots": pool.slots, "description": description, "include_deferred": pool.include_deferred,
+        }),
+        EntryValue::Connection(own) => json!({
+            "connection_id": key, "conn_type": own.conn_type, "description": description, "host": own.host,
+            "login": own.login, "password": own.password, "schema": own.schema, "port": own.port,
+            "extra": own.extra.as_ref().map(|extra| Value::Object(extra.clone()).to_string()),
+        }),
+    };
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+/// Cuts a change so that no part has more entries, or about more bytes.
+pub(super) fn cut(change: Change, entries: usize, bytes: usize) -> Vec<Change> {
+    fn parts<T>(items: Vec<T>, entries: usize, bytes: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+        let mut parts: Vec<Vec<T>> = Vec::new();
+        let mut total = 0_usize;
+        for item in items {
+            let own = size(&item);
+            match parts.last_mut() {
+                Some(part) if part.len() < entries && total.saturating_add(own) <= bytes => {
+                    total = total.saturating_add(own);
+                    part.push(item);
+                }
+                _ => {
+                    total = own;
+                    parts.push(vec![item]);
+                }
+            }
+        }
+        parts
+    }
+    let size = |entry: &Outgoing| ENTRY_BYTES + entry.key.len() + entry.value.canonical().len();
+    match change {
+        Change::Create(all) => parts(all, entries, bytes, size).into_iter().map(Change::Create).collect(),
+        Change::Update(all) => parts(all, entries, bytes, size).into_iter().map(Change::Update).collect(),
+        Change::Delete(keys) => {
+            parts(keys, entries, bytes, |key| ENTRY_BYTES + key.len()).into_iter().map(Change::Delete).collect()
+        }
+    }
+}
