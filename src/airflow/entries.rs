@@ -205,6 +205,10 @@ impl Airflow {
         let mut changed = Changed::default();
         for index in 0..change.len() {
             let key = change.keys()[index].to_owned();
+            if let Some(reason) = bodies::single_fault(change, index) {
+                changed.refused.insert(key, reason.to_owned());
+                continue;
+            }
             match self.change_one(kind, change, index, &key).await {
                 Ok(true) => drop(changed.done.insert(key)),
                 Ok(false) => {}
@@ -225,8 +229,8 @@ impl Airflow {
         let tried = format!("{} the {} {key}", change.verb(), kind.noun());
         let path = [kind.as_str(), key];
         let (method, body) = match change {
-            Change::Create(entries) => (Method::POST, Some(bodies::single(&entries[index], false))),
-            Change::Update(entries) => (Method::PATCH, Some(bodies::single(&entries[index], true))),
+            Change::Create(entries) => (Method::POST, Some(bodies::single(&entries[index]))),
+            Change::Update(entries) => (Method::PATCH, Some(bodies::single(&entries[index]))),
             Change::Delete(_) => (Method::DELETE, None),
         };
         let is_new = method == Method::POST;

@@ -78,7 +78,7 @@ async fn contract(url: &str, username: &str, password: &str) -> Vec<String> {
         (EntryKind::Variables, [json!("a text"), json!({"k": 1.50, "l": [1, "é"]}), json!("")]),
         (
             EntryKind::Pools,
-            [json!(3), json!({"slots": -1, "description": "d", "include_deferred": true}), json!({"slots": 0})],
+            [json!(3), json!({"slots": 5, "description": "d", "include_deferred": true}), json!({"slots": 0})],
         ),
         (
             EntryKind::Connections,
@@ -183,6 +183,18 @@ async fn one_wrong_entry_does_not_spoil_those_beside_it() {
         assert_eq!(changed.done.len(), 18);
         assert_eq!(fake.world().entries("variables").len(), 18);
         assert!(!format!("{changed:?}").contains("s3cret"), "{changed:?}");
+    }
+}
+
+#[tokio::test]
+async fn airflow_2_gets_no_pool_that_it_could_not_list() {
+    let unlimited = || vec![outgoing(EntryKind::Pools, "p", json!(-1)), outgoing(EntryKind::Pools, "q", json!(1))];
+    for (version, done) in [(Version::Three, 2), (Version::Two, 1)] {
+        let fake = FakeAirflow::start(World::new(version)).await;
+        let airflow = client(&fake.url(), "admin", "admin");
+        let changed = airflow.change_entries(EntryKind::Pools, Change::Create(unlimited())).await;
+        assert_eq!((changed.done.len(), changed.refused.len()), (done, 2 - done), "{changed:?}");
+        assert_eq!(airflow.list_entries(EntryKind::Pools).await.expect("a list").len(), done);
     }
 }
 

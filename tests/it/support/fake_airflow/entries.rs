@@ -45,6 +45,9 @@ fn list(world: &World, request: &Request, collection: &str) -> Response {
     let (limit, offset) = page(request);
     let all = world.entries(collection);
     let shown: Vec<Value> = all.iter().skip(offset).take(limit).map(|entry| show(world, collection, entry)).collect();
+    if world.version == Version::Two && shown.iter().any(|entry| entry["slots"] == -1) {
+        return problem(500, "Response body does not conform to specification", "inf is not of type 'integer'");
+    }
     Response::json(200, &json!({collection: shown, "total_entries": all.len()}))
 }
 
@@ -176,7 +179,14 @@ fn insert(world: &mut World, collection: &str, entity: Value) {
 fn update(world: &mut World, collection: &str, id: &str, key: &str, entity: &Value) {
     let entry = world.entries_mut(collection).iter_mut().find(|entry| entry[id] == key);
     if let (Some(entry), Some(entity)) = (entry, entity.as_object()) {
+        let password = entry.get("password").cloned();
         entry.extend(entity.clone());
+        // A password is changed, and never taken away.
+        if let Some(password) = password
+            && entry["password"].as_str().unwrap_or_default().is_empty()
+        {
+            entry.insert("password".into(), password);
+        }
     }
 }
 
