@@ -9,6 +9,7 @@ mod canary;
 mod checks;
 mod facts;
 mod inspector;
+mod owners;
 mod sample;
 mod shared;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::inspector::{Inspection, Inspector, ON_DEMAND};
+pub use self::owners::{AskedServer, Owner, OwnerConnection, Owners};
 
 use self::canary::Canary;
 use self::checks::Evidence;
@@ -70,4 +72,14 @@ pub async fn inspect(target: &Target, effort: Effort, clock: &Clock) -> Result<R
     };
     let evidence = Evidence { before, now, canary: canary.as_ref(), thresholds: &target.thresholds, at: clock.now() };
     Ok(Report::new(target.name.to_string(), checks::judge(&evidence)))
+}
+
+/// Asks who owns the ephemeral znodes of an ensemble. Takes as long as its slowest server; the error,
+/// for a person, is about settings that cannot be used.
+pub async fn owners_of_ephemerals(target: &Target, timeout: Duration, clock: &Clock) -> Result<Owners, String> {
+    let settings = (target.settings)()?;
+    let servers: Vec<Arc<str>> = settings.server_names().map(Arc::from).collect();
+    let sampler = Sampler::new(&servers, settings.tls.clone(), target.admin.as_deref(), timeout, clock.clone())?;
+    let now = clock.now();
+    Ok(owners::put_together(&target.name, &sampler.sessions().await, now))
 }

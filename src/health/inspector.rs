@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::shared::SharedWork;
-use super::{Effort, Target, inspect};
+use super::owners::Owners;
+use super::{Effort, Target, inspect, owners_of_ephemerals};
 use crate::clock::Clock;
 use crate::domain::health::Report;
 use crate::metrics;
@@ -37,19 +38,22 @@ pub struct Inspector {
 struct Asked {
     target: Target,
     inspection: SharedWork<Result<Inspection, String>>,
+    owners: SharedWork<Result<Owners, String>>,
 }
 
 impl Inspector {
     /// For these ensembles.
     pub fn new(targets: impl IntoIterator<Item = Target>) -> Self {
-        let asked = |target: Target| (Arc::clone(&target.name), Asked { target, inspection: SharedWork::new() });
+        let asked = |target: Target| {
+            (Arc::clone(&target.name), Asked { target, inspection: SharedWork::new(), owners: SharedWork::new() })
+        };
         Self { targets: targets.into_iter().map(asked).collect() }
     }
 
     /// What an inspection of this ensemble finds that begins now or later; `None` when there is no such
     /// ensemble. The error, for a person, is about settings that cannot be used.
     pub async fn inspect(&self, ensemble: &str, clock: &Clock) -> Option<Result<Inspection, String>> {
-        let Asked { target, inspection } = self.targets.get(ensemble)?;
+        let Asked { target, inspection, .. } = self.targets.get(ensemble)?;
         let work = async || {
             let (began, started) = (clock.now(), Instant::now());
             let report = inspect(target, ON_DEMAND, clock).await?;
@@ -58,5 +62,13 @@ impl Inspector {
             Ok(Inspection { began, took, report })
         };
         Some(inspection.outcome(work).await)
+    }
+
+    /// Who owns the ephemeral znodes of this ensemble, asked now or later; otherwise as
+    /// [`Inspector::inspect`].
+    pub async fn owners_of_ephemerals(&self, ensemble: &str, clock: &Clock) -> Option<Result<Owners, String>> {
+        let Asked { target, owners, .. } = self.targets.get(ensemble)?;
+        let work = async || owners_of_ephemerals(target, ON_DEMAND.timeout, clock).await;
+        Some(owners.outcome(work).await)
     }
 }

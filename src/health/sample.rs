@@ -8,6 +8,7 @@ mod admin;
 mod certificate;
 #[cfg(test)]
 mod faults;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -7,6 +7,7 @@ pub mod access;
 mod adopt;
 mod dag_runs;
 mod ensembles;
+mod ephemerals;
 mod events;
 mod extract;
 mod forward;
@@ -133,6 +134,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(history::audit))
         .routes(routes!(events::events))
         .routes(routes!(ensembles::run))
+        .routes(routes!(ephemerals::list))
         .routes(routes!(locks::list))
         .routes(routes!(members::list))
 }

@@ -26,6 +26,7 @@ const ROUTES: [(&str, &str); 23] = [
     ("post", "/api/v1/runs/{id}/cancel"),
     ("get", "/api/v1/dag-runs"),
     ("post", "/api/v1/ensembles/{name}/checks/{check}/run"),
+    ("get", "/api/v1/ensembles/{name}/ephemerals"),
     ("get", "/api/v1/locks"),
     ("get", "/api/v1/members"),
     ("get", "/api/v1/adopt"),
