@@ -20,12 +20,11 @@ impl Sampler {
     /// Asks every server for its sessions.
     pub(in crate::health) async fn sessions(&self) -> Vec<ServerSessions> {
         join_all(self.servers.iter().map(|(server, endpoint)| async {
-            let (dump, connections) = match endpoint {
-                Some(endpoint) => self.sessions_of(endpoint).await,
-                None => {
-                    let why = Why::Unreachable("its name has no port".to_owned());
-                    (Err(why.clone()), Err(why))
-                }
+            let (dump, connections) = if let Some(endpoint) = endpoint {
+                self.sessions_of(endpoint).await
+            } else {
+                let why = Why::Unreachable("its name has no port".to_owned());
+                (Err(why.clone()), Err(why))
             };
             ServerSessions { server: Arc::clone(server), dump, connections }
         }))

@@ -96,6 +96,15 @@ impl Airflow {
         )
     }
 
+    /// The folder that tells how to reach it, with its DAG folder `dags`.
+    pub(crate) fn home(&self) -> &std::path::Path {
+        &self.home
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) fn password(&self) -> &str {
         &self.password
     }
@@ -112,6 +121,8 @@ impl Airflow {
             if let Some(body) = body {
                 request = request.json(body);
             }
+            // Logs are plain text otherwise.
+            request = request.header(reqwest::header::ACCEPT, "application/json");
             match request.send().await {
                 Ok(answer) if !answer.status().is_server_error() => {
                     return (answer.status(), answer.json().await.unwrap_or(Value::Null));

@@ -1,6 +1,7 @@
 //! What stories share: real servers, a faulty network, and a world to tell them in.
 
 pub(crate) mod airflow;
+pub(crate) mod airflow_tasks;
 pub(crate) mod certificates;
 pub(crate) mod children;
 pub(crate) mod ensemble;
