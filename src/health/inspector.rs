@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::shared::SharedWork;
 use super::owners::Owners;
+use super::shared::SharedWork;
 use super::{Effort, Target, inspect, owners_of_ephemerals};
 use crate::clock::Clock;
 use crate::domain::health::Report;

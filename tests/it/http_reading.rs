@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::member::{Answer, Member, at, dag_run_id, name};
 
 /// Every route, with a request that it can answer.
-const ROUTES: [(&str, &str); 23] = [
+const ROUTES: [(&str, &str); 24] = [
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),

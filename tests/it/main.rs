@@ -10,6 +10,7 @@ mod crash;
 mod dags;
 mod disconnected;
 mod election;
+mod ephemerals;
 mod failover;
 mod health;
 mod http_access;

@@ -19,16 +19,17 @@ use crate::health::owners::{Connection, Dump, ServerSessions};
 impl Sampler {
     /// Asks every server for its sessions.
     pub(in crate::health) async fn sessions(&self) -> Vec<ServerSessions> {
-        join_all(self.servers.iter().map(|(server, endpoint)| async {
-            let (dump, connections) = if let Some(endpoint) = endpoint {
-                self.sessions_of(endpoint).await
-            } else {
-                let why = Why::Unreachable("its name has no port".to_owned());
-                (Err(why.clone()), Err(why))
-            };
-            ServerSessions { server: Arc::clone(server), dump, connections }
-        }))
-        .await
+        join_all(self.servers.iter().map(|(server, endpoint)| self.sessions_at(server, endpoint.as_ref()))).await
+    }
+
+    async fn sessions_at(&self, server: &Arc<str>, endpoint: Option<&Endpoint>) -> ServerSessions {
+        let (dump, connections) = if let Some(endpoint) = endpoint {
+            self.sessions_of(endpoint).await
+        } else {
+            let why = Why::Unreachable("its name has no port".to_owned());
+            (Err(why.clone()), Err(why))
+        };
+        ServerSessions { server: Arc::clone(server), dump, connections }
     }
 
     async fn sessions_of(&self, endpoint: &Endpoint) -> (Learned<Dump>, Learned<Vec<Connection>>) {
