@@ -61,12 +61,6 @@ impl Airflow {
         self.done(Method::POST, "connections", Some(&body)).await;
     }
 
-    /// Triggers a DAG as its users do, not through flowkeeper.
-    pub(crate) async fn trigger(&self, dag_id: &str, dag_run_id: &str, logical_date: &str) {
-        let body = json!({"dag_run_id": dag_run_id, "logical_date": logical_date});
-        self.done(Method::POST, &format!("dags/{dag_id}/dagRuns"), Some(&body)).await;
-    }
-
     /// Waits until a DAG run has ended; its state.
     pub(crate) async fn ended(&self, dag_id: &str, dag_run_id: &str) -> String {
         let end = Instant::now() + PATIENCE;
