@@ -354,7 +354,8 @@ impl Operations {
 }
 
 impl Order {
-    fn audit(self, action: &'static str, target: String, detail: Option<String>) -> NewAudit {
+    /// The line in the audit for what was done.
+    pub(crate) fn audit(self, action: &'static str, target: String, detail: Option<String>) -> NewAudit {
         NewAudit { actor: self.actor, source: self.source, action, target, detail, reason: self.reason }
     }
 }

@@ -19,7 +19,10 @@ use super::owner::{self, Owner};
 use super::resources::{Resources, Workshop, store_node};
 use super::{ServeError, ServeOptions};
 use crate::clock::Clock;
+use crate::config::model::DefinitionsSource;
 use crate::config::{Config, Environment};
+use crate::definitions::desk::Desk;
+use crate::definitions::follower;
 use crate::http::{self, Access, Api, Peers};
 use crate::lifecycle::Lifecycle;
 use crate::members::Sight;
@@ -39,6 +42,8 @@ pub(super) struct Member {
     pub(super) clock: Clock,
     pub(super) lifecycle: Lifecycle,
     pub(super) ledger: Ledger,
+    /// The znode that holds the definitions, where they are in ZooKeeper.
+    pub(super) znode: Option<follower::Parts>,
     /// The definitions in force.
     pub(super) board: Board,
     pub(super) status: Status,
@@ -80,6 +85,15 @@ impl Member {
         };
         lifecycle.watch("ledger's writer", ledger.vigil());
         let resources = Resources::equip(&config, &Resources::default(), &workshop)?;
+        let znode = definitions_znode(&config, &resources, &environment, &ledger, &clock);
+        let (config, resources) = match &znode {
+            Some(znode) => {
+                let set = znode.opening().await.map_err(|refusal| ServeError::Definitions(refusal.faults))?;
+                let resources = Resources::equip(&set.config, &resources, &workshop)?;
+                (set.config, resources)
+            }
+            None => (config, resources),
+        };
         let card = card(&config, &ledger, clock.now());
         let membership = if options.shadow { None } else { membership(&config, &environment, &clock, &card)? };
         if let Some(membership) = &membership {
@@ -95,6 +109,7 @@ impl Member {
             clock,
             lifecycle,
             ledger,
+            znode,
             status: Status::new(),
             sight: watch::Sender::new(Sight { own: Some(card.clone()), ..Sight::default() }),
             card,
@@ -137,6 +152,7 @@ impl Member {
         let api = Api {
             ledger: self.ledger.clone(),
             operations,
+            definitions: Desk::new(self.znode.clone().filter(|_| !self.shadow), self.main.server.definitions),
             schedules: self.board.schedules(),
             clock: self.clock.clone(),
             status: self.status.clone(),
@@ -151,6 +167,26 @@ impl Member {
         self.lifecycle.spawn("HTTP API", http::serve(listener, api));
         Ok(())
     }
+}
+
+/// Where the definitions are, if they are in ZooKeeper.
+fn definitions_znode(
+    config: &Config,
+    resources: &Resources,
+    environment: &Arc<Environment>,
+    ledger: &Ledger,
+    clock: &Clock,
+) -> Option<follower::Parts> {
+    let home = config.zookeeper.as_ref().filter(|_| config.server.definitions == DefinitionsSource::ZooKeeper)?;
+    Some(follower::Parts {
+        ensemble: resources.ensembles.get(&None)?.ensemble.clone(),
+        path: format!("{}/{}", home.root.trim_end_matches('/'), follower::ZNODE).into(),
+        main_file: Arc::new(config.file.clone()),
+        environment: Arc::clone(environment),
+        ledger: ledger.clone(),
+        clock: clock.clone(),
+        again: Arc::default(),
+    })
 }
 
 /// Takes the address of `[server] listen`.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::BuildError;
 use tokio::sync::oneshot;
 
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Faults};
 use crate::http::Access;
 use crate::lifecycle::Lifecycle;
 use crate::metrics;
@@ -92,6 +92,9 @@ pub enum ServeError {
         /// Where that is, without a password.
         other_url: String,
     },
+    /// The main file has become wrong since it was checked.
+    #[error("begin with definitions from ZooKeeper: {0}")]
+    Definitions(Faults),
     /// A task failed.
     #[error("go on serving: {0}")]
     Task(String),
@@ -110,6 +113,7 @@ impl ServeError {
             Self::OtherStore { .. } => Some(
                 "members share one store: correct `[store] url`, or give this member another `[zookeeper] root`".into(),
             ),
+            Self::Definitions(_) => Some("`flowkeeper check` shows what is wrong".into()),
             Self::Metrics(_) | Self::Peers(_) | Self::Signals(_) | Self::Task(_) => None,
         }
     }

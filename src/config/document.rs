@@ -30,6 +30,12 @@ pub struct Document {
     pub text: String,
 }
 
+/// Whether this is a path below a directory, as documents are named.
+pub fn is_document_name(name: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    name.len() <= 1_000 && name.split('/').all(is_part) && !name.contains(|c: char| c.is_control() || c == '\\')
+}
+
 /// The version of a set of documents: a short digest of what they say, whatever they are called. The
 /// first one counts as such, since its `[defaults]` hold for all.
 pub fn version_of(documents: &[Document]) -> String {

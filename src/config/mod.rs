@@ -26,7 +26,7 @@ mod written;
 
 use std::path::Path;
 
-pub use document::{Document, version_of};
+pub use document::{Document, is_document_name, version_of};
 pub use ensembles::NoEnsemble;
 pub use environment::Environment;
 pub use fault::{Fault, Faults, Severity};

@@ -4,9 +4,14 @@
 //! whole and hands on a [`Candidate`]. It never applies one, and it keeps nothing of a set that is
 //! refused but what is wrong with it; the member goes on with the set that it has.
 
+pub mod base;
 pub mod bundle;
+pub mod desk;
+pub mod diff;
 pub mod files;
+pub mod follower;
 pub mod history;
+pub mod znodes;
 
 use std::sync::Arc;
 

@@ -176,6 +176,8 @@ impl Access {
 /// What a caller must be allowed: who changes the configuration changes what everybody else may do.
 fn needed_role(changes: bool, path: &str) -> Role {
     match (changes, path.strip_prefix("/api/v1/config")) {
+        // The text of definitions may show how to log in.
+        (false, Some(rest)) if rest == "/definitions" || rest.starts_with("/history/") => Role::Admin,
         (false, _) => Role::Read,
         (true, Some(rest)) if rest.is_empty() || rest.starts_with('/') => Role::Admin,
         (true, _) => Role::Operate,
@@ -350,7 +352,9 @@ mod tests {
     fn changing_the_configuration_takes_an_administrator() {
         for (changes, path, role) in [
             (false, "/api/v1/config", Role::Read),
-            (false, "/api/v1/config/definitions", Role::Read),
+            (false, "/api/v1/config/history", Role::Read),
+            (false, "/api/v1/config/history/7", Role::Admin),
+            (false, "/api/v1/config/definitions", Role::Admin),
             (true, "/api/v1/config/definitions", Role::Admin),
             (true, "/api/v1/config/reload", Role::Admin),
             (true, "/api/v1/configurations", Role::Operate),

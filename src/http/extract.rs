@@ -63,7 +63,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if let BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) = rejection {
                 Problem::new(ProblemKind::BodyTooLarge, format!("failed to read the body for {path}: it is too large"))
-                    .hint(format!("a body has at most {} bytes", super::MAX_BODY_BYTES))
+                    .hint(format!("a body has at most {} bytes", super::max_body_bytes(&path)))
             } else {
                 Problem::new(ProblemKind::InvalidRequest, format!("failed to read the body for {path}: it broke off"))
             }

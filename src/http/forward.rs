@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::access::Caller;
 use super::problem::{Problem, ProblemKind};
-use super::{Api, MAX_BODY_BYTES, REQUEST_TIMEOUT, changes};
+use super::{Api, REQUEST_TIMEOUT, changes, max_body_bytes};
 use crate::members::{Home, Sight};
 use crate::metrics;
 
@@ -160,9 +160,10 @@ async fn pass_on(api: &Api, request: Request) -> Result<Response, Problem> {
     let what = described(&request);
     let streams = request.uri().path().ends_with("/events");
     let (leader, to_send) = prepare(api, &request).inspect_err(|_| metrics::request_forwarded("no_leader"))?;
-    let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|_| {
+    let limit = max_body_bytes(request.uri().path());
+    let body = to_bytes(request.into_body(), limit).await.map_err(|_| {
         Problem::new(ProblemKind::BodyTooLarge, format!("failed to do {what}: the body is too large or broke off"))
-            .hint(format!("a body has at most {MAX_BODY_BYTES} bytes"))
+            .hint(format!("a body has at most {limit} bytes"))
     })?;
     let sent = tokio::time::timeout(TIMEOUT, to_send.body(body).send()).await;
     let answer = match sent {

@@ -6,6 +6,7 @@
 pub mod access;
 mod adopt;
 mod dag_runs;
+mod definitions;
 mod ensembles;
 mod ephemerals;
 mod events;
@@ -44,6 +45,7 @@ pub use problem::{Problem, ProblemKind};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::definitions::desk::Desk;
 use crate::health::Inspector;
 use crate::metrics;
 use crate::operations::{Operations, Schedules};
@@ -53,6 +55,11 @@ use crate::zookeeper::Ensemble;
 
 /// The longest body that is read.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// The longest body that is read for this path.
+fn max_body_bytes(path: &str) -> usize {
+    if path == "/api/v1/config/definitions" { definitions::MAX_BYTES } else { MAX_BODY_BYTES }
+}
 
 /// How long a request may take before it is answered with a problem.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
@@ -67,6 +74,8 @@ pub struct Api {
     pub ledger: Ledger,
     /// Carries out what is asked for.
     pub operations: Operations,
+    /// Takes definitions that are kept in ZooKeeper.
+    pub definitions: Desk,
     /// The schedules in force.
     pub schedules: watch::Receiver<Schedules>,
     /// The time.
@@ -130,6 +139,14 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(runs::cancel))
         .routes(routes!(dag_runs::list))
         .routes(routes!(adopt::list, adopt::adopt))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(definitions::read, definitions::push))
+                .layer(DefaultBodyLimit::max(definitions::MAX_BYTES)),
+        )
+        .routes(routes!(definitions::roll_back))
+        .routes(routes!(definitions::list))
+        .routes(routes!(definitions::one))
         .routes(routes!(history::stats))
         .routes(routes!(history::audit))
         .routes(routes!(events::events))

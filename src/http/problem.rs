@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::config::Fault;
 use crate::operations::OperationError;
 use crate::store::StoreError;
 
@@ -25,7 +26,12 @@ pub struct Problem {
     detail: String,
     /// What the caller can do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
+    #[schema(value_type = Option<String>)]
+    hint: Option<Box<str>>,
+    /// What is wrong with a configuration, where that is the problem.
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    #[schema(value_type = Vec<Fault>)]
+    faults: Box<[Fault]>,
     /// When it is worth asking again, for the header `Retry-After`.
     #[serde(skip)]
     retry_after: Option<Duration>,
@@ -106,6 +112,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             hint: None,
+            faults: Box::default(),
             retry_after: None,
         }
     }
@@ -113,7 +120,14 @@ impl Problem {
     /// What the caller can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into());
+        self
+    }
+
+    /// What is wrong with the configuration that was handed in.
+    #[must_use]
+    pub fn faults(mut self, faults: Vec<Fault>) -> Self {
+        self.faults = faults.into();
         self
     }
 
@@ -136,7 +150,7 @@ impl Problem {
         if matches!(kind, ProblemKind::Internal | ProblemKind::Unavailable) {
             tracing::error!(error = %error, "a request could not be answered because of the ledger");
         }
-        Self { hint: error.hint(), ..Self::new(kind, format!("failed to {error}")) }
+        Self { hint: error.hint().map(Into::into), ..Self::new(kind, format!("failed to {error}")) }
     }
 
     /// The HTTP status.
@@ -174,7 +188,7 @@ impl From<OperationError> for Problem {
             OperationError::Airflow { .. } => ProblemKind::AirflowUnreachable,
             OperationError::Store(error) => return Self::of_store(error),
         };
-        Self { hint: error.hint(), ..Self::new(kind, format!("failed to {error}")) }
+        Self { hint: error.hint().map(Into::into), ..Self::new(kind, format!("failed to {error}")) }
     }
 }
 

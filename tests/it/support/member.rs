@@ -10,6 +10,7 @@ use flowkeeper::airflow::{Airflow, Auth, Settings};
 use flowkeeper::app::connect;
 use flowkeeper::clock::Clock;
 use flowkeeper::config::{self, Config, Environment};
+use flowkeeper::definitions::desk::Desk;
 use flowkeeper::domain::occurrence::Occurrence;
 use flowkeeper::domain::run::{AirflowState, RunId, RunState};
 use flowkeeper::domain::schedule::{Overlap, ScheduleName, TriggerKind};
@@ -172,6 +173,7 @@ impl Member {
         let api = Api {
             ledger: ledger.clone(),
             operations,
+            definitions: Desk::new(None, config.server.definitions),
             schedules: schedules.subscribe(),
             clock: clock.clone(),
             status: status.clone(),

@@ -1,0 +1,289 @@
+//! What differs between two sets, told by what is defined rather than by line: which schedules were
+//! added, removed, renamed or changed, and in which keys. Pure.
+//!
+//! What is written is compared, not what it means: a value of `[defaults]` that changes is told once, and
+//! not for every schedule that it holds for. Where a definition stands, and in what order, is nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::config::Document;
+
+/// A definition that is not in both sets alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What became of it.
+    pub change: ChangeKind,
+    /// The section: `schedule`, `airflow`, …
+    pub kind: String,
+    /// Its name; of `defaults`, the document, and nothing for the first one.
+    pub name: String,
+    /// The name that it had before.
+    pub was: Option<String>,
+    /// The keys that differ.
+    pub keys: Vec<KeyChange>,
+}
+
+/// What became of a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It has another name, and maybe other keys.
+    Renamed,
+    /// It has other keys.
+    Changed,
+}
+
+/// A key that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChange {
+    /// The dotted key.
+    pub key: String,
+    /// What stood there, as TOML.
+    pub old: Option<String>,
+    /// What stands there now.
+    pub new: Option<String>,
+}
+
+/// A document that is not TOML.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("read {name} as TOML: {reason}")]
+pub struct NotToml {
+    /// The document.
+    pub name: String,
+    /// What the reader says.
+    pub reason: String,
+}
+
+/// Section and name.
+type Place = (String, String);
+
+/// Dotted keys, and their values as TOML.
+type Keys = BTreeMap<String, String>;
+
+/// What differs between two sets, sections in the order of the alphabet.
+pub fn diff(old: &[Document], new: &[Document]) -> Result<Vec<Change>, NotToml> {
+    let (mut old, mut new) = (defined(old)?, defined(new)?);
+    let mut changes = Vec::new();
+    for (place, keys) in renames(&old, &new) {
+        let (Some(before), Some(after)) = (old.remove(&place), new.remove(&keys)) else { continue };
+        let ((kind, name), (_, was)) = (keys, place);
+        // That it was renamed says it all.
+        let keys = compare(&before, &after).into_iter().filter(|key| !["name", "was"].contains(&&*key.key)).collect();
+        changes.push(Change { change: ChangeKind::Renamed, kind, name, was: Some(was), keys });
+    }
+    for ((kind, name), before) in &old {
+        let (kind, name) = (kind.clone(), name.clone());
+        match new.remove(&(kind.clone(), name.clone())) {
+            None => {
+                let keys = compare(before, &Keys::new());
+                changes.push(Change { change: ChangeKind::Removed, kind, name, was: None, keys });
+            }
+            Some(after) if after == *before => {}
+            Some(after) => {
+                let keys = compare(before, &after);
+                changes.push(Change { change: ChangeKind::Changed, kind, name, was: None, keys });
+            }
+        }
+    }
+    for ((kind, name), after) in new {
+        let keys = compare(&Keys::new(), &after);
+        changes.push(Change { change: ChangeKind::Added, kind, name, was: None, keys });
+    }
+    changes.sort_by(|one, other| (&one.kind, one.change, &one.name).cmp(&(&other.kind, other.change, &other.name)));
+    Ok(changes)
+}
+
+/// Which definition has become which: by `was`, or because it is the same but for its name.
+fn renames(old: &BTreeMap<Place, Keys>, new: &BTreeMap<Place, Keys>) -> Vec<(Place, Place)> {
+    let nameless = |keys: &Keys| -> Keys {
+        keys.iter().filter(|(key, _)| *key != "name").map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let mut gone: BTreeMap<(String, Keys), Vec<&Place>> = BTreeMap::new();
+    for (place, keys) in old.iter().filter(|(place, _)| !new.contains_key(place)) {
+        gone.entry((place.0.clone(), nameless(keys))).or_default().push(place);
+    }
+    let mut renames: Vec<(Place, Place)> = Vec::new();
+    for (place, keys) in new.iter().filter(|(place, _)| !old.contains_key(place)) {
+        let was = keys.get("was").map(|was| (place.0.clone(), was.trim_matches('"').to_owned()));
+        let said = was.filter(|was| old.contains_key(was) && !new.contains_key(was));
+        let alike =
+            || gone.get(&(place.0.clone(), nameless(keys))).filter(|gone| gone.len() == 1).map(|gone| gone[0].clone());
+        let Some(before) = said.or_else(alike) else { continue };
+        if renames.iter().all(|(taken, _)| *taken != before) {
+            renames.push((before, place.clone()));
+        }
+    }
+    renames
+}
+
+fn compare(old: &Keys, new: &Keys) -> Vec<KeyChange> {
+    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter()
+        .map(|key| KeyChange { key: key.clone(), old: old.get(key).cloned(), new: new.get(key).cloned() })
+        .filter(|change| change.old != change.new)
+        .collect()
+}
+
+/// Everything that a set defines.
+fn defined(documents: &[Document]) -> Result<BTreeMap<Place, Keys>, NotToml> {
+    let mut defined = BTreeMap::new();
+    for (index, document) in documents.iter().enumerate() {
+        let table: Table = toml::from_str(&document.text)
+            .map_err(|error| NotToml { name: document.name.clone(), reason: error.message().to_owned() })?;
+        let own_name = if index == 0 { String::new() } else { document.name.clone() };
+        for (section, value) in table {
+            match value {
+                Value::Array(items) if items.iter().all(Value::is_table) && section != "include" => {
+                    for item in items.iter().filter_map(Value::as_table) {
+                        let name = item.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+                        defined.insert((section.clone(), name), flat(item));
+                    }
+                }
+                Value::Table(table) if section != "defaults" && table.values().all(Value::is_table) => {
+                    for (name, value) in &table {
+                        let keys = value.as_table().map(flat).unwrap_or_default();
+                        defined.insert((section.clone(), name.clone()), keys);
+                    }
+                }
+                Value::Table(table) => {
+                    defined.insert((section, own_name.clone()), flat(&table));
+                }
+                // Which files there are is told by what is in them.
+                _ => {}
+            }
+        }
+    }
+    Ok(defined)
+}
+
+/// Dotted keys of a table and the tables in it.
+fn flat(table: &Table) -> Keys {
+    fn walk(table: &Table, prefix: &str, keys: &mut Keys) {
+        for (key, value) in table {
+            let dotted = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                Value::Table(below) if !below.is_empty() => walk(below, &dotted, keys),
+                value => drop(keys.insert(dotted, value.to_string())),
+            }
+        }
+    }
+    let mut keys = Keys::new();
+    walk(table, "", &mut keys);
+    keys
+}
+
+impl fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Renamed => "renamed",
+            Self::Changed => "changed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AIRFLOW: &str = "[airflow.main]\nurl = \"http://a\"\n";
+    const A: &str = "[[schedule]]\nname = \"a\"\ncron = \"@daily\"\ndag = \"d\"\n";
+
+    /// The changes in a line each: `changed schedule a: dag "d" → "e"`.
+    fn told(old: &[&str], new: &[&str]) -> Vec<String> {
+        let set = |texts: &[&str]| -> Vec<Document> {
+            texts
+                .iter()
+                .enumerate()
+                .map(|(n, text)| Document { name: format!("{n}"), text: (*text).to_owned() })
+                .collect()
+        };
+        let absent = |value: &Option<String>| value.clone().unwrap_or("–".into());
+        let shown = |change: Change| {
+            let was = change.was.map(|was| format!("{was} → ")).unwrap_or_default();
+            let keys: Vec<_> = change
+                .keys
+                .iter()
+                .map(|key| format!("{} {} → {}", key.key, absent(&key.old), absent(&key.new)))
+                .collect();
+            format!("{} {} {was}{}: {}", change.change, change.kind, change.name, keys.join(", "))
+        };
+        diff(&set(old), &set(new)).unwrap().into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn changes_are_told_by_what_is_defined() {
+        let both = format!("{AIRFLOW}{A}");
+        let b = A.replace("\"a\"", "\"b\"");
+        let cases: [(&str, Vec<String>, &[&str]); 11] = [
+            ("nothing", vec![both.clone()], &[]),
+            (
+                "in another document, in another order, with a comment",
+                vec![format!("# x\n{A}"), AIRFLOW.to_owned()],
+                &[],
+            ),
+            ("written in another way", vec![format!("{A}[airflow]\nmain = {{ url = 'http://a' }}\n")], &[]),
+            ("a key", vec![both.replace("\"d\"", "\"e\"")], &["changed schedule a: dag \"d\" → \"e\""]),
+            (
+                "a nested key, a new one and one less",
+                vec![both.replace("dag = \"d\"\n", "conf = { x = { y = 1 }, z = [] }\n")],
+                &["changed schedule a: conf.x.y – → 1, conf.z – → [], dag \"d\" → –"],
+            ),
+            (
+                "one more",
+                vec![format!("{both}{}", A.replace("\"a\"", "\"c\""))],
+                &["added schedule c: cron – → \"@daily\", dag – → \"d\", name – → \"c\""],
+            ),
+            (
+                "one less",
+                vec![AIRFLOW.to_owned()],
+                &["removed schedule a: cron \"@daily\" → –, dag \"d\" → –, name \"a\" → –"],
+            ),
+            ("another name", vec![format!("{AIRFLOW}{b}")], &["renamed schedule a → b: "]),
+            (
+                "another name with `was`",
+                vec![format!("{AIRFLOW}{b}was = \"a\"\npaused = true\n")],
+                &["renamed schedule a → b: paused – → true"],
+            ),
+            (
+                "an Airflow",
+                vec![both.replace("http://a", "http://b")],
+                &["changed airflow main: url \"http://a\" → \"http://b\""],
+            ),
+            (
+                "defaults of the first document and of another",
+                vec![format!("[defaults]\nowner = \"x\"\n{both}"), "[defaults]\nowner = \"y\"\n".to_owned()],
+                &["added defaults : owner – → \"x\"", "added defaults 1: owner – → \"y\""],
+            ),
+        ];
+        for (case, new, expected) in cases {
+            let new: Vec<&str> = new.iter().map(String::as_str).collect();
+            assert_eq!(told(&[&both], &new), expected, "{case}");
+            let back = told(&new, &[&both]);
+            assert_eq!(back.len(), expected.len(), "{case}, the other way round: {back:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_that_look_alike_none_is_taken_for_renamed() {
+        let named = |name: &str| A.replace("\"a\"", &format!("\"{name}\""));
+        let old = format!("{}{}", named("a"), named("b"));
+        let kinds: Vec<_> = told(&[&old], &[&named("c")]).iter().map(|line| line[..5].to_owned()).collect();
+        assert_eq!(kinds, ["added", "remov", "remov"]);
+    }
+
+    #[test]
+    fn what_is_no_toml_is_named() {
+        let documents = [Document { name: "s/a.toml".into(), text: "[[schedule]\n".into() }];
+        assert_eq!(diff(&documents, &[]).unwrap_err().name, "s/a.toml");
+    }
+}
