@@ -11,6 +11,7 @@ pub mod app;
 pub mod chores;
 pub mod cli;
 pub mod clock;
+pub mod components;
 pub mod config;
 pub mod definitions;
 pub mod dispatcher;

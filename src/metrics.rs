@@ -9,6 +9,7 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::domain::component::{ComponentKind, ComponentState};
 use crate::domain::run::RunState;
 use crate::domain::schedule::TriggerKind;
 
@@ -22,6 +23,9 @@ const OPEN: &str = "flowkeeper_open_runs";
 const AIRFLOW_IN_FLIGHT: &str = "flowkeeper_airflow_requests_in_flight";
 const AIRFLOW_LIMIT: &str = "flowkeeper_airflow_in_flight_limit";
 const AIRFLOW_UP: &str = "flowkeeper_airflow_up";
+const AIRFLOW_COMPONENTS: &str = "flowkeeper_airflow_components";
+const AIRFLOW_HEARTBEAT_AGE: &str = "flowkeeper_airflow_heartbeat_age_seconds";
+const AIRFLOW_WARNINGS: &str = "flowkeeper_airflow_warnings";
 const ZNODE_EVENTS: &str = "flowkeeper_znode_events_total";
 const ZNODE_RECONCILES: &str = "flowkeeper_znode_reconciles_total";
 const ZNODE_COALESCED: &str = "flowkeeper_znode_coalesced_changes_total";
@@ -107,6 +111,13 @@ fn describe() {
     describe_gauge!(AIRFLOW_IN_FLIGHT, Unit::Count, "Submitting requests under way, by Airflow");
     describe_gauge!(AIRFLOW_LIMIT, Unit::Count, "Submitting requests allowed at a time, by Airflow");
     describe_gauge!(AIRFLOW_UP, "1 when the last request to the Airflow was answered");
+    describe_gauge!(AIRFLOW_COMPONENTS, Unit::Count, "Parts of an Airflow that are not gone, by kind and state");
+    describe_gauge!(
+        AIRFLOW_HEARTBEAT_AGE,
+        Unit::Seconds,
+        "Age of the latest heartbeat of a kind of part when Airflow was asked last"
+    );
+    describe_gauge!(AIRFLOW_WARNINGS, Unit::Count, "What somebody may want to look at in an Airflow; 0 is well");
     describe_counter!(ZNODE_EVENTS, Unit::Count, "Watch events received, by ensemble");
     describe_counter!(ZNODE_RECONCILES, Unit::Count, "Comparisons of znodes with the ledger, by ensemble and cause");
     describe_counter!(ZNODE_COALESCED, Unit::Count, "Changes that ZooKeeper merged into others, by ensemble");
@@ -181,6 +192,29 @@ pub fn airflow_pace(airflow: &str, in_flight: usize, limit: usize) {
 /// Whether an Airflow answers.
 pub fn airflow_up(airflow: &str, up: bool) {
     gauge!(AIRFLOW_UP, "airflow" => airflow.to_owned()).set(flag(up));
+}
+
+/// How many parts of a kind, in this state, an Airflow has.
+#[expect(clippy::cast_precision_loss, reason = "parts are few")]
+pub fn airflow_components(airflow: &str, kind: ComponentKind, state: ComponentState, count: usize) {
+    gauge!(
+        AIRFLOW_COMPONENTS,
+        "airflow" => airflow.to_owned(),
+        "component" => kind.as_str(),
+        "state" => state.as_str()
+    )
+    .set(count as f64);
+}
+
+/// How old the latest heartbeat of a kind of part was when Airflow was asked.
+pub fn airflow_heartbeat_age(airflow: &str, kind: ComponentKind, age: Duration) {
+    gauge!(AIRFLOW_HEARTBEAT_AGE, "airflow" => airflow.to_owned(), "component" => kind.as_str()).set(age.as_secs_f64());
+}
+
+/// How much there is in an Airflow that somebody may want to look at.
+#[expect(clippy::cast_precision_loss, reason = "warnings are few")]
+pub fn airflow_warnings(airflow: &str, count: usize) {
+    gauge!(AIRFLOW_WARNINGS, "airflow" => airflow.to_owned()).set(count as f64);
 }
 
 /// A run got its lock after waiting this long.
@@ -275,6 +309,17 @@ pub fn term_ended(airflow: &str) {
     pending_runs(airflow, 0);
     open_runs(airflow, 0);
     gauge!(AIRFLOW_IN_FLIGHT, "airflow" => airflow.to_owned()).set(0.0);
+}
+
+/// Nobody looks at an Airflow's parts any more, here at least.
+pub fn airflow_unwatched(airflow: &str) {
+    for kind in ComponentKind::ALL {
+        for state in ComponentState::OF_THOSE_THERE {
+            airflow_components(airflow, kind, state, 0);
+        }
+        airflow_heartbeat_age(airflow, kind, Duration::ZERO);
+    }
+    airflow_warnings(airflow, 0);
 }
 
 /// How many schedules the configuration has.

@@ -117,6 +117,11 @@ impl Operations {
         self.0.leadership.borrow().clone()
     }
 
+    /// The name and the address of every Airflow.
+    pub fn airflows(&self) -> Vec<(String, String)> {
+        self.0.airflows.borrow().iter().map(|(name, airflow)| (name.to_string(), airflow.address())).collect()
+    }
+
     /// Records a run by hand. The same key is the same run: repeated, it answers with the run that
     /// there is; with another conf it is [`OperationError::KeyTaken`].
     ///

@@ -155,8 +155,7 @@ impl Airflow {
 
     /// Its address, without anything secret.
     pub fn address(&self) -> String {
-        let url = &self.0.settings.url;
-        format!("{}{}", url.origin().ascii_serialization(), url.path().trim_end_matches('/'))
+        address(&self.0.settings.url)
     }
 
     /// The API that it speaks, once that is known.
@@ -368,6 +367,11 @@ impl Airflow {
             detail: "the answer is not what Airflow's API promises".to_owned(),
         }
     }
+}
+
+/// An Airflow's address as people are shown it, without anything secret.
+pub fn address(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path().trim_end_matches('/'))
 }
 
 impl fmt::Debug for Airflow {

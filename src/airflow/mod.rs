@@ -9,6 +9,7 @@
 mod answer;
 mod auth;
 mod client;
+mod components;
 mod error;
 mod requests;
 mod submit;
@@ -31,7 +32,7 @@ use serde_json::value::RawValue;
 use crate::domain::run::AirflowState;
 use crate::secret::Credential;
 
-pub use client::Airflow;
+pub use client::{Airflow, address};
 pub use error::Error;
 pub use submit::submit;
 
@@ -259,12 +260,4 @@ pub struct ImportError {
     pub filename: String,
     /// The stack trace.
     pub stack_trace: String,
-}
-
-/// Airflow's own word on its parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
-    /// Each part (`metadatabase`, `scheduler`, `triggerer`, `dag_processor`) and its status, where it
-    /// has one.
-    pub parts: Vec<(String, Option<String>)>,
 }

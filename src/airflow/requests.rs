@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::client::{Airflow, Call};
-use super::{Api, DagDetails, DagFacts, DagRun, Error, Health, ImportError, RunPage, RunQuery, v1, v2, wire};
+use super::{Api, DagDetails, DagFacts, DagRun, Error, ImportError, RunPage, RunQuery, v1, v2, wire};
 
 /// Entries on a page; Airflow's own upper limit, unless somebody changed it.
 pub(super) const PAGE_SIZE: u32 = 100;
@@ -99,16 +99,5 @@ impl Airflow {
         let tried = "list import errors";
         let body = self.ask(tried, |_| Call::new(Method::GET, ["importErrors"]).page(PAGE_SIZE, 0)).await?;
         wire::import_errors(&body).ok_or_else(|| self.garbled(tried))
-    }
-
-    /// Reads Airflow's own word on its parts.
-    pub async fn health(&self) -> Result<Health, Error> {
-        let tried = "read the health";
-        let make = |api| match api {
-            Api::V1 => v1::health(),
-            Api::V2 => v2::health(),
-        };
-        let body = self.ask(tried, make).await?;
-        wire::health(&body).ok_or_else(|| self.garbled(tried))
     }
 }

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{DagDetails, DagFacts, DagRun, Health, ImportError, RunPage};
+use super::components::is_over;
+use super::{DagDetails, DagFacts, DagRun, ImportError, RunPage};
+use crate::domain::component::{ComponentKind, Ended, HealthPart, Job, Jobs};
 use crate::domain::run::AirflowState;
 
 /// Longest piece of Airflow's own words that goes into a message, in characters.
@@ -164,15 +166,71 @@ pub(super) fn import_errors(body: &[u8]) -> Option<Vec<ImportError>> {
     )
 }
 
-/// The health of Airflow's parts.
-pub(super) fn health(body: &[u8]) -> Option<Health> {
+/// The health of Airflow's parts. A part that beats says when, as `latest_scheduler_heartbeat` for example.
+pub(super) fn health(body: &[u8]) -> Option<Vec<HealthPart>> {
     let parts: Map<String, Value> = object(body)?;
-    parts.contains_key("metadatabase").then(|| Health {
-        parts: parts
+    let heartbeat = |part: &Map<String, Value>| {
+        let (_, beat) = part.iter().find(|(key, _)| key.starts_with("latest_") && key.ends_with("_heartbeat"))?;
+        beat.as_str()?.parse().ok()
+    };
+    parts.contains_key("metadatabase").then(|| {
+        parts
             .into_iter()
-            .map(|(name, part)| (name, part.get("status").and_then(Value::as_str).map(str::to_owned)))
-            .collect(),
+            .map(|(name, part)| HealthPart {
+                name,
+                status: part.get("status").and_then(Value::as_str).map(one_line),
+                heartbeat_at: part.as_object().and_then(heartbeat),
+            })
+            .collect()
     })
+}
+
+/// A page of jobs, the latest heartbeats first: those that are parts of an Airflow and have beaten.
+pub(super) fn jobs(body: &[u8]) -> Option<Jobs> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow)]
+        jobs: Vec<&'a RawValue>,
+        total_entries: u64,
+    }
+    #[derive(Deserialize)]
+    struct WireJob {
+        id: i64,
+        #[serde(default)]
+        state: Option<String>,
+        #[serde(default)]
+        job_type: Option<String>,
+        #[serde(default)]
+        start_date: Option<Timestamp>,
+        #[serde(default)]
+        end_date: Option<Timestamp>,
+        #[serde(default)]
+        latest_heartbeat: Option<Timestamp>,
+        #[serde(default)]
+        hostname: Option<String>,
+    }
+    let page: Page<'_> = object(body)?;
+    let entries = page.jobs.len() as u64;
+    let jobs: Vec<WireJob> = page.jobs.into_iter().filter_map(|entry| object(entry.get().as_bytes())).collect();
+    let earliest = jobs.iter().filter_map(|job| job.latest_heartbeat).min();
+    // A page from which nothing can be read tells nothing of the others.
+    if page.total_entries > entries && earliest.is_none() {
+        return None;
+    }
+    let since = earliest.filter(|_| page.total_entries > entries);
+    let jobs = jobs.into_iter().filter_map(|job| {
+        let is_over = is_over(job.state.as_deref(), job.end_date);
+        let state = job.state.as_deref().map_or_else(|| "no state".to_owned(), one_line);
+        Some(Job {
+            id: job.id,
+            kind: ComponentKind::of_job(&job.job_type?)?,
+            hostname: job.hostname.as_deref().filter(|host| !host.is_empty()).map(one_line),
+            started_at: job.start_date,
+            heartbeat_at: job.latest_heartbeat?,
+            ended: is_over.then_some(Ended { at: job.end_date, state }),
+        })
+    });
+    Some(Jobs::Listed { jobs: jobs.collect(), since })
 }
 
 /// The version that `…/version` names; `None` when the body is something else, a web page say.
@@ -305,6 +363,52 @@ mod tests {
     }
 
     #[test]
+    fn the_health_of_both_versions_is_read() {
+        // Airflow 3.3.2, and 2.11.2 without a triggerer and without a DAG processor of its own.
+        let v2 = br#"{"metadatabase":{"status":"healthy"},"scheduler":{"status":"healthy",
+            "latest_scheduler_heartbeat":"2026-11-22T21:03:19.282908+00:00"}}"#;
+        let parts = health(v2).unwrap();
+        assert_eq!((parts[0].name.as_str(), parts[0].heartbeat_at), ("metadatabase", None));
+        assert_eq!(parts[1].status.as_deref(), Some("healthy"));
+        assert_eq!(parts[1].heartbeat_at.unwrap().to_string(), "2026-11-22T21:03:19.282908Z");
+        let v1 =
+            br#"{"triggerer":{"latest_triggerer_heartbeat":null,"status":null},"metadatabase":{"status":"healthy"}}"#;
+        let triggerer = &health(v1).unwrap()[0];
+        assert_eq!((triggerer.status.as_deref(), triggerer.heartbeat_at), (None, None));
+        for body in [r#"{"scheduler":{}}"#, r#"{"metadatabase":7}"#, "<html>"] {
+            assert!(health(body.as_bytes()).is_none_or(|parts| parts[0].status.is_none()), "{body}");
+        }
+    }
+
+    #[test]
+    fn jobs_that_are_parts_of_an_airflow_are_read() {
+        let entry = |id, kind, state, end, beat| {
+            format!(
+                r#"{{"id":{id},"dag_id":null,"state":{state},"job_type":"{kind}","hostname":"vm","end_date":{end},
+                "start_date":"2026-11-22T21:02:22.335568Z","latest_heartbeat":{beat},"executor_class":null}}"#
+            )
+        };
+        let (early, late) = ("\"2026-11-22T21:03:41Z\"", "\"2026-11-22T21:04:01Z\"");
+        let entries = [
+            entry(3, "DagProcessorJob", "\"success\"", late, late),
+            entry(2, "SchedulerJob", "\"running\"", "null", early),
+            entry(4, "SchedulerJob", "\"failed\"", "null", early),
+            entry(5, "LocalTaskJob", "\"running\"", "null", late),
+            entry(6, "TriggererJob", "\"running\"", "null", "null"),
+            r#"{"id":"seven"}"#.to_owned(),
+        ];
+        let body = |total| format!(r#"{{"jobs":[{}],"total_entries":{total}}}"#, entries.join(","));
+        let Some(Jobs::Listed { jobs: read, since: None }) = jobs(body(6).as_bytes()) else { panic!("no list") };
+        let shown: Vec<_> = read.iter().map(|job| (job.id, job.ended.is_some())).collect();
+        assert_eq!(shown, [(3, true), (2, false), (4, true)]);
+        // There are more than the page has: nothing is known of those that beat earlier.
+        let Some(Jobs::Listed { since, .. }) = jobs(body(7).as_bytes()) else { panic!("no list") };
+        assert_eq!(since.unwrap().to_string(), "2026-11-22T21:03:41Z");
+        assert!(jobs(br#"{"jobs":[{"id":1}],"total_entries":2}"#).is_none());
+        assert!(jobs(br#"{"jobs":[]}"#).is_none());
+    }
+
+    #[test]
     fn failures_become_one_line() {
         let cases = [
             (r#"{"detail":"Dag with dag_id: 'x' not found"}"#, Some("Dag with dag_id: 'x' not found")),
@@ -336,7 +440,7 @@ mod tests {
         }
 
         #[test]
-        fn no_json_makes_a_reader_panic(key in "dag_runs|dags|detail|title|state|dag_id|import_errors|params", value in "[\\[\\]{}\":,0-9a-z\\\\]{0,60}") {
+        fn no_json_makes_a_reader_panic(key in "dag_runs|dags|detail|title|state|dag_id|import_errors|params|metadatabase|jobs|id", value in "[\\[\\]{}\":,0-9a-z\\\\]{0,60}") {
             read_everything(format!("{{\"{key}\":{value}}}").as_bytes());
             read_everything(format!("{{\"{key}\":[{{\"{key}\":{value}}}]}}").as_bytes());
         }
@@ -349,6 +453,7 @@ mod tests {
         let _ = dag_details(body);
         let _ = import_errors(body);
         let _ = health(body);
+        let _ = jobs(body);
         let _ = version(body);
         let _ = failure(body);
         let _ = one_line(&String::from_utf8_lossy(body));

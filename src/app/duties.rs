@@ -13,6 +13,7 @@ use super::crew::Crew;
 use super::in_force::InForce;
 use super::parts::{Key, Needs, Part};
 use super::resources::{KeptAirflow, KeptEnsemble};
+use crate::components;
 use crate::domain::schedule::Schedule;
 use crate::monitor;
 use crate::store::StoreError;
@@ -30,6 +31,7 @@ pub(super) fn declare(
     let mut parts = Vec::new();
     for (name, airflow) in &set.resources.airflows {
         parts.extend(monitor(crew, set, name, airflow, reconcile));
+        parts.extend(airflow_components(crew, set, name, airflow));
     }
     // Nothing is compared in a session that the keeper of its ensemble has not cleared.
     parts.extend(set.resources.ensembles.values().map(|ensemble| lineage_keeper(crew, ensemble)));
@@ -63,6 +65,23 @@ fn monitor(
         reconcile: reconcile.subscribe(),
     });
     Some(Part::cut(Key::new("monitor", name), needs, work))
+}
+
+fn airflow_components(crew: &Crew, set: &InForce, name: &str, airflow: &KeptAirflow) -> Option<Part> {
+    let settings = set.config.airflows.get(name)?;
+    let (interval, heartbeat_threshold) = (settings.health_interval, settings.heartbeat_threshold);
+    let needs =
+        vec![Needs::Incarnation(airflow.incarnation), Needs::Text(format!("{interval:?} {heartbeat_threshold:?}"))];
+    let work = components::run(components::Parts {
+        airflow: airflow.client.clone(),
+        interval,
+        heartbeat_threshold,
+        ledger: crew.member.ledger.clone(),
+        leadership: crew.leadership.clone(),
+        publisher: crew.publisher.clone(),
+        clock: crew.member.clock.clone(),
+    });
+    Some(Part::cut(Key::new("components of Airflow", name), needs, work))
 }
 
 fn lineage_keeper(crew: &Crew, kept: &KeptEnsemble) -> Part {

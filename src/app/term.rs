@@ -110,8 +110,8 @@ impl Term {
         };
         self.gates.send_replace(first);
         self.spawn_gatekeeper();
-        self.spawn_publisher();
         if !member.shadow {
+            self.spawn_publisher();
             self.spawn_dispatcher();
         }
         self.spawn_cron(set, states);

@@ -119,6 +119,8 @@ pub enum Command {
     Why(WhyArguments),
     /// Show who paused, resumed, triggered, retried or cancelled what
     Audit(AuditArguments),
+    /// Show each Airflow and its schedulers, triggerers and DAG processors
+    Airflow,
     /// Show the members, and which of them leads
     Members,
     /// Go on after ZooKeeper was rebuilt or the ledger restored

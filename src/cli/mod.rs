@@ -6,6 +6,7 @@
 //! errors go to standard error.
 
 mod adopt;
+mod airflow;
 mod arguments;
 mod backfill;
 mod check;
@@ -66,6 +67,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<(), CommandErr
         Command::Adopt(arguments) => adopt::run(context, arguments).await,
         Command::Locks => locks::run(context).await,
         Command::Lock(arguments) => lock::run(context, arguments).await,
+        Command::Airflow => airflow::run(context).await,
         Command::Members => members::run(context).await,
         Command::Schema => setup::schema(),
         Command::Completions(arguments) => setup::completions(arguments),

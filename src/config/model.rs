@@ -280,6 +280,10 @@ pub struct Airflow {
     pub timeout: Duration,
     /// The DAGs whose runs are recorded, whoever triggered them.
     pub monitor: DagGlobs,
+    /// How often its components are looked at.
+    pub health_interval: Duration,
+    /// From which age on a heartbeat of theirs is old.
+    pub heartbeat_threshold: Duration,
 }
 
 /// How flowkeeper authenticates to an Airflow.

@@ -4,6 +4,7 @@
 //! identity and leadership come in as arguments. That is what makes each decision a table of cases.
 
 pub mod calendar;
+pub mod component;
 pub mod ensemble;
 pub mod health;
 pub mod lineage;

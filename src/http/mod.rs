@@ -5,6 +5,7 @@
 
 pub mod access;
 mod adopt;
+mod airflow;
 mod dag_runs;
 mod definitions;
 mod ensembles;
@@ -153,6 +154,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(ensembles::run))
         .routes(routes!(ephemerals::list))
         .routes(routes!(locks::list))
+        .routes(routes!(airflow::list))
         .routes(routes!(members::list))
 }
 

@@ -7,6 +7,7 @@
 
 mod attempts;
 mod audit;
+mod components;
 mod conditions;
 mod consume;
 mod database;

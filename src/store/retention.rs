@@ -22,7 +22,7 @@ impl Ledger {
     pub async fn retain(&self, leadership: &Leadership, retention: Duration) -> Result<u64, StoreError> {
         let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
         let oldest = self.0.clock.now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
-        let mut deleted = 0;
+        let mut deleted = self.retain_airflows(leadership, oldest).await?;
         loop {
             let mut transaction = self.begin(leadership).await?;
             let rows = bind(
@@ -54,6 +54,22 @@ impl Ledger {
                 return Ok(deleted);
             }
         }
+    }
+
+    /// Deletes parts of Airflows that went before `oldest`, and Airflows that were asked last before it; how many
+    /// rows.
+    async fn retain_airflows(&self, leadership: &Leadership, oldest: Timestamp) -> Result<u64, StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        let mut deleted = 0;
+        for sql in [
+            "DELETE FROM airflow_components WHERE gone_at < $1 OR airflow IN \
+             (SELECT airflow FROM airflow_reports WHERE checked_at < $1)",
+            "DELETE FROM airflow_reports WHERE checked_at < $1",
+        ] {
+            deleted += bind(sql, [oldest.into()]).execute(transaction.connection()).await?.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(deleted)
     }
 
     /// Ends the cursors and the pauses of schedules that have been in no leader's configuration for a day.

@@ -12,6 +12,7 @@ use crate::domain::run::{AirflowState, RunId, RunState};
 use crate::domain::schedule::{Consume, Overlap, ScheduleName, TriggerKind};
 use crate::domain::znode::ZnodeVersion;
 
+mod components;
 mod cutting;
 mod definitions;
 mod failing;

@@ -1,9 +1,11 @@
 //! The same requests to a real Airflow 3, a real Airflow 2 and the fakes of both: what the client makes
 //! of their answers must be alike, or stories told against the fake prove nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flowkeeper::airflow::{Airflow, DagRun, RunQuery, Submission, SubmitOutcome, submit};
+use flowkeeper::domain::component::Jobs;
 use flowkeeper::domain::run::AirflowState;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -144,8 +146,22 @@ async fn contract(url: &str, username: &str, password: &str) -> Vec<String> {
     let health = airflow.health().await.expect("health");
     seen.push(format!(
         "health: {}",
-        health.parts.iter().any(|(part, status)| part == "metadatabase" && status.as_deref() == Some("healthy"))
+        health.iter().any(|part| part.name == "metadatabase" && part.status.as_deref() == Some("healthy"))
     ));
+    // What runs and what has never run, and which of it says when it has beaten.
+    let mut parts: Vec<_> =
+        health.iter().map(|part| format!("{} {:?} {}", part.name, part.status, part.heartbeat_at.is_some())).collect();
+    parts.sort_unstable();
+    seen.extend(parts);
+    seen.push(match airflow.jobs().await.expect("jobs") {
+        Jobs::Listed { jobs, since } => {
+            let alive = jobs.iter().filter(|job| job.ended.is_none() && job.hostname.is_some());
+            let kinds: BTreeSet<_> =
+                alive.filter(|job| job.started_at.is_some()).map(|job| job.kind.as_str()).collect();
+            format!("jobs: {kinds:?} {since:?}")
+        }
+        other => format!("jobs: {other:?}"),
+    });
     seen
 }
 

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod airflow_client;
+mod airflow_components;
 mod airflow_entries;
 mod airflow_real;
 mod chaos;

@@ -17,6 +17,8 @@ use crate::domain::health::{Check, Direction, Limits, Thresholds};
 const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_TOKEN_LIFE: Duration = Duration::from_mins(50);
+const DEFAULT_HEALTH_INTERVAL: Duration = Duration::from_secs(15);
+const DEFAULT_HEARTBEAT_THRESHOLD: Duration = Duration::from_secs(30);
 const DEFAULT_ROOT: &str = "/flowkeeper";
 const ZOOKEEPER_PORT: u16 = 2181;
 
@@ -268,6 +270,12 @@ pub(crate) fn airflow(section: &Section<'_, '_>, name: &Arc<str>) -> Airflow {
             .timeout
             .map_or(DEFAULT_TIMEOUT, |timeout| section.between(&["timeout"], timeout.0, SECOND, HOUR)),
         monitor: DagGlobs { set: section.globs(&["monitor"], &monitor, false), patterns: monitor },
+        health_interval: written.health_interval.map_or(DEFAULT_HEALTH_INTERVAL, |interval| {
+            section.between(&["health_interval"], interval.0, SECOND, HOUR)
+        }),
+        heartbeat_threshold: written.heartbeat_threshold.map_or(DEFAULT_HEARTBEAT_THRESHOLD, |threshold| {
+            section.between(&["heartbeat_threshold"], threshold.0, SECOND, HOUR)
+        }),
     }
 }
 

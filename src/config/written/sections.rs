@@ -188,6 +188,12 @@ pub(in crate::config) struct Airflow {
     /// DAG ids, as globs, whose DAG runs are recorded, whoever triggered them.
     #[schemars(extend("default" = Vec::<String>::new()))]
     pub(in crate::config) monitor: Option<Vec<String>>,
+    /// How often its schedulers, triggerers and DAG processors are looked at.
+    #[schemars(extend("default" = "15s"))]
+    pub(in crate::config) health_interval: Option<DurationText>,
+    /// From which age on the heartbeat of one of them is a warning; Airflow's own limit is 30 s.
+    #[schemars(extend("default" = "30s"))]
+    pub(in crate::config) heartbeat_threshold: Option<DurationText>,
 }
 
 /// How to authenticate to an Airflow: `username` and `password`, or `token`, or `oauth2`, or

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[allow(unused_imports, reason = "each binary that includes it uses a part of it")]
-pub use world::{Dag, Fault, Run, State, Version, World};
+pub use world::{Dag, Fault, Process, Run, State, Version, World};
 
 /// A running fake. Dropping it ends it, with every connection.
 pub struct FakeAirflow {

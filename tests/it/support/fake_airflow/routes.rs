@@ -37,7 +37,7 @@ pub fn respond(world: &mut World, request: &Request) -> Response {
     let (api, rest) = match path.as_slice() {
         ["auth", "token"] if three => return token(world, request),
         ["oauth", "token"] => return oauth_token(world, request),
-        ["health"] if !three => return health(),
+        ["health"] if !three => return health(world),
         ["api", api, rest @ ..] => (*api, rest),
         _ => return not_found_page(),
     };
@@ -58,6 +58,7 @@ pub fn respond(world: &mut World, request: &Request) -> Response {
         ("GET", ["dags"]) => "dags",
         ("GET", ["dags", _, "details"]) => "details",
         ("GET", ["importErrors"]) => "import_errors",
+        ("GET", ["jobs"]) if three => "jobs",
         ("POST", ["dags", _, "dagRuns"]) => "trigger",
         ("GET", ["dags", _, "dagRuns"]) | ("POST", ["dags", "~", "dagRuns", "list"]) => "list",
         ("GET", ["dags", _, "dagRuns", _]) => "run",
@@ -74,7 +75,7 @@ pub fn respond(world: &mut World, request: &Request) -> Response {
             let version = if three { "3.3.2" } else { "2.11.2" };
             return Response::json(200, &json!({"version": version, "git_version": null}));
         }
-        "health" => return health(),
+        "health" => return health(world),
         _ => {}
     }
     if let Some(refused) = refuse(world, request) {
@@ -97,6 +98,7 @@ pub fn respond(world: &mut World, request: &Request) -> Response {
                 .collect();
             Response::json(200, &json!({"total_entries": errors.len(), "import_errors": errors}))
         }
+        ("jobs", _) => jobs(world, request),
         ("trigger", [_, dag_id, ..]) => trigger(world, request, dag_id),
         ("list", [_, dag_id, ..]) => list(world, request, dag_id),
         (_, [_, dag_id, _, dag_run_id, ..]) => one(world, request, route, dag_id, dag_run_id),
@@ -117,9 +119,55 @@ pub(super) fn failure(world: &World, status: u16, title: &str, detail: impl Into
     }
 }
 
-fn health() -> Response {
-    let part = json!({"status": "healthy"});
-    Response::json(200, &json!({"metadatabase": part, "scheduler": part, "triggerer": part, "dag_processor": part}))
+/// How old a heartbeat may be for Airflow, in seconds: its default for every kind of process.
+const HEALTH_CHECK_THRESHOLD: i64 = 30;
+
+/// As `airflow/api/common/airflow_health.py` has it: of each kind the process that has beaten last.
+fn health(world: &World) -> Response {
+    let now = world.clock.now();
+    let part = |kind: &str, heartbeat: &str, without: Option<&str>| {
+        let latest = world.processes.iter().filter(|process| process.kind == kind);
+        let latest = latest.max_by_key(|process| process.stopped_at.unwrap_or(now));
+        let beat = latest.map(|process| process.stopped_at.unwrap_or(now));
+        let is_alive = latest.zip(beat).is_some_and(|(process, beat)| {
+            process.state == "running" && now.duration_since(beat).as_secs() < HEALTH_CHECK_THRESHOLD
+        });
+        let status = if latest.is_none() { without } else { Some(if is_alive { "healthy" } else { "unhealthy" }) };
+        json!({"status": status, heartbeat: beat.map(|beat| format!("{beat:.6}").replace('Z', "+00:00"))})
+    };
+    let scheduler = part("SchedulerJob", "latest_scheduler_heartbeat", Some("unhealthy"));
+    let triggerer = part("TriggererJob", "latest_triggerer_heartbeat", None);
+    let dag_processor = part("DagProcessorJob", "latest_dag_processor_heartbeat", None);
+    let metadatabase = json!({"status": "healthy"});
+    let parts = json!({
+        "metadatabase": metadatabase, "scheduler": scheduler, "triggerer": triggerer, "dag_processor": dag_processor
+    });
+    Response::json(200, &parts)
+}
+
+/// A page of processes, the latest heartbeats first: the only order that is asked for.
+fn jobs(world: &World, request: &Request) -> Response {
+    if request.param("order_by") != Some("-latest_heartbeat") {
+        return failure(world, 400, "Bad Request", "Ordering is disallowed");
+    }
+    let now = world.clock.now();
+    let (limit, offset) = page(request);
+    let mut processes: Vec<_> = world.processes.iter().collect();
+    processes.sort_by_key(|process| std::cmp::Reverse(process.stopped_at.unwrap_or(now)));
+    let shown: Vec<Value> = processes
+        .iter()
+        .skip(offset)
+        .take(limit)
+        .map(|process| {
+            json!({
+                "id": process.id, "dag_id": null, "state": process.state, "job_type": process.kind,
+                "start_date": process.started_at, "end_date": process.ended_at,
+                "latest_heartbeat": process.stopped_at.unwrap_or(now), "executor_class": null,
+                "hostname": process.hostname, "unixname": "airflow", "dag_display_name": null
+            })
+        })
+        .collect();
+    Response::json(200, &json!({"jobs": shown, "total_entries": processes.len()}))
 }
 
 /// Who is asking? `None` lets the request through.

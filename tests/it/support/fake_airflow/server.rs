@@ -87,7 +87,8 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
                 world.base_path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
             let below = request.path.starts_with(&base);
             request.path.drain(..base.len().min(request.path.len()));
-            let fault = world.next_fault(routes::is_prone_to_faults(&request));
+            let last = request.path.last().map(String::as_str);
+            let fault = world.next_fault(last, routes::is_prone_to_faults(&request));
             let response = if below { answer(&mut world, &request, fault) } else { Some(routes::not_found_page()) };
             (fault, world.latency, response.map(|response| render(&world, &response)))
         };
@@ -137,6 +138,7 @@ fn answer(world: &mut World, request: &Request, fault: Option<Fault>) -> Option<
             world.tokens.clear();
             Some(routes::respond(world, request))
         }
+        Some(Fault::Forbidden) => Some(Response::json(403, &serde_json::json!({"detail": "Forbidden"}))),
         Some(Fault::Html) => Some(Response::text(200, "text/html", "<!DOCTYPE html><title>Sign in</title>")),
     }
 }

@@ -66,6 +66,20 @@ pub struct Run {
     pub arrived: Instant,
 }
 
+/// A process of Airflow's, as its table of jobs has it.
+#[derive(Debug, Clone)]
+pub struct Process {
+    pub id: i64,
+    /// `SchedulerJob`, `TriggererJob`, `DagProcessorJob`.
+    pub kind: &'static str,
+    pub hostname: String,
+    pub state: &'static str,
+    pub started_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    /// Its latest heartbeat; `None` while it beats without pause.
+    pub stopped_at: Option<Timestamp>,
+}
+
 /// Something that goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -85,6 +99,8 @@ pub enum Fault {
     TooMany(u32),
     /// 403, and every token is invalid from now on.
     TokensExpire,
+    /// 403 in Airflow's words: the user may not do this.
+    Forbidden,
     /// 200 with a web page; nothing was done.
     Html,
     /// The answer ends in its middle; it was done.
@@ -114,6 +130,10 @@ pub struct World {
     pub chaos: Option<(u32, Vec<Fault>)>,
     /// Whether faults hit every request, not only those for DAG runs.
     pub faults_everywhere: bool,
+    /// Requests whose path ends with this word go wrong like this.
+    pub faults_at: BTreeMap<&'static str, Fault>,
+    /// The processes that were ever started.
+    pub processes: Vec<Process>,
     /// Requests so far, by route.
     pub counts: BTreeMap<&'static str, u64>,
     /// Texts in whose keys or values Airflow refuses entries, by a rule that nobody knew of.
@@ -135,7 +155,7 @@ impl Default for World {
 impl World {
     /// An Airflow without DAGs; its user is `admin` with password `admin`.
     pub fn new(version: Version) -> Self {
-        Self {
+        let mut world = Self {
             version,
             base_path: String::new(),
             clock: Clock::system(),
@@ -149,6 +169,8 @@ impl World {
             faults: VecDeque::new(),
             chaos: None,
             faults_everywhere: false,
+            faults_at: BTreeMap::new(),
+            processes: Vec::new(),
             counts: BTreeMap::new(),
             refused_entries: Vec::new(),
             entries: BTreeMap::new(),
@@ -156,7 +178,32 @@ impl World {
             by_id: HashMap::new(),
             by_date: HashMap::new(),
             random: 0x9e37_79b9_7f4a_7c15,
+        };
+        world.start("SchedulerJob");
+        if version == Version::Three {
+            world.start("DagProcessorJob");
         }
+        world
+    }
+
+    /// Starts a process of this kind, which beats from now on; its number.
+    pub fn start(&mut self, kind: &'static str) -> i64 {
+        let id = i64::try_from(self.processes.len()).expect("few processes") + 1;
+        self.processes.push(Process {
+            id,
+            kind,
+            hostname: format!("host-{id}"),
+            state: "running",
+            started_at: self.clock.now(),
+            ended_at: None,
+            stopped_at: None,
+        });
+        id
+    }
+
+    /// A process that was started. Panics when there is none.
+    pub fn process(&mut self, id: i64) -> &mut Process {
+        self.processes.iter_mut().find(|process| process.id == id).expect("a process of this number")
     }
 
     /// The same with these DAGs.
@@ -293,7 +340,10 @@ impl World {
     }
 
     /// The fault that the next request meets.
-    pub(super) fn next_fault(&mut self, is_trigger: bool) -> Option<Fault> {
+    pub(super) fn next_fault(&mut self, last: Option<&str>, is_trigger: bool) -> Option<Fault> {
+        if let Some(fault) = last.and_then(|last| self.faults_at.get(last)) {
+            return Some(*fault);
+        }
         if !is_trigger && !self.faults_everywhere {
             return None;
         }
