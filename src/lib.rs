@@ -16,6 +16,7 @@ pub mod config;
 pub mod definitions;
 pub mod dispatcher;
 pub mod domain;
+pub mod ensembles;
 pub mod health;
 pub mod http;
 pub mod lifecycle;

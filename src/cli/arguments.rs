@@ -169,6 +169,18 @@ pub struct HealthArguments {
     /// Print one line with performance data, as monitoring plugins do
     #[arg(long)]
     pub brief: bool,
+    /// Show what the leader found last, from the ledger, instead of looking now; a stale report is unknown
+    #[arg(long)]
+    pub last: bool,
+    /// List how verdicts changed, from the ledger, instead of looking now
+    #[arg(long, conflicts_with_all = ["last", "brief"])]
+    pub history: bool,
+    /// Changes seen at this time or later; `12h` is twelve hours ago
+    #[arg(long, value_name = "TIME", requires = "history")]
+    pub since: Option<TimeArgument>,
+    /// The newest this many changes
+    #[arg(long, value_name = "COUNT", default_value_t = 50, requires = "history", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub limit: u32,
 }
 
 /// Arguments of `serve`.
@@ -501,7 +513,10 @@ mod tests {
         let Command::Health(health) = health.expect("right").command else { panic!("another command") };
         assert_eq!(health.checks, [Check::Quorum, Check::Canary]);
         assert_eq!((health.interval, health.timeout), (Duration::from_millis(500), Duration::from_secs(5)));
-        Cli::try_parse_from(["flowkeeper", "health", "--check", "ruok"]).expect_err("no such check");
+        Cli::try_parse_from(["flowkeeper", "health", "--history", "--since", "12h"]).expect("right");
+        for wrong in [["--since", "12h"], ["--history", "--last"], ["--history", "--brief"], ["--check", "ruok"]] {
+            Cli::try_parse_from(["flowkeeper", "health"].iter().chain(&wrong)).expect_err(wrong[1]);
+        }
         for wait in ["5", "-1s", "2h", "soon"] {
             Cli::try_parse_from(["flowkeeper", "health", &format!("--interval={wait}")]).expect_err(wait);
         }

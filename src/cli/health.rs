@@ -1,19 +1,26 @@
 //! `health`: the checks of an ensemble, now.
 //!
 //! Exit codes are those of monitoring plugins (0 ok, 1 warning, 2 critical, 3 unknown), so that the
-//! command is a probe; whatever keeps it from looking is unknown too.
+//! command is a probe; whatever keeps it from looking is unknown too. What was found before is in [`past`].
+
+mod past;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use super::arguments::{HealthArguments, OutputFormat};
 use super::context::Context;
 use super::error::{CommandError, Exit};
 use super::output::{self, Cell, Fit, Output, Rows, Tone, printable};
+use super::time::show_time;
 use crate::app::connect;
-use crate::config::NoEnsemble;
+use crate::config::model::Ensemble;
+use crate::config::{Config, NoEnsemble};
 use crate::domain::health::{CATALOGUE, Direction, Finding, Report, Verdict};
+use crate::ensembles::{Freshness, KeptReport};
 use crate::health::{self, Effort};
 
 /// Exit codes by verdict, as the guidelines for monitoring plugins number them.
@@ -25,14 +32,50 @@ const UNKNOWN: Exit = Exit::Of(3);
 const FIELDS: [&str; 9] =
     ["check", "server", "verdict", "value", "unit", "threshold.warn", "threshold.critical", "meaning", "remedy"];
 
-pub(super) async fn run(context: &Context, arguments: &HealthArguments) -> Result<(), CommandError> {
-    let report = look(context, arguments).await.map_err(|error| error.with_exit(UNKNOWN))?;
-    if arguments.brief {
-        output::line(&printable(&brief(&report)))?;
-    } else {
-        print(&context.output, &report)?;
+/// How a report came about.
+enum Look {
+    Now(Report),
+    Before(KeptReport),
+}
+
+impl Look {
+    fn report(&self) -> &Report {
+        match self {
+            Self::Now(report) | Self::Before(KeptReport { report, .. }) => report,
+        }
     }
-    match report.verdict {
+
+    /// What is known by it now: nothing by a report that is stale.
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Before(kept) if kept.freshness.stale => Verdict::Unknown,
+            look => look.report().verdict,
+        }
+    }
+}
+
+pub(super) async fn run(context: &Context, arguments: &HealthArguments) -> Result<(), CommandError> {
+    let unknown = |error: CommandError| error.with_exit(UNKNOWN);
+    let config = context.config().map_err(unknown)?;
+    let ensemble = config
+        .ensemble_to_check(arguments.ensemble.as_deref())
+        .map_err(|error| unknown(CommandError::usage(format!("failed to {error}")).hint(error.hint())))?;
+    if arguments.history {
+        return past::history(context, &config, &ensemble, arguments).await;
+    }
+    let look = if arguments.last {
+        past::last(context, &config, &ensemble, arguments).await.map(Look::Before)
+    } else {
+        look(context, &config, &ensemble, arguments).await.map(Look::Now)
+    };
+    let look = look.map_err(unknown)?;
+    if arguments.brief {
+        output::line(&printable(&brief(&look)))?;
+    } else {
+        let zones = context.zones(&config);
+        print(&context.output, &look, zones.common())?;
+    }
+    match look.verdict() {
         Verdict::Ok | Verdict::NotApplicable => Ok(()),
         Verdict::Warning => Err(CommandError::shown(WARNING)),
         Verdict::Critical => Err(CommandError::shown(CRITICAL)),
@@ -40,13 +83,15 @@ pub(super) async fn run(context: &Context, arguments: &HealthArguments) -> Resul
     }
 }
 
-async fn look(context: &Context, arguments: &HealthArguments) -> Result<Report, CommandError> {
-    let config = context.config()?;
-    let ensemble = config
-        .ensemble_to_check(arguments.ensemble.as_deref())
-        .map_err(|error| CommandError::usage(format!("failed to {error}")).hint(error.hint()))?;
+/// Looks now, from here.
+async fn look(
+    context: &Context,
+    config: &Config,
+    ensemble: &Ensemble,
+    arguments: &HealthArguments,
+) -> Result<Report, CommandError> {
     let tried = format!("check the health of `{}`", ensemble.name);
-    let target = connect::health(&config, &ensemble, Arc::new(context.environment.clone()))
+    let target = connect::health(config, ensemble, Arc::new(context.environment.clone()))
         .map_err(|error| {
             CommandError::failed(format!("failed to {error}")).hint("set the variable or create the file")
         })?
@@ -60,14 +105,34 @@ async fn look(context: &Context, arguments: &HealthArguments) -> Result<Report, 
     Ok(report.limited_to(&arguments.checks))
 }
 
-fn print(output: &Output, report: &Report) -> Result<(), CommandError> {
+/// `main: critical`, and when that was found if not now.
+fn headline(look: &Look, output: &Output, zone: &TimeZone) -> String {
+    let report = look.report();
+    let verdict = output.paint(report.verdict.as_str(), tone(report.verdict));
+    let headline = format!("{}: {verdict}", report.ensemble);
+    match look {
+        Look::Before(KeptReport { freshness: Freshness { checked_at: Some(at), stale, .. }, .. }) => {
+            let note = if *stale { "; nobody has looked since, so it may be different now" } else { "" };
+            format!("{headline}, found at {}{note}", show_time(*at, zone))
+        }
+        Look::Before(_) | Look::Now(_) => headline,
+    }
+}
+
+fn print(output: &Output, look: &Look, zone: &TimeZone) -> Result<(), CommandError> {
+    let report = look.report();
     match output.format() {
-        OutputFormat::Json => return output::json(report),
+        OutputFormat::Json => {
+            return match look {
+                Look::Now(report) => output::json(report),
+                Look::Before(kept) => output::json(kept),
+            };
+        }
         OutputFormat::Csv => return output.list(&report.checks, &FIELDS, || Rows::new([]), ""),
         OutputFormat::Github => return Err(output::github_is_for_check().with_exit(UNKNOWN)),
         OutputFormat::Table => {}
     }
-    output::line(&format!("{}: {}", report.ensemble, output.paint(report.verdict.as_str(), tone(report.verdict))))?;
+    output::line(&headline(look, output, zone))?;
     output::line("")?;
     let grid = grid(report);
     if output.has_room_for(&grid) {
@@ -169,11 +234,18 @@ fn shown(value: f64, unit: &str) -> String {
 }
 
 /// One line as monitoring plugins print it: what is bad, then the numbers behind `|`.
-fn brief(report: &Report) -> String {
-    let bad = report.checks.iter().filter(|finding| finding.verdict == report.verdict);
-    let mut told: Vec<String> = match report.verdict {
-        Verdict::Ok | Verdict::NotApplicable => vec![format!("{} findings", report.checks.len())],
-        _ => bad
+fn brief(look: &Look) -> String {
+    let (report, verdict) = (look.report(), look.verdict());
+    let mut told: Vec<String> = match (look, verdict) {
+        (Look::Before(kept), _) if kept.freshness.stale => {
+            let age_seconds = kept.freshness.age_ms.unwrap_or_default() / 1000;
+            vec![format!("nobody has looked for {age_seconds} s, then it was {}", report.verdict.as_str())]
+        }
+        (_, Verdict::Ok | Verdict::NotApplicable) => vec![format!("{} findings", report.checks.len())],
+        _ => report
+            .checks
+            .iter()
+            .filter(|finding| finding.verdict == verdict)
             .map(|finding| match &finding.server {
                 Some(server) => format!("{} {server}", finding.check),
                 None => finding.check.to_string(),
@@ -181,7 +253,7 @@ fn brief(report: &Report) -> String {
             .collect(),
     };
     told.dedup();
-    let mut line = format!("{} {}: {}", report.verdict.as_str().to_uppercase(), report.ensemble, told.join(", "));
+    let mut line = format!("{} {}: {}", verdict.as_str().to_uppercase(), report.ensemble, told.join(", "));
     let mut separator = " |";
     for finding in &report.checks {
         let Some(value) = finding.value else { continue };
@@ -250,10 +322,17 @@ mod tests {
     #[test]
     fn a_line_for_monitoring_says_what_is_worst_and_has_the_numbers() {
         assert_eq!(
-            brief(&report()),
+            brief(&Look::Now(report())),
             "CRITICAL main: serving zk1:2181 | 'latency zk2:2181'=1.5ms;100;500 'certificate zk2:2181'=20;30:;7:"
         );
         let fine = report().limited_to(&[Check::Latency]);
-        assert_eq!(brief(&fine).split(" |").next(), Some("UNKNOWN main: latency zk1:2181"));
+        assert_eq!(brief(&Look::Now(fine.clone())).split(" |").next(), Some("UNKNOWN main: latency zk1:2181"));
+        let kept = |stale| {
+            let freshness = Freshness { checked_at: None, age_ms: Some(61_500), stale };
+            Look::Before(KeptReport { report: report(), freshness })
+        };
+        assert_eq!((kept(false).verdict(), kept(true).verdict()), (Verdict::Critical, Verdict::Unknown));
+        let told = brief(&kept(true));
+        assert!(told.starts_with("UNKNOWN main: nobody has looked for 61 s, then it was critical |"), "{told}");
     }
 }

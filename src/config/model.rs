@@ -384,19 +384,28 @@ pub struct Ensemble {
     pub canary: Option<String>,
     /// From which values on its checks are bad.
     pub thresholds: Thresholds,
+    /// How often its health is checked.
+    pub interval: Duration,
 }
 
 impl Ensemble {
     /// The home ensemble where the configuration has no section for it.
     pub fn home() -> Self {
         Self {
-            name: Arc::from("home"),
+            name: Arc::from(Self::HOME),
             connection: None,
             admin: Some(Self::DEFAULT_ADMIN.to_owned()),
             canary: Some(Self::DEFAULT_CANARY.to_owned()),
             thresholds: Thresholds::default(),
+            interval: Self::DEFAULT_INTERVAL,
         }
     }
+
+    /// The name of the home ensemble where the configuration has no section for it.
+    pub const HOME: &str = "home";
+
+    /// How often health is checked by itself.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 
     /// Where ZooKeeper's AdminServer is by itself.
     pub const DEFAULT_ADMIN: &str = "http://{host}:8080/commands";

@@ -1,21 +1,136 @@
-//! The health of ensembles.
+//! The health of ensembles: how they were when they were last looked at, and how they are now.
+//!
+//! What was found before is read from the ledger, so every member tells the same.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::Name;
+use super::extract::{Name, Parameters, page_limit, time};
 use super::problem::{Problem, ProblemKind};
+use crate::config::model::Ensemble;
+use crate::domain::ensemble::Transition;
 use crate::domain::health::{Check, Finding, Verdict};
-use crate::store::model::microseconds;
+use crate::ensembles::{CheckList, EnsembleDetail, EnsembleOverview};
+use crate::store::model::{HealthChange, HealthFilter, Page, microseconds};
 
 /// The word that stands for every check.
 const ALL: &str = "all";
+
+/// How many transitions an ensemble is shown with.
+const RECENT_TRANSITIONS: u32 = 10;
+
+/// How many rows a page has by itself.
+const PAGE: u32 = 100;
+
+/// Every ensemble of the configuration, with how it was when it was last looked at
+#[utoipa::path(get, path = "/api/v1/ensembles", tag = "ensembles", responses(
+    (status = OK, body = Page<EnsembleOverview>),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Page<EnsembleOverview>>, Problem> {
+    let config = Arc::clone(&api.config.borrow());
+    let states = api.ledger.ensemble_states().await?;
+    let now = api.clock.now();
+    let overview = |ensemble: &Ensemble| {
+        let state = states.iter().find(|state| state.report.ensemble == *ensemble.name);
+        EnsembleOverview::of(&config, ensemble, state, now)
+    };
+    let items = config.ensembles_to_check().iter().map(overview).collect();
+    Ok(Json(Page { items, next_cursor: None }))
+}
+
+/// An ensemble: what was found when it was last looked at, and what became of it lately
+#[utoipa::path(get, path = "/api/v1/ensembles/{name}", tag = "ensembles",
+    params(("name" = String, Path, description = "The name; the home ensemble is `home` as well")),
+    responses((status = OK, body = EnsembleDetail), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn one(State(api): State<Api>, Name(name): Name) -> Result<Json<EnsembleDetail>, Problem> {
+    let ensemble = meant(&api, &name)?;
+    let state = api.ledger.ensemble_state(&ensemble.name).await?;
+    let transitions = api.ledger.transitions(Some(&ensemble.name), RECENT_TRANSITIONS, None).await?.items;
+    let overview = EnsembleOverview::of(&api.config.borrow(), &ensemble, state.as_ref(), api.clock.now());
+    let checks = state.map(|state| state.report.checks).unwrap_or_default();
+    Ok(Json(EnsembleDetail { overview, checks, transitions }))
+}
+
+/// Every check: what it asks, its limits for this ensemble, its remedy, and what it last found
+#[utoipa::path(get, path = "/api/v1/ensembles/{name}/checks", tag = "ensembles",
+    params(("name" = String, Path, description = "The name; the home ensemble is `home` as well")),
+    responses((status = OK, body = CheckList), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn checks(State(api): State<Api>, Name(name): Name) -> Result<Json<CheckList>, Problem> {
+    let ensemble = meant(&api, &name)?;
+    let state = api.ledger.ensemble_state(&ensemble.name).await?;
+    Ok(Json(CheckList::of(&ensemble, state.as_ref(), api.clock.now())))
+}
+
+/// Which changes a list shows.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ChangesQuery {
+    /// Of this check.
+    check: Option<String>,
+    /// On this server, `host:port` as the configuration names it.
+    server: Option<String>,
+    /// Seen at this time or later (RFC 3339).
+    since: Option<String>,
+    /// Seen before this time (RFC 3339).
+    until: Option<String>,
+    /// Rows in a page, 1 to 1000 (default 100).
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// How verdicts changed, newest first: what a check said of a server before, and from then on
+#[utoipa::path(get, path = "/api/v1/ensembles/{name}/history", tag = "ensembles",
+    params(("name" = String, Path, description = "The name; the home ensemble is `home` as well"), ChangesQuery),
+    responses((status = OK, body = Page<HealthChange>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn history(
+    State(api): State<Api>,
+    Name(name): Name,
+    Parameters(query): Parameters<ChangesQuery>,
+) -> Result<Json<Page<HealthChange>>, Problem> {
+    let ensemble = meant(&api, &name)?;
+    let filter = HealthFilter {
+        check: query.check.as_deref().map(one_check).transpose()?.map(|check| check.to_string()),
+        server: query.server,
+        since: time("since", query.since.as_deref())?,
+        until: time("until", query.until.as_deref())?,
+    };
+    let limit = page_limit(query.limit, PAGE)?;
+    Ok(Json(api.ledger.health_changes(&ensemble.name, &filter, limit, query.cursor.as_deref()).await?))
+}
+
+/// Which part of a list is shown.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// Rows in a page, 1 to 1000 (default 100).
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// What became of an ensemble, newest first: what ensemble triggers are told
+#[utoipa::path(get, path = "/api/v1/ensembles/{name}/transitions", tag = "ensembles",
+    params(("name" = String, Path, description = "The name; the home ensemble is `home` as well"), PageQuery),
+    responses((status = OK, body = Page<Transition>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn transitions(
+    State(api): State<Api>,
+    Name(name): Name,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Json<Page<Transition>>, Problem> {
+    let ensemble = meant(&api, &name)?;
+    let limit = page_limit(query.limit, PAGE)?;
+    Ok(Json(api.ledger.transitions(Some(&ensemble.name), limit, query.cursor.as_deref()).await?))
+}
 
 /// What checks found that were run for this request.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,11 +161,7 @@ pub(super) async fn run(
     State(api): State<Api>,
     Name((name, checks)): Name<(String, String)>,
 ) -> Result<Json<ChecksRun>, Problem> {
-    let ensemble = api
-        .config
-        .borrow()
-        .ensemble_to_check(Some(&name))
-        .map_err(|error| Problem::new(ProblemKind::NotFound, format!("failed to {error}")).hint(error.hint()))?;
+    let ensemble = meant(&api, &name)?;
     let wanted = wanted(&checks)?;
     let refused = |reason: String| {
         Problem::new(ProblemKind::Unavailable, format!("failed to inspect the ensemble `{}`: {reason}", ensemble.name))
@@ -71,23 +182,23 @@ pub(super) async fn run(
     }))
 }
 
+/// The ensemble of the configuration that a path names.
+fn meant(api: &Api, name: &str) -> Result<Ensemble, Problem> {
+    let found = api.config.borrow().ensemble_to_check(Some(name));
+    found.map_err(|error| Problem::new(ProblemKind::NotFound, format!("failed to {error}")).hint(error.hint()))
+}
+
 /// The checks that are meant; none stands for all.
 fn wanted(text: &str) -> Result<Vec<Check>, Problem> {
-    if text == ALL {
-        return Ok(Vec::new());
-    }
-    text.split(',')
-        .map(|name| {
-            Check::parse(name.trim()).ok_or_else(|| {
-                let known: Vec<_> = Check::all().map(Check::as_str).collect();
-                Problem::new(
-                    ProblemKind::NotFound,
-                    format!("failed to find the check `{name}`: there is none of this name"),
-                )
-                .hint(format!("there are {}, and `{ALL}`", known.join(", ")))
-            })
-        })
-        .collect()
+    if text == ALL { Ok(Vec::new()) } else { text.split(',').map(|name| one_check(name.trim())).collect() }
+}
+
+fn one_check(name: &str) -> Result<Check, Problem> {
+    Check::parse(name).ok_or_else(|| {
+        let known: Vec<_> = Check::all().map(Check::as_str).collect();
+        Problem::new(ProblemKind::NotFound, format!("failed to find the check `{name}`: there is none of this name"))
+            .hint(format!("there are {}", known.join(", ")))
+    })
 }
 
 #[cfg(test)]

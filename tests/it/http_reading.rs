@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::member::{Answer, Member, at, dag_run_id, name};
 
 /// Every route, with a request that it can answer.
-const ROUTES: [(&str, &str); 24] = [
+const ROUTES: &[(&str, &str)] = &[
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -25,8 +25,13 @@ const ROUTES: [(&str, &str); 24] = [
     ("post", "/api/v1/runs/{id}/retry"),
     ("post", "/api/v1/runs/{id}/cancel"),
     ("get", "/api/v1/dag-runs"),
+    ("get", "/api/v1/ensembles"),
+    ("get", "/api/v1/ensembles/{name}"),
+    ("get", "/api/v1/ensembles/{name}/checks"),
     ("post", "/api/v1/ensembles/{name}/checks/{check}/run"),
     ("get", "/api/v1/ensembles/{name}/ephemerals"),
+    ("get", "/api/v1/ensembles/{name}/history"),
+    ("get", "/api/v1/ensembles/{name}/transitions"),
     ("get", "/api/v1/locks"),
     ("get", "/api/v1/members"),
     ("get", "/api/v1/adopt"),

@@ -55,9 +55,7 @@ pub(crate) fn zookeeper(section: &Section<'_, '_>) -> ZooKeeper {
 /// `[ensemble.NAME]`; `home` says whether there is a `[zookeeper]` for those without `connect`.
 pub(crate) fn ensemble(section: &Section<'_, '_>, name: &Arc<str>, home: bool) -> Ensemble {
     let written: written::Ensemble = section.read();
-    if let Some(interval) = written.interval {
-        section.between(&["interval"], interval.0, SECOND, 24 * HOUR);
-    }
+    let interval = written.interval.map(|interval| section.between(&["interval"], interval.0, SECOND, 24 * HOUR));
     let admin = match written.admin.as_deref() {
         None => Some(Ensemble::DEFAULT_ADMIN.to_owned()),
         Some(OFF) => None,
@@ -104,7 +102,8 @@ pub(crate) fn ensemble(section: &Section<'_, '_>, name: &Arc<str>, home: bool) -
             None
         }
     };
-    Ensemble { name: Arc::clone(name), connection, admin, canary, thresholds }
+    let interval = interval.unwrap_or(Ensemble::DEFAULT_INTERVAL);
+    Ensemble { name: Arc::clone(name), connection, admin, canary, thresholds, interval }
 }
 
 /// `thresholds`: each of a check that judges by a number, in the right order.

@@ -77,7 +77,7 @@ pub struct Happening {
 }
 
 /// Everything that happened to an ensemble at one moment: an occurrence of ensemble triggers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Transition {
     /// The ensemble's name in the configuration.
     pub ensemble: String,
