@@ -24,8 +24,9 @@ use crate::airflow::Airflow;
 use crate::clock::Clock;
 use crate::domain::occurrence::{Occurrence, is_manual_key};
 use crate::domain::policy::request_dates;
-use crate::domain::run::RunState;
+use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{CronTrigger, LogicalDate, Schedule, Trigger, TriggerKind};
+use crate::domain::team::{Reach, Teams};
 use crate::domain::template::{RenderContext, default_conf};
 use crate::store::model::{NewAudit, NewRun, Pause, Run, microseconds, optional_microseconds};
 use crate::store::{Leadership, Ledger, Reopen, StoreError};
@@ -55,6 +56,8 @@ pub struct OperationsParts {
     pub leadership: watch::Receiver<Option<Leadership>>,
     /// The schedules in force.
     pub schedules: watch::Receiver<Schedules>,
+    /// The teams in force.
+    pub teams: watch::Receiver<Teams>,
     /// Every Airflow by name.
     pub airflows: watch::Receiver<Airflows>,
     /// How the ledger and each watched ensemble stand to each other.
@@ -72,6 +75,8 @@ pub struct Order {
     pub source: String,
     /// The reason given.
     pub reason: Option<String>,
+    /// What the caller may act on.
+    pub reach: Reach,
 }
 
 /// The range of a backfill, or what is left of it.
@@ -134,7 +139,7 @@ impl Operations {
         conf: Option<serde_json::Map<String, serde_json::Value>>,
         order: Order,
     ) -> Result<Run, OperationError> {
-        let schedule = self.schedule(schedule)?;
+        let schedule = self.schedule_within("trigger", schedule, &order)?;
         if !is_manual_key(key) {
             return Err(OperationError::BadKey { schedule: schedule.name.to_string(), key: key.to_owned() });
         }
@@ -162,7 +167,7 @@ impl Operations {
         until: Option<Timestamp>,
         order: Order,
     ) -> Result<Arc<Schedule>, OperationError> {
-        let schedule = self.schedule(schedule)?;
+        let schedule = self.schedule_within("pause", schedule, &order)?;
         let now = self.0.clock.now();
         if let Some(until) = until.filter(|&until| until <= now) {
             return Err(OperationError::PauseInThePast { schedule: schedule.name.to_string(), until });
@@ -177,7 +182,7 @@ impl Operations {
 
     /// Ends an operator's pause; without one, nothing happens and nothing is audited.
     pub async fn resume(&self, schedule: &str, order: Order) -> Result<Arc<Schedule>, OperationError> {
-        let schedule = self.schedule(schedule)?;
+        let schedule = self.schedule_within("resume", schedule, &order)?;
         let leadership = self.leadership("resume")?;
         let audit = order.audit("resume", schedule.name.to_string(), None);
         self.0.ledger.resume(&leadership, &schedule.name, audit).await?;
@@ -194,7 +199,7 @@ impl Operations {
         limit: u32,
         order: Order,
     ) -> Result<BackfillReport, OperationError> {
-        let schedule = self.schedule(schedule)?;
+        let schedule = self.schedule_within("backfill", schedule, &order)?;
         let Trigger::Cron(trigger) = &schedule.trigger else {
             return Err(OperationError::NotCron { schedule: schedule.name.to_string() });
         };
@@ -211,6 +216,14 @@ impl Operations {
         };
         let rows = self.0.ledger.nominal_rows(&schedule.name, first, last).await?;
         let items = backfill::plan(&times, &rows, range.failed);
+        let cleared: Vec<RunId> =
+            items.iter().filter(|item| item.action == BackfillAction::Clear).filter_map(|item| item.run).collect();
+        if order.reach != Reach::Everything {
+            // The schedule may have had another owner, and another DAG, when they were recorded.
+            for id in &cleared {
+                self.run_within("backfill", &id.to_string(), &order).await?;
+            }
+        }
         if range.dry_run {
             return Ok(report(items, remaining, next_from, to, true));
         }
@@ -222,11 +235,9 @@ impl Operations {
             let audit = order.clone().audit("backfill", schedule.name.to_string(), Some(detail));
             self.0.ledger.backfill(&leadership, steps, audit).await?;
         }
-        for item in items.iter().filter(|item| item.action == BackfillAction::Clear) {
-            if let Some(id) = item.run {
-                let run = self.run(&id.to_string()).await?;
-                self.clear(&leadership, &run, &order).await?;
-            }
+        for id in cleared {
+            let run = self.run(&id.to_string()).await?;
+            self.clear(&leadership, &run, &order).await?;
         }
         Ok(report(items, remaining, next_from, to, false))
     }
@@ -234,7 +245,7 @@ impl Operations {
     /// Runs a run again: what failed is cleared in Airflow, what never ran becomes pending, and what
     /// is pending is tried at once.
     pub async fn retry(&self, id: &str, order: Order) -> Result<Run, OperationError> {
-        let run = self.run(id).await?;
+        let run = self.run_within("retry", id, &order).await?;
         let leadership = self.leadership("retry")?;
         let wrong = |hint| OperationError::WrongState { action: "retry", run: run.id, state: run.state, hint };
         match run.state {
@@ -264,7 +275,7 @@ impl Operations {
 
     /// Ends a run: one that is not yet accepted is skipped, one that Airflow holds is set failed there.
     pub async fn cancel(&self, id: &str, order: Order) -> Result<Run, OperationError> {
-        let run = self.run(id).await?;
+        let run = self.run_within("cancel", id, &order).await?;
         let leadership = self.leadership("cancel")?;
         if run.state == RunState::Pending && !self.is_in_airflow(&run).await {
             let reason = match &order.reason {
@@ -339,6 +350,44 @@ impl Operations {
 
     fn schedule(&self, name: &str) -> Result<Arc<Schedule>, OperationError> {
         find_schedule(&self.0.schedules.borrow(), name)
+    }
+
+    /// The schedule, if the caller may act on it.
+    fn schedule_within(
+        &self,
+        action: &'static str,
+        name: &str,
+        order: &Order,
+    ) -> Result<Arc<Schedule>, OperationError> {
+        let schedule = self.schedule(name)?;
+        self.check_reach(order, action, || format!("`{}`", schedule.name), schedule.owner.as_deref())?;
+        Ok(schedule)
+    }
+
+    /// The run, if the caller may act on it. It is of the owner that it was recorded with; where its
+    /// schedule has another one by now, it is of both, so that neither acts on what is the other's.
+    async fn run_within(&self, action: &'static str, id: &str, order: &Order) -> Result<Run, OperationError> {
+        let run = self.run(id).await?;
+        self.check_reach(order, action, || format!("run {}", run.id), run.owner.as_deref())?;
+        if let Ok(schedule) = self.schedule(&run.schedule) {
+            let what = || format!("run {} of `{}`", run.id, schedule.name);
+            self.check_reach(order, action, what, schedule.owner.as_deref())?;
+        }
+        Ok(run)
+    }
+
+    fn check_reach(
+        &self,
+        order: &Order,
+        action: &'static str,
+        what: impl Fn() -> String,
+        owner: Option<&str>,
+    ) -> Result<(), OperationError> {
+        order.reach.check(&self.0.teams.borrow(), owner).map_err(|reason| {
+            let (actor, what) = (order.actor.clone(), what());
+            tracing::info!(%actor, source = %order.source, %action, %what, %reason, "a caller may not act on this");
+            OperationError::OutOfReach { action, what, actor, reason }
+        })
     }
 
     async fn run(&self, id: &str) -> Result<Run, OperationError> {

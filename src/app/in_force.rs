@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::resources::Resources;
 use crate::config::Config;
 use crate::domain::schedule::{Schedule, Trigger, TriggerKind};
+use crate::domain::team::Teams;
 use crate::health::Inspector;
 use crate::metrics;
 use crate::operations::{Airflows, Schedules};
@@ -41,6 +42,7 @@ pub(super) struct Board {
     config: watch::Sender<Arc<Config>>,
     inspector: watch::Sender<Arc<Inspector>>,
     schedules: watch::Sender<Schedules>,
+    teams: watch::Sender<Teams>,
     airflows: watch::Sender<Airflows>,
     lineages: watch::Sender<Arc<Lineages>>,
 }
@@ -52,6 +54,7 @@ impl Board {
             config: watch::Sender::new(Arc::clone(&in_force.config)),
             inspector: watch::Sender::new(Arc::clone(&in_force.resources.inspector)),
             schedules: watch::Sender::new(Arc::clone(&in_force.schedules)),
+            teams: watch::Sender::new(Arc::clone(&in_force.config.teams)),
             airflows: watch::Sender::new(in_force.resources.clients()),
             lineages: watch::Sender::new(in_force.resources.lineages()),
             in_force: watch::Sender::new(in_force),
@@ -76,6 +79,11 @@ impl Board {
     /// Its schedules, now and from now on.
     pub(super) fn schedules(&self) -> watch::Receiver<Schedules> {
         self.schedules.subscribe()
+    }
+
+    /// Its teams.
+    pub(super) fn teams(&self) -> watch::Receiver<Teams> {
+        self.teams.subscribe()
     }
 
     /// The clients of its Airflows.

@@ -145,6 +145,7 @@ impl Member {
             ledger: self.ledger.clone(),
             leadership: self.lead.subscribe(),
             schedules: self.board.schedules(),
+            teams: self.board.teams(),
             airflows: self.board.airflows(),
             lineages: self.board.lineages(),
             clock: self.clock.clone(),

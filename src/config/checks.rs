@@ -8,12 +8,14 @@ mod json;
 mod schedule;
 mod sections;
 mod store;
+mod team;
 mod znode;
 
 pub(super) use connections::{airflow, ensemble, zookeeper};
 pub(super) use schedule::{Draft, ScheduleDefaults, Shared, defaults, schedule};
-pub(super) use sections::{log, server};
+pub(super) use sections::{log, server, token_teams};
 pub(super) use store::store;
+pub(super) use team::{check_teams, check_token_teams, team};
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -25,6 +25,7 @@ use super::section::Section;
 use super::source::{Sink, Source, directory_of};
 use super::text;
 use super::written::{MAIN_FILE_SECTIONS, SECTIONS, SECTIONS_TO_COME};
+use crate::domain::team::Team;
 
 /// How many schedules are parsed at once.
 const SCHEDULES_A_PART: usize = 2_000;
@@ -53,6 +54,7 @@ pub(super) struct Loader<'a> {
     pushed: Vec<String>,
     pub(super) airflows: BTreeMap<Arc<str>, (Airflow, Origin)>,
     pub(super) ensembles: BTreeMap<Arc<str>, (Ensemble, Origin)>,
+    pub(super) teams: BTreeMap<Arc<str>, (Arc<Team>, Origin)>,
     /// Checked schedules, and the file of each.
     pub(super) drafts: Vec<(usize, Draft)>,
     /// Whether a file could not be understood: what seems to be missing may be in it.
@@ -66,6 +68,8 @@ pub(super) struct MainSections {
     pub(super) log: Option<Log>,
     pub(super) store: Option<Store>,
     pub(super) zookeeper: Option<ZooKeeper>,
+    /// The teams that tokens name: which token, and where in the main file.
+    pub(super) token_teams: Vec<(usize, String, Range<usize>)>,
 }
 
 /// A part of a file as it was parsed, and where it begins.
@@ -92,6 +96,7 @@ impl<'a> Loader<'a> {
             pushed: Vec::new(),
             airflows: BTreeMap::new(),
             ensembles: BTreeMap::new(),
+            teams: BTreeMap::new(),
             drafts: Vec::new(),
             incomplete: false,
         }
@@ -115,6 +120,11 @@ impl<'a> Loader<'a> {
             self.sources.push(Rc::clone(&source));
             self.source(index, &source, &[]);
         }
+    }
+
+    /// Whether the definitions have been read: those that are in ZooKeeper may not be at hand.
+    pub(super) fn has_definitions(&self) -> bool {
+        !self.are_elsewhere() || !self.pushed.is_empty()
     }
 
     /// Whether the definitions are somewhere else than in the main file.
@@ -159,6 +169,7 @@ impl<'a> Loader<'a> {
             self.drafts.truncate(marks.1);
             self.airflows.retain(|_, (_, (file, _))| *file != index);
             self.ensembles.retain(|_, (_, (file, _))| *file != index);
+            self.teams.retain(|_, (_, (file, _))| *file != index);
             self.whole(index, source, overrides)
         })
     }
@@ -262,6 +273,7 @@ impl<'a> Loader<'a> {
         let section = |name: &'static str| find(name).and_then(|(base, value)| table(source, &sink, base, name, value));
         if is_main {
             self.main.server = Some(checks::server(section("server").as_ref()));
+            self.main.token_teams = section("server").as_ref().map(checks::token_teams).unwrap_or_default();
             self.main.log = Some(checks::log(section("log").as_ref()));
             self.main.store = Some(checks::store(section("store").as_ref(), &source.name));
             self.main.zookeeper = section("zookeeper").as_ref().map(checks::zookeeper);
@@ -307,6 +319,18 @@ impl<'a> Loader<'a> {
                     twice(&section, &self.sources, first);
                 } else {
                     self.ensembles.insert(name, (ensemble, (index, span)));
+                }
+            }
+        }
+        if let Some(named) = section("team") {
+            for (name, span, key, value) in names(&named) {
+                let Some(section) = table(source, &sink, named.base, &key, value) else { continue };
+                let name = self.shared.name(name);
+                let team = Arc::new(checks::team(&section));
+                if let Some((_, first)) = self.teams.get(&name) {
+                    twice(&section, &self.sources, first);
+                } else {
+                    self.teams.insert(name, (team, (index, span)));
                 }
             }
         }
@@ -550,7 +574,7 @@ fn table<'a, 'i>(
 /// A named section's name, its place, its dotted key and its value.
 type Named<'a, 'i> = (&'a str, Range<usize>, String, &'a Spanned<DeValue<'i>>);
 
-/// The sections below `[airflow]` or `[ensemble]`, those with illegal names left out.
+/// The sections below `[airflow]`, `[ensemble]` or `[team]`, those with illegal names left out.
 fn names<'a, 'i>(section: &Section<'a, 'i>) -> Vec<Named<'a, 'i>> {
     let table = section.table;
     table

@@ -18,6 +18,7 @@ use super::environment::Environment;
 use super::secret::{Secret, SecretError, SecretRef};
 use crate::domain::health::Thresholds;
 use crate::domain::schedule::{Schedule, ScheduleName};
+use crate::domain::team::Teams;
 use crate::secret::without_password;
 
 /// A whole configuration, with everything that its files include.
@@ -37,6 +38,8 @@ pub struct Config {
     pub airflows: BTreeMap<Arc<str>, Airflow>,
     /// Every `[ensemble.NAME]` by name.
     pub ensembles: BTreeMap<Arc<str>, Ensemble>,
+    /// Every `[team.NAME]` by name.
+    pub teams: Teams,
     /// Every schedule, in the order of the files; names are unique.
     pub schedules: Vec<Arc<Schedule>>,
     /// A short digest of the text of the definitions: members with the same have the same ones. The
@@ -97,6 +100,9 @@ pub struct Token {
     pub value: SecretRef,
     /// What the caller may do.
     pub role: Role,
+    /// The team whose schedules and runs alone the caller may act on. The definitions in force may have
+    /// no such team.
+    pub team: Option<Arc<str>>,
 }
 
 /// What a token allows. Each role includes those before it.

@@ -25,6 +25,8 @@ pub(super) fn resolve(loader: &mut Loader<'_>, main: &Path) -> (Option<Config>, 
         resolve_ensembles(loader, &mut drafts);
     }
     check_locks(loader, &drafts);
+    checks::check_teams(loader, &drafts);
+    checks::check_token_teams(loader);
     check_own_znodes(loader, &drafts);
     let order: HashMap<String, usize> =
         loader.sources.iter().enumerate().rev().map(|(index, source)| (source.name.clone(), index)).collect();
@@ -49,6 +51,9 @@ pub(super) fn resolve(loader: &mut Loader<'_>, main: &Path) -> (Option<Config>, 
                 .into_iter()
                 .map(|(name, (ensemble, _))| (name, ensemble))
                 .collect(),
+            teams: Arc::new(
+                std::mem::take(&mut loader.teams).into_iter().map(|(name, (team, _))| (name, team)).collect(),
+            ),
             schedules: drafts.into_iter().map(|(_, draft)| Arc::new(draft.schedule)).collect(),
             version,
         }),
@@ -63,8 +68,13 @@ pub(super) fn resolve(loader: &mut Loader<'_>, main: &Path) -> (Option<Config>, 
 }
 
 impl Loader<'_> {
-    fn error(&self, file: usize, span: &Range<usize>, key: &str, message: String, hint: String) {
+    pub(super) fn error(&self, file: usize, span: &Range<usize>, key: &str, message: String, hint: String) {
         let fault = self.sources[file].fault(span.clone(), key.to_owned(), Severity::Error, message, hint);
+        self.sink.push(fault);
+    }
+
+    pub(super) fn warning(&self, file: usize, span: &Range<usize>, key: &str, message: String, hint: String) {
+        let fault = self.sources[file].fault(span.clone(), key.to_owned(), Severity::Warning, message, hint);
         self.sink.push(fault);
     }
 }

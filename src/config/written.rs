@@ -12,7 +12,7 @@ mod sections;
 pub(super) use leaf::{Choice, DurationText, InFlightText, SecretText};
 pub(super) use schedule::{Deadline, Defaults, Retry, Schedule, Znode};
 pub(super) use sections::{
-    Airflow, AirflowAuth, Ensemble, HeaderValue, Log, OAuth2, Sasl, Server, Store, Threshold, Token, ZooKeeper,
+    Airflow, AirflowAuth, Ensemble, HeaderValue, Log, OAuth2, Sasl, Server, Store, Team, Threshold, Token, ZooKeeper,
     ZooKeeperAuth, ZooKeeperTls,
 };
 
@@ -23,8 +23,8 @@ use schemars::JsonSchema;
 /// What separates a message from its remedy in the errors of the types here.
 pub(super) const HINT_MARK: &str = "\nhint: ";
 
-/// A configuration file. Files that are included hold `include`, `airflow`, `ensemble`, `defaults`
-/// and `schedule`; the other sections belong in the main file.
+/// A configuration file. Files that are included hold `include`, `airflow`, `ensemble`, `team`,
+/// `defaults` and `schedule`; the other sections belong in the main file.
 #[derive(JsonSchema)]
 #[schemars(title = "flowkeeper configuration", deny_unknown_fields)]
 #[expect(dead_code, reason = "read section by section; this states what a whole file holds, for the schema")]
@@ -43,6 +43,8 @@ pub(super) struct File {
     pub airflow: Option<BTreeMap<String, Airflow>>,
     /// Further ensembles to watch, by a name of your choice, and what to check of each.
     pub ensemble: Option<BTreeMap<String, Ensemble>>,
+    /// Each team, by a name of your choice: what the schedules whose `owner` it is may touch.
+    pub team: Option<BTreeMap<String, Team>>,
     /// Values for the schedules of this file that do not set them; in the main file, for those of
     /// all files.
     pub defaults: Option<Defaults>,
@@ -51,16 +53,15 @@ pub(super) struct File {
 }
 
 /// The sections of [`File`], in its order.
-pub(super) const SECTIONS: [&str; 9] =
-    ["include", "server", "log", "store", "zookeeper", "airflow", "ensemble", "defaults", "schedule"];
+pub(super) const SECTIONS: [&str; 10] =
+    ["include", "server", "log", "store", "zookeeper", "airflow", "ensemble", "team", "defaults", "schedule"];
 
 /// The sections that only the main file may hold.
 pub(super) const MAIN_FILE_SECTIONS: [&str; 4] = ["server", "log", "store", "zookeeper"];
 
 /// Sections of the design that this version does not have.
-pub(super) const SECTIONS_TO_COME: [(&str, &str); 4] = [
+pub(super) const SECTIONS_TO_COME: [(&str, &str); 3] = [
     ("expect", "dead man's switches"),
     ("notify", "notifications"),
     ("sync", "keeping Airflow's variables, pools and connections in step"),
-    ("team", "teams"),
 ];

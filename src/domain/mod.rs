@@ -14,5 +14,6 @@ pub mod policy;
 pub mod run;
 pub mod schedule;
 pub mod sync;
+pub mod team;
 pub mod template;
 pub mod znode;

@@ -5,6 +5,8 @@
 //! header (DNS rebinding), and it cannot send JSON from elsewhere without telling its origin
 //! (cross-site request forgery).
 
+mod rights;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -16,12 +18,14 @@ use axum::response::Response;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use self::rights::Verdict;
 use super::forward::{FORWARDED_BY, FORWARDED_FOR};
 use super::problem::{Problem, ProblemKind};
 use super::{Api, OPEN_PATHS, changes};
 use crate::config::Environment;
 use crate::config::model::{Role, Server};
 use crate::config::secret::SecretError;
+use crate::domain::team::Reach;
 use crate::operations::Order;
 
 /// The name of callers where no token is needed.
@@ -41,13 +45,19 @@ struct Rules {
 struct NamedToken {
     name: String,
     role: Role,
+    /// The team whose schedules and runs alone it may act on.
+    team: Option<Arc<str>>,
     /// Digests have one length, so comparing them tells nothing of the token's.
     digest: [u8; 32],
 }
 
 impl std::fmt::Debug for NamedToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NamedToken").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("NamedToken")
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .field("team", &self.team)
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,12 +70,14 @@ pub struct Caller {
     pub address: String,
     /// The same for the audit: with the member that passed the request on, if one did.
     pub source: String,
+    /// What it may act on; whose that is, is known where it is found.
+    pub reach: Reach,
 }
 
 impl Caller {
     /// What the caller asks for, as the audit keeps it.
     pub(super) fn order(self, reason: Option<String>) -> Order {
-        Order { actor: self.actor, source: self.source, reason }
+        Order { actor: self.actor, source: self.source, reason, reach: self.reach }
     }
 }
 
@@ -89,7 +101,8 @@ impl Access {
             .iter()
             .map(|token| {
                 let secret = token.value.resolve(environment)?;
-                Ok(NamedToken { name: token.name.clone(), role: token.role, digest: digest(secret.expose()) })
+                let (name, role, team) = (token.name.clone(), token.role, token.team.clone());
+                Ok(NamedToken { name, role, team, digest: digest(secret.expose()) })
             })
             .collect::<Result<_, SecretError>>()?;
         let mut hosts = vec![server.listen.ip().to_string()];
@@ -100,13 +113,14 @@ impl Access {
 
     /// Decides about a request from `source`; `Ok` names the caller.
     fn admit(&self, source: SocketAddr, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let caller = if OPEN_PATHS.contains(&uri.path()) {
-            LOCAL.to_owned()
+        let local = || (LOCAL.to_owned(), Reach::Everything);
+        let (actor, reach) = if OPEN_PATHS.contains(&uri.path()) {
+            local()
         } else if self.0.tokens.is_empty() {
             self.admit_local(source, headers)?;
-            LOCAL.to_owned()
+            local()
         } else {
-            self.admit_token(headers, needed_role(changes(method, uri.path()), uri.path()), method, uri)?
+            self.admit_token(headers, changes(method, uri.path()), method, uri)?
         };
         // Whatever it does, a page of another site shall not have it done.
         if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
@@ -114,7 +128,7 @@ impl Access {
             require_json(headers, uri)?;
         }
         let address = source.ip().to_canonical().to_string();
-        Ok(Caller { actor: caller, source: address.clone(), address })
+        Ok(Caller { actor, source: address.clone(), address, reach })
     }
 
     fn admit_local(&self, source: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
@@ -136,7 +150,13 @@ impl Access {
         }
     }
 
-    fn admit_token(&self, headers: &HeaderMap, needed: Role, method: &Method, uri: &Uri) -> Result<String, Problem> {
+    fn admit_token(
+        &self,
+        headers: &HeaderMap,
+        changes: bool,
+        method: &Method,
+        uri: &Uri,
+    ) -> Result<(String, Reach), Problem> {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
@@ -151,36 +171,30 @@ impl Access {
         let given = digest(bearer);
         // All are compared, so that the time taken does not tell which one came close.
         let matching = self.0.tokens.iter().filter(|token| bool::from(token.digest.ct_eq(&given))).collect::<Vec<_>>();
-        match matching.first() {
-            None => Err(Problem::new(
+        let Some(token) = matching.first() else {
+            return Err(Problem::new(
                 ProblemKind::Unauthenticated,
                 format!("failed to admit {method} {}: the token is unknown", uri.path()),
             )
-            .hint("is it one of this member's `[[server.token]]`?")),
-            Some(token) if token.role < needed => Err(Problem::new(
-                ProblemKind::Forbidden,
-                format!(
-                    "failed to admit {method} {}: the token `{}` has the role `{}`, and `{}` is needed",
-                    uri.path(),
-                    token.name,
-                    token.role.as_str(),
-                    needed.as_str()
-                ),
-            )
-            .hint("use a token with that role")),
-            Some(token) => Ok(token.name.clone()),
+            .hint("is it one of this member's `[[server.token]]`?"));
+        };
+        let (name, role) = (&token.name, token.role.as_str());
+        let forbidden = |reason: String| {
+            let detail = format!("failed to admit {method} {}: the token `{name}` {reason}", uri.path());
+            Problem::new(ProblemKind::Forbidden, detail)
+        };
+        match (rights::judge(token.role, token.team.is_some(), changes, uri.path()), &token.team) {
+            (Verdict::Needs(needed), _) => {
+                Err(forbidden(format!("has the role `{role}`, and `{}` is needed", needed.as_str()))
+                    .hint("use a token with that role"))
+            }
+            (Verdict::ConcernsAll, Some(team)) => {
+                Err(forbidden(format!("is bound to the team `{team}`, and this concerns all teams"))
+                    .hint("use a token without `team`"))
+            }
+            (_, Some(team)) => Ok((name.clone(), Reach::Team(Arc::clone(team)))),
+            (_, None) => Ok((name.clone(), Reach::Everything)),
         }
-    }
-}
-
-/// What a caller must be allowed: who changes the configuration changes what everybody else may do.
-fn needed_role(changes: bool, path: &str) -> Role {
-    match (changes, path.strip_prefix("/api/v1/config")) {
-        // The text of definitions may show how to log in.
-        (false, Some(rest)) if rest == "/definitions" || rest.starts_with("/history/") => Role::Admin,
-        (false, _) => Role::Read,
-        (true, Some(rest)) if rest.is_empty() || rest.starts_with('/') => Role::Admin,
-        (true, _) => Role::Operate,
     }
 }
 
@@ -349,24 +363,8 @@ mod tests {
     }
 
     #[test]
-    fn changing_the_configuration_takes_an_administrator() {
-        for (changes, path, role) in [
-            (false, "/api/v1/config", Role::Read),
-            (false, "/api/v1/config/history", Role::Read),
-            (false, "/api/v1/config/history/7", Role::Admin),
-            (false, "/api/v1/config/definitions", Role::Admin),
-            (true, "/api/v1/config/definitions", Role::Admin),
-            (true, "/api/v1/config/reload", Role::Admin),
-            (true, "/api/v1/configurations", Role::Operate),
-            (true, "/api/v1/schedules/a/pause", Role::Operate),
-        ] {
-            assert_eq!(needed_role(changes, path), role, "{path}");
-        }
-    }
-
-    #[test]
     fn debug_text_holds_no_token() {
-        let token = NamedToken { name: "ci".into(), role: Role::Operate, digest: digest("hush") };
+        let token = NamedToken { name: "ci".into(), role: Role::Operate, team: None, digest: digest("hush") };
         let shown = format!("{:?}", Access(Arc::new(Rules { tokens: vec![token], hosts: Vec::new() })));
         assert!(shown.contains("ci") && !shown.contains("hush") && !shown.contains("digest"), "{shown}");
     }

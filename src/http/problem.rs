@@ -172,6 +172,7 @@ impl From<OperationError> for Problem {
             | OperationError::NoRun { .. }
             | OperationError::NoEnsemble { .. }
             | OperationError::NoHome => ProblemKind::NotFound,
+            OperationError::OutOfReach { .. } => ProblemKind::Forbidden,
             OperationError::NotLeading { .. } | OperationError::StillAtWork { .. } => ProblemKind::Unavailable,
             OperationError::BadKey { .. }
             | OperationError::EmptyRange { .. }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::airflow;
 use crate::domain::run::{RunId, RunState};
+use crate::domain::team::OutOfReach;
 use crate::store::StoreError;
 
 /// Why an action was not carried out; fits "failed to …".
@@ -22,6 +23,18 @@ pub enum OperationError {
     NoRun {
         /// As asked for.
         id: String,
+    },
+    /// The caller is bound to a team, and this is not the team's.
+    #[error("{action} {what}: the token `{actor}` is {reason}")]
+    OutOfReach {
+        /// What was asked.
+        action: &'static str,
+        /// On what.
+        what: String,
+        /// The name of the token.
+        actor: String,
+        /// Why not.
+        reason: OutOfReach,
     },
     /// Another member leads, or none does yet.
     #[error("{action}: this member does not lead")]
@@ -170,6 +183,12 @@ impl OperationError {
             Self::NoSchedule { near: Some(near), .. } => format!("did you mean `{near}`?"),
             Self::NoSchedule { near: None, .. } => "`flowkeeper schedules` lists them".into(),
             Self::NoRun { .. } => "`flowkeeper runs` lists them; an id is a number or a `dag_run_id`".into(),
+            Self::OutOfReach { reason: OutOfReach::NoTeam { team }, .. } => {
+                format!("bring [team.{team}] back into the definitions, or use a token without `team`")
+            }
+            Self::OutOfReach { reason: OutOfReach::OtherOwner { .. }, .. } => {
+                "use a token of the owner's team, or one without `team`".into()
+            }
             Self::NotLeading { .. } => "ask again in a moment, or ask the member that leads".into(),
             Self::BadKey { .. } => "use letters, digits and `_.~:+-`, at most 171 of them".into(),
             Self::Conf { by_hand: true, .. } => "give the conf yourself: `flowkeeper trigger NAME --conf '{…}'`".into(),

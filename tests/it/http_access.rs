@@ -1,9 +1,13 @@
 //! Who may call the API: tokens and their roles, and pages of other sites.
 
-use reqwest::{Method, StatusCode};
-use serde_json::json;
+use std::sync::Arc;
 
-use crate::support::member::Member;
+use flowkeeper::domain::run::RunState;
+use flowkeeper::store::model::NewRun;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::member::{Member, nominal_run};
 
 const TOKENS: &str = r#"
 [[server.token]]
@@ -104,5 +108,115 @@ async fn pages_of_other_sites_cannot_act_or_read() {
         assert_eq!(read.status, expected, "{host}");
     }
     assert_eq!(member.get("/api/v1/audit").await.json()["items"], json!([]), "nothing was resumed, nothing audited");
+    member.stop().await;
+}
+
+/// Two teams, a token that is bound to each, and one that is bound to none that exists. `hourly-load` is
+/// owned by `payments`.
+const TEAMS: &str = r#"
+[[server.token]]
+name = "payments-ci"
+value = { env = "TEAM" }
+role = "operate"
+team = "payments"
+
+[[server.token]]
+name = "search-ci"
+value = { env = "OPERATE" }
+role = "operate"
+team = "search"
+
+[[server.token]]
+name = "root"
+value = { env = "ADMIN" }
+role = "admin"
+
+[team.payments]
+dags = ["load", "payments_*"]
+
+[team.search]
+dags = ["search_*"]
+"#;
+
+#[tokio::test]
+async fn a_token_of_a_team_acts_on_what_the_team_owns_and_reads_the_rest() {
+    let member = Member::start_with(TEAMS, "http://127.0.0.1:1").await;
+    let own = member.record("2026-11-22T11:00:00Z", RunState::Missed).await;
+    let other = NewRun { owner: Some("search".into()), state: RunState::Missed, ..nominal_run("2026-11-22T10:00:00Z") };
+    let other = member.record_run(other).await;
+    let ask = async |token: &str, method: Method, path: &str, body: Value| {
+        let request = member.request(method, path).bearer_auth(token);
+        member.send(if body.is_null() { request } else { request.json(&body) }).await
+    };
+    let range = json!({ "from": "2026-11-22T11:00:00Z", "to": "2026-11-22T11:00:00Z", "dry_run": true });
+    // Path, body, and what follows for payments, search and the administrator.
+    let cases = [
+        ("schedules/hourly-load/pause".to_owned(), json!({}), [200, 403, 200]),
+        ("schedules/hourly-load/resume".to_owned(), json!({}), [200, 403, 200]),
+        ("schedules/hourly-load/trigger".to_owned(), json!({ "key": "k" }), [202, 403, 202]),
+        ("schedules/hourly-load/backfill".to_owned(), range, [200, 403, 200]),
+        ("schedules/nightly/pause".to_owned(), json!({}), [403, 403, 200]),
+        ("schedules/hourly-lod/pause".to_owned(), json!({}), [404, 404, 404]),
+        (format!("runs/{own}/retry"), json!({}), [202, 403, 202]),
+        (format!("runs/{own}/cancel"), json!({}), [202, 403, 409]),
+        // Its schedule has another owner by now.
+        (format!("runs/{other}/retry"), json!({}), [403, 403, 202]),
+        ("adopt".to_owned(), json!({ "decision": "ignore" }), [403, 403, 404]),
+        ("config/reload".to_owned(), json!({}), [403, 403, 0]),
+    ];
+    for (path, body, expected) in cases {
+        for (token, expected) in ["t-secret", "o-secret", "a-secret"].into_iter().zip(expected) {
+            if expected != 0 {
+                let answer = ask(token, Method::POST, &format!("/api/v1/{path}"), body.clone()).await;
+                assert_eq!(answer.status.as_u16(), expected, "{token} {path}: {}", answer.text);
+            }
+        }
+    }
+    for path in ["schedules/nightly", "runs", "audit", "locks", "members"] {
+        let answer = ask("o-secret", Method::GET, &format!("/api/v1/{path}"), Value::Null).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
+    }
+    let problem = ask("o-secret", Method::POST, "/api/v1/schedules/hourly-load/pause", json!({})).await.json();
+    assert_eq!(
+        (&problem["detail"], &problem["hint"]),
+        (
+            &json!(
+                "failed to pause `hourly-load`: the token `search-ci` is bound to the team `search`, and the owner is \
+                 `payments`"
+            ),
+            &json!("use a token of the owner's team, or one without `team`")
+        )
+    );
+    let problem = ask("t-secret", Method::POST, "/api/v1/adopt", json!({ "decision": "ignore" })).await.json();
+    assert_eq!(
+        problem["detail"],
+        "failed to admit POST /api/v1/adopt: the token `payments-ci` is bound to the team `payments`, and this concerns \
+         all teams"
+    );
+    let audit = member.ledger.audit(1000, None).await.expect("an audit").items;
+    assert!(audit.iter().any(|entry| entry.action == "pause" && entry.actor == "payments-ci"), "{audit:#?}");
+    assert!(audit.iter().all(|entry| entry.actor != "search-ci"), "what was refused was not done: {audit:#?}");
+    member.stop().await;
+}
+
+#[tokio::test]
+async fn when_its_team_vanishes_a_token_acts_on_nothing() {
+    let member = Member::start_with(TEAMS, "http://127.0.0.1:1").await;
+    let pause = async || {
+        let request = member.request(Method::POST, "/api/v1/schedules/hourly-load/pause").bearer_auth("t-secret");
+        member.send(request.json(&json!({}))).await
+    };
+    assert_eq!(pause().await.status, StatusCode::OK);
+    let before = member.teams.send_replace(Arc::default());
+    let refused = pause().await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        refused.json()["hint"],
+        "bring [team.payments] back into the definitions, or use a token without `team`"
+    );
+    let reading = member.request(Method::GET, "/api/v1/schedules").bearer_auth("t-secret");
+    assert_eq!(member.send(reading).await.status, StatusCode::OK);
+    member.teams.send_replace(before);
+    assert_eq!(pause().await.status, StatusCode::OK);
     member.stop().await;
 }

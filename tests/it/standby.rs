@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::team::{PATIENCE, TICK, Team};
+use crate::support::process::Member;
+use crate::support::team::{PATIENCE, TICK, Team, is_ready};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_serves_history_and_passes_on_what_only_the_leader_can_do() {
@@ -138,4 +139,75 @@ async fn members_are_listed_by_the_api_and_by_the_command_even_while_a_member_is
     let output = team.members[leader].run(&["members"]).await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.contains("what was known last"), "{said}");
+}
+
+/// A schedule of each of two teams, and a token of the one.
+const OWNED: &str = r#"
+[[server.token]]
+name = "payments-ci"
+value = { file = "payments-ci" }
+role = "operate"
+team = "payments"
+
+[team.payments]
+dags = ["tick"]
+
+[team.search]
+dags = ["load"]
+
+[[schedule]]
+name = "pay"
+cron = "0 0 1 1 *"
+dag = "tick"
+owner = "payments"
+
+[[schedule]]
+name = "search"
+cron = "0 0 1 1 *"
+dag = "load"
+owner = "search"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_team_has_the_same_limits_on_every_member() {
+    let mut team = Team::start(0, OWNED).await;
+    for _ in 0..2 {
+        let mut member = team.member(&team.store, &team.zookeeper.connect());
+        std::fs::write(member.path().join("payments-ci"), "p-secret").expect("write the token");
+        member.start();
+        is_ready(&member).await;
+        team.members.push(member);
+    }
+    let leader = team.leader().await;
+    let (leader, standby) = (&team.members[leader], &team.members[1 - leader]);
+    let http = reqwest::Client::new();
+    let post = |member: &Member, path: &str| {
+        http.post(format!("{}/api/v1/{path}", member.url())).json(&json!({ "reason": "stocktaking" }))
+    };
+    for member in [leader, standby] {
+        for (path, expected) in [
+            ("schedules/pay/pause", 200),
+            ("schedules/pay/resume", 200),
+            ("schedules/search/pause", 403),
+            ("adopt", 403),
+            ("config/reload", 403),
+        ] {
+            let answer = post(member, path).bearer_auth("p-secret").send().await.expect("an answer");
+            let (status, problem) = (answer.status().as_u16(), answer.text().await.expect("a body"));
+            assert_eq!(status, expected, "{path}: {problem}");
+            assert!(expected == 200 || problem.contains("bound to the team") || problem.contains("admin"), "{problem}");
+        }
+    }
+    // Who passes a request on vouches for nobody.
+    let forged = post(leader, "schedules/pay/pause").header("flowkeeper-forwarded-by", "a member");
+    assert_eq!(forged.send().await.expect("an answer").status(), 401);
+
+    let audit = http.get(format!("{}/api/v1/audit", leader.url())).bearer_auth("p-secret").send().await;
+    let audit: Value = audit.expect("an answer").json().await.expect("JSON");
+    let entries = audit["items"].as_array().expect("entries");
+    assert_eq!(entries.len(), 4, "two by way of each member: {audit}");
+    assert!(entries.iter().all(|entry| entry["actor"] == "payments-ci" && entry["target"] == "pay"), "{audit}");
+    let forwarded =
+        entries.iter().filter(|entry| entry["source"].as_str().is_some_and(|from| from.contains("by way of")));
+    assert_eq!(forwarded.count(), 2, "{audit}");
 }

@@ -72,6 +72,12 @@ pub(crate) struct Draft {
     pub(crate) airflow_at: Option<Range<usize>>,
     /// Where its ensemble is named; its `znode` otherwise.
     pub(crate) ensemble_at: Option<Range<usize>>,
+    /// Where its DAG is named.
+    pub(crate) dag_at: Range<usize>,
+    /// Where its owner is named; its header otherwise.
+    pub(crate) owner_at: Range<usize>,
+    /// Where the path of its znode is named; its header otherwise.
+    pub(crate) path_at: Range<usize>,
     /// Where its lock is named; its name otherwise.
     pub(crate) lock_at: Range<usize>,
     /// Where its former name stands.
@@ -234,11 +240,13 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     let overlap = own_overlap.or(if consumes { None } else { defaults.overlap });
     let overlap = overlap.unwrap_or(if is_cron { Overlap::Skip } else { Overlap::Allow });
     let catchup = catchup(section, is_cron, written.catchup.map(|choice| choice.0), defaults.catchup, overlap);
-    let airflow_at = written.airflow.is_some().then(|| section.span(&["airflow"]));
     Some(Draft {
         name_at: section.span(&["name"]),
-        airflow_at: airflow_at.or_else(|| defaults.airflow.is_some().then(|| section.span(&["name"]))),
+        airflow_at: airflow_at(section, defaults),
         ensemble_at: (!is_cron).then(|| section.span(&["znode", "ensemble"])),
+        dag_at: section.span(&["dag"]),
+        owner_at: section.span(&["owner"]),
+        path_at: section.span(&["znode", "path"]),
         lock_at: section.span(&[if own_lock.is_some() { "lock" } else { "name" }]),
         was_at: was.is_some().then(|| section.span(&["was"])),
         schedule: Schedule {
@@ -269,6 +277,12 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
             paused: written.paused.or(defaults.paused).unwrap_or(false),
         },
     })
+}
+
+/// Where the Airflow of a schedule is named; its name where defaults name it.
+fn airflow_at(section: &Section<'_, '_>, defaults: &ScheduleDefaults) -> Option<Range<usize>> {
+    let own = section.has("airflow");
+    (own || defaults.airflow.is_some()).then(|| section.span(&[if own { "airflow" } else { "name" }]))
 }
 
 /// The one trigger of a schedule.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::super::model::{DefinitionsSource, Log, LogFormat, LogLevel, Role, Server, Token};
 use super::super::section::Section;
@@ -76,9 +78,48 @@ fn tokens(section: &Section<'_, '_>, written: Vec<written::Token>) -> Vec<Token>
             );
         }
         let Some(value) = value else { continue };
-        tokens.push(Token { name, value: section.secret(value), role: token.role.map_or(Role::Read, |role| role.0) });
+        let role = token.role.map_or(Role::Read, |role| role.0);
+        let team = token.team.map(|team| bound_to(section, &at, &team, role));
+        tokens.push(Token { name, value: section.secret(value), role, team });
     }
     tokens
+}
+
+/// The team that a token is bound to. Whether there is one is known when all files have been read, and
+/// changes with them.
+fn bound_to(section: &Section<'_, '_>, at: &str, team: &str, role: Role) -> Arc<str> {
+    if !super::is_name(team) {
+        section.error(
+            &["token", at, "team"],
+            format!("\"{team}\" is not a name for a team"),
+            "write the NAME of a [team.NAME]",
+        );
+    }
+    match role {
+        Role::Admin => section.error(
+            &["token", at, "team"],
+            "a token with the role `admin` changes what all teams go by, and cannot be bound to one",
+            "write role = \"operate\", or take `team` out",
+        ),
+        Role::Read => section.warning(
+            &["token", at, "team"],
+            "a token with the role `read` acts on nothing, so `team` does not limit it",
+            "write role = \"operate\", or take `team` out",
+        ),
+        Role::Operate => {}
+    }
+    team.into()
+}
+
+/// The teams that tokens name: which token, and where.
+pub(crate) fn token_teams(section: &Section<'_, '_>) -> Vec<(usize, String, Range<usize>)> {
+    let tokens = section.value(&["token"]).and_then(|tokens| tokens.get_ref().as_array());
+    let team = |index: usize| {
+        let at = index.to_string();
+        let at = ["token", at.as_str(), "team"];
+        Some((index, section.value(&at)?.get_ref().as_str()?.to_owned(), section.span(&at)))
+    };
+    (0..tokens.map_or(0, |tokens| tokens.len())).filter_map(team).collect()
 }
 
 /// `[log]`.

@@ -276,12 +276,43 @@ const TABLE: &[(&str, &[&str])] = &[
     ("a lock of the defaults without a home ensemble", &[AIRFLOW, "[defaults]\nlock = \"warehouse\"\n", CRON]),
     ("names that are none for a lock", &[BOTH, "[defaults]\nlock = \"Ware/house\"\n", CRON, "lock = \"\"\n"]),
     ("a lock and a DAG run that waits in Airflow", &[BOTH, CRON, "lock = \"warehouse\"\npaused_dag = \"submit\"\n"]),
+    // Teams.
+    (
+        "a schedule beyond the limits of its team",
+        &[
+            BOTH,
+            "[team.payments]\ndags = [\"payments_*\", \"load\"]\nznodes = [\"/payments/*\", \"/flags/pay\"]\n[team.search]\n",
+            "[defaults]\nowner = \"payments\"\n[[schedule]]\nname = \"a\"\ncron = \"@daily\"\ndag = \"search_load\"\nlock = \"warehouse\"\n",
+            "[[schedule]]\nname = \"b\"\ndag = \"load\"\nznode = { path = \"/payments/inbox\", watch = \"children\" }\n",
+            "[[schedule]]\nname = \"c\"\ndag = \"load\"\nznode = { path = \"/payments\", watch = \"subtree\" }\n",
+            "[[schedule]]\nname = \"d\"\ndag = \"load\"\nznode = { path = \"/flags/search\" }\n",
+            "[[schedule]]\nname = \"e\"\nowner = \"search\"\ndag = \"load\"\nznode = { path = \"/flags/pay\" }\n",
+            "[[schedule]]\nname = \"f\"\nowner = \"serach\"\ndag = \"load\"\ncron = \"@daily\"\n",
+            "[[schedule]]\nname = \"g\"\nowner = \"platform\"\ndag = \"anything\"\ncron = \"@daily\"\n",
+        ],
+    ),
+    (
+        "globs that are none, and keys of a team that are none",
+        &[
+            "[team.payments]\ndags = [\"a[\"]\nznodes = [\"payments/**\", \"/a{\"]\nlock = [\"x\"]\nnotify = [\"oncall\"]\n[team.\"Big Team\"]\n[team]\nx = 1\n",
+        ],
+    ),
+    (
+        "tokens of teams",
+        &[
+            "[[server.token]]\nname = \"a\"\nvalue = { env = \"A\" }\nrole = \"admin\"\nteam = \"payments\"\n",
+            "[[server.token]]\nname = \"b\"\nvalue = { env = \"B\" }\nteam = \"payments\"\n",
+            "[[server.token]]\nname = \"c\"\nvalue = { env = \"C\" }\nrole = \"operate\"\nteam = \"payment\"\n",
+            "[[server.token]]\nname = \"d\"\nvalue = { env = \"D\" }\nrole = \"operate\"\nteam = \"Big Team\"\n",
+            "[team.payments]\n",
+        ],
+    ),
     // What comes later.
     (
         "features of later versions",
         &[
             BOTH,
-            "[[expect]]\nname = \"x\"\n[[notify]]\nname = \"y\"\n[sync]\n[team.a]\n",
+            "[[expect]]\nname = \"x\"\n[[notify]]\nname = \"y\"\n[sync]\n",
             CRON,
             "[[schedule]]\nname = \"b\"\ndag = \"d\"\nensemble = { name = \"main\", on = [\"degraded\"] }\n",
         ],

@@ -48,6 +48,9 @@ pub(in crate::config) struct Token {
     /// `operate`; also reload the configuration, push and roll back definitions with `admin`.
     #[schemars(extend("default" = "read"))]
     pub(in crate::config) role: Option<Choice<Role>>,
+    /// The team that the caller is bound to: it reads everything, and acts only on schedules and runs
+    /// whose `owner` is that team. Not with `admin`. See `docs/teams.md`.
+    pub(in crate::config) team: Option<String>,
 }
 
 impl Words for Role {
@@ -319,6 +322,27 @@ pub(in crate::config) struct Ensemble {
     /// Limits by check, in place of the usual ones. `docs/health.md` has the checks, their units and
     /// their usual limits.
     pub(in crate::config) thresholds: Option<BTreeMap<String, Threshold>>,
+}
+
+/// A team: the limits of the schedules whose `owner` it is. What is not listed is not allowed; `["**"]` is
+/// everything. See `docs/teams.md`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Team {
+    /// The ids of the DAGs that they may run, as globs.
+    #[schemars(extend("default" = []))]
+    pub(in crate::config) dags: Option<Vec<String>>,
+    /// The paths of the znodes that they may watch, as globs. `/a/**` is `/a` and all that is below it,
+    /// which a watched subtree needs; watched children need `/a/*`.
+    #[schemars(extend("default" = []))]
+    pub(in crate::config) znodes: Option<Vec<String>>,
+    /// The names of the locks that their runs may take, as globs.
+    #[schemars(extend("default" = []))]
+    pub(in crate::config) locks: Option<Vec<String>>,
+    /// The names of the `[[notify]]` sections that are the team's. This version has no notifications, so
+    /// it refuses every name.
+    #[schemars(extend("default" = []))]
+    pub(in crate::config) notify: Option<Vec<String>>,
 }
 
 /// When a check is bad.

@@ -14,6 +14,7 @@ use flowkeeper::definitions::desk::Desk;
 use flowkeeper::domain::occurrence::Occurrence;
 use flowkeeper::domain::run::{AirflowState, RunId, RunState};
 use flowkeeper::domain::schedule::{Overlap, ScheduleName, TriggerKind};
+use flowkeeper::domain::team::Teams;
 use flowkeeper::http::{self, Access, Api, Peers};
 use flowkeeper::members::Sight;
 use flowkeeper::metrics;
@@ -85,6 +86,8 @@ pub(crate) struct Member {
     pub(crate) ledger: Ledger,
     pub(crate) leadership: Leadership,
     pub(crate) lead: watch::Sender<Option<Leadership>>,
+    /// Its teams.
+    pub(crate) teams: watch::Sender<Teams>,
     /// What it knows of other members.
     pub(crate) sight: watch::Sender<Sight>,
     pub(crate) clock: Clock,
@@ -133,10 +136,15 @@ impl Member {
             .replace("{server}", server)
             .replace("{airflow}", airflow);
         std::fs::write(directory.path().join("flowkeeper.toml"), text).expect("a written configuration");
-        let environment: Environment =
-            [("READ", "r-secret"), ("OPERATE", "o-secret"), ("ADMIN", "a-secret"), ("AIRFLOW_TOKEN", AIRFLOW_TOKEN)]
-                .into_iter()
-                .collect();
+        let environment: Environment = [
+            ("READ", "r-secret"),
+            ("OPERATE", "o-secret"),
+            ("ADMIN", "a-secret"),
+            ("TEAM", "t-secret"),
+            ("AIRFLOW_TOKEN", AIRFLOW_TOKEN),
+        ]
+        .into_iter()
+        .collect();
         let (config, _) = config::check(&directory.path().join("flowkeeper.toml"), &environment)
             .unwrap_or_else(|faults| panic!("{:?}", faults.faults));
         let clock = Clock::manual(at(NOW));
@@ -154,6 +162,7 @@ impl Member {
         ledger.adopt_schedules(&leadership, &identities, clock.now()).await.expect("cursors");
 
         let schedules = watch::Sender::new(Arc::new(config.schedules.clone()));
+        let teams = watch::Sender::new(Arc::clone(&config.teams));
         let lead = watch::Sender::new(Some(leadership.clone()));
         let airflow = Airflow::new(airflow_settings(airflow), clock.clone()).expect("a client");
         let operations = Operations::new(OperationsParts {
@@ -161,6 +170,7 @@ impl Member {
             ledger: ledger.clone(),
             leadership: lead.subscribe(),
             schedules: schedules.subscribe(),
+            teams: teams.subscribe(),
             airflows: watch::Sender::new(Arc::new(BTreeMap::from([(Arc::from("main"), airflow)]))).subscribe(),
             clock: clock.clone(),
         });
@@ -188,7 +198,7 @@ impl Member {
         let task = tokio::spawn(http::serve(listener, api));
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let base = format!("http://{address}");
-        Self { directory, config, ledger, leadership, lead, sight, clock, status, base, http, shutdown, task }
+        Self { directory, config, ledger, leadership, lead, teams, sight, clock, status, base, http, shutdown, task }
     }
 
     /// Where its configuration is, for commands.
