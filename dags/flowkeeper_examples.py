@@ -4,6 +4,7 @@ They have no schedule of their own. When they run is decided in flowkeeper.toml.
 """
 
 import json
+from datetime import datetime, timezone
 
 try:
     from airflow.sdk import dag, task
@@ -14,7 +15,14 @@ except ImportError:  # Airflow 2
 def example(name):
     """A DAG of this name with one task."""
 
-    @dag(dag_id=name, schedule=None, catchup=False, is_paused_upon_creation=False, tags=["flowkeeper"])
+    @dag(
+        dag_id=name,
+        schedule=None,
+        start_date=datetime(2020, 1, 1, tzinfo=timezone.utc),
+        catchup=False,
+        is_paused_upon_creation=False,
+        tags=["flowkeeper"],
+    )
     def definition():
         @task
         def show_conf(dag_run=None):

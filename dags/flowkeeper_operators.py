@@ -178,8 +178,11 @@ def _mask(secret: Optional[str]) -> None:
         return
     try:
         from airflow.sdk.log import mask_secret
-    except ImportError:  # Airflow 2, and the first of 3
-        from airflow.utils.log.secrets_masker import mask_secret
+    except ImportError:
+        try:  # 3.0
+            from airflow.sdk.execution_time.secrets_masker import mask_secret
+        except ImportError:  # Airflow 2
+            from airflow.utils.log.secrets_masker import mask_secret
     mask_secret(secret)
 
 

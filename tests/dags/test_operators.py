@@ -319,12 +319,8 @@ class Dags(unittest.TestCase):
 import sys, socket, sqlite3, importlib
 sys.path.insert(0, {str(DAGS)!r})
 import airflow
-try:
-    from airflow.sdk import DAG, BaseHook, BaseOperator
-except ImportError:
-    from airflow import DAG
-    from airflow.hooks.base import BaseHook
-    from airflow.models.baseoperator import BaseOperator
+from airflow.hooks.base import BaseHook
+from flowkeeper_health import DAG
 def refuse(*arguments, **more):
     raise AssertionError(f"reaches out: {{arguments}}")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = sqlite3.connect = refuse
@@ -333,7 +329,7 @@ ids = []
 for name in {sorted(path.stem for path in DAGS.glob("*.py"))!r}:
     module = importlib.import_module(name)
     ids += [value.dag_id for value in vars(module).values() if isinstance(value, DAG)]
-print("dags:", *sorted(set(ids)))
+print("dags:", *sorted(set(ids)), file=sys.__stdout__, flush=True)
 """
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
         self.assertEqual(ran.returncode, 0, ran.stderr)
