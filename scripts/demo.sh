@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # `make demo`: one ZooKeeper, one Airflow 3 and flowkeeper, everything under
-# .demo/; changes a znode, waits until real DAG runs succeeded, shows the
-# history and where to look next. In a terminal it stays and shows runs as they
-# come until Ctrl-C; without one it ends after the show. `scripts/demo.sh down`
-# ends a demo from elsewhere. FLOWKEEPER_DEMO_BIN names a binary to use instead
-# of building one.
+# .demo/; changes a znode, has ZooKeeper's health checked, waits until real DAG
+# runs succeeded, shows the history and where to look next. In a terminal it stays
+# and shows runs as they come until Ctrl-C; without one it ends after the show.
+# `scripts/demo.sh down` ends a demo from elsewhere. FLOWKEEPER_DEMO_BIN names a
+# binary to use instead of building one.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -90,7 +90,9 @@ zookeeper_start "$sandbox" "$zookeeper_port"
 scripts/install.sh airflow "$airflow3_version" "$venv"
 say "starting Airflow $airflow3_version on http://127.0.0.1:$airflow_port"
 mkdir -p "$sandbox/airflow/dags"
-cp scripts/demo/dags/*.py "$sandbox/airflow/dags/"
+cp scripts/demo/dags/*.py dags/flowkeeper_{client,operators,health}.py dags/zookeeper_health.py "$sandbox/airflow/dags/"
+# How tasks reach flowkeeper; an Airflow connection does as well.
+export FLOWKEEPER_URL=http://127.0.0.1:$flowkeeper_port
 airflow_start "$sandbox" airflow "$venv" "$airflow_port" || give_up "start Airflow" airflow-migrate
 
 sed -e "s/@FLOWKEEPER_PORT@/$flowkeeper_port/" -e "s/@ZOOKEEPER_PORT@/$zookeeper_port/" \
@@ -103,7 +105,7 @@ if [[ -n $build ]]; then
 fi
 wait_for 30 "ZooKeeper" zookeeper_ready "$zookeeper_port" || give_up "start ZooKeeper" zookeeper
 wait_for 180 "Airflow" airflow_ready "$sandbox/airflow" || give_up "start Airflow" airflow-api-server
-for dag in demo_clock demo_ready demo_inbox; do
+for dag in demo_clock demo_ready demo_inbox zookeeper_health; do
     wait_for 60 "the DAG $dag" airflow_has_dag "$sandbox/airflow" "$dag" || give_up "parse the DAGs" airflow-dag-processor
 done
 
@@ -134,6 +136,8 @@ wait_for 30 "flowkeeper" flowkeeper_armed || give_up "start flowkeeper" flowkeep
 # --- the show ----------------------------------------------------------------
 
 since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+say "checking ZooKeeper's health: flowkeeper trigger zookeeper-health"
+flowkeeper trigger zookeeper-health >&2
 say "in ZooKeeper's shell: set /demo/ready, create /demo/inbox/…"
 # Of the first two, the one that fits: the znode may be left from an earlier demo.
 zookeeper_shell "create /demo/ready \"ready at $since\"" "set /demo/ready \"ready at $since\"" \
@@ -150,6 +154,14 @@ for schedule in ready inbox every-ten-seconds; do
         give_up "see a DAG run of $schedule succeed" flowkeeper
 done
 
+# The checks take a while longer. Whatever they find is shown: a machine that is
+# busy with all this may be slow enough for one of them to fail.
+health_run() {
+    flowkeeper -o json runs --schedule zookeeper-health --state success,failed --since "$since" |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["dag_run_id"])' 2>/dev/null
+}
+wait_for 120 "the end of the health checks" health_run >/dev/null || give_up "see the health checks end" flowkeeper
+
 # shown COMMAND…: a command as the user would type it, and what it prints.
 shown() {
     printf '\n$ flowkeeper -c .demo/flowkeeper.toml %s\n' "$*"
@@ -157,12 +169,14 @@ shown() {
 }
 shown schedules
 shown runs --since "$since" --limit 12
+printf '\nThe tasks of zookeeper_health are the checks of ZooKeeper:\n'
+airflow_tasks "$sandbox/airflow" zookeeper_health "$(health_run)"
 
 short=${binary#"$root"/}
 cat <<TEXT
 
-Three real DAG runs succeeded: one by the clock, one by a changed znode, one by a
-new child. It took $SECONDS s. Now make your own:
+Real DAG runs: one by the clock, one by a changed znode, one by a new child, and one
+that checked ZooKeeper's health. It took $SECONDS s. Now make your own:
 
   a znode of yours   $zkcli -server 127.0.0.1:$zookeeper_port
                        set /demo/ready "hello"
@@ -170,6 +184,7 @@ new child. It took $SECONDS s. Now make your own:
   the history        $short -c .demo/flowkeeper.toml runs
   as it happens      $short -c .demo/flowkeeper.toml runs --follow
   why (not)          $short -c .demo/flowkeeper.toml why ready
+  ZooKeeper's health $short -c .demo/flowkeeper.toml health
   the HTTP API       http://127.0.0.1:$flowkeeper_port/api/v1/runs   (and /openapi.json, /metrics)
   Airflow            http://127.0.0.1:$airflow_port   user admin, password $(<"$sandbox/airflow/password")
   the configuration  .demo/flowkeeper.toml

@@ -281,10 +281,26 @@ PY
 }
 
 # airflow_has_dag HOME DAG: the DAG is parsed and known to the API.
-airflow_has_dag() {
+airflow_has_dag() { airflow_get "$1" "dags/$2" >/dev/null; }
+
+# airflow_tasks HOME DAG RUN: the tasks of a DAG run by state, a line a state.
+airflow_tasks() {
+    airflow_get "$1" "dags/$2/dagRuns/$3/taskInstances?limit=100" | python3 -c '
+import json, sys, textwrap
+states = {}
+for task in json.load(sys.stdin)["task_instances"]:
+    states.setdefault(task["state"] or "none", []).append(task["task_id"])
+for state, tasks in sorted(states.items()):
+    print(textwrap.fill(", ".join(tasks), 100, initial_indent=f"  {state:8} ", subsequent_indent=" " * 11))
+'
+}
+
+# airflow_get HOME PATH: what the API of that Airflow answers, as JSON; fails if
+# it refuses.
+airflow_get() {
     python3 - "$1" "$2" <<'PY'
 import base64, json, pathlib, sys, urllib.error, urllib.request
-home, dag = pathlib.Path(sys.argv[1]), sys.argv[2]
+home, path = pathlib.Path(sys.argv[1]), sys.argv[2]
 base, user, password = ((home / f).read_text().strip() for f in ("url", "username", "password"))
 def call(path, body=None, **headers):
     data = None if body is None else json.dumps(body).encode()
@@ -292,10 +308,11 @@ def call(path, body=None, **headers):
     return json.load(urllib.request.urlopen(urllib.request.Request(base + path, data, headers), timeout=10))
 try:
     token = call("/auth/token", {"username": user, "password": password})["access_token"]
-    call(f"/api/v2/dags/{dag}", Authorization=f"Bearer {token}")
+    answer = call(f"/api/v2/{path}", Authorization=f"Bearer {token}")
 except urllib.error.HTTPError:
     basic = base64.b64encode(f"{user}:{password}".encode()).decode()
-    call(f"/api/v1/dags/{dag}", Authorization=f"Basic {basic}")
+    answer = call(f"/api/v1/{path}", Authorization=f"Basic {basic}")
+json.dump(answer, sys.stdout)
 PY
 }
 
