@@ -102,6 +102,9 @@ pub struct MemberOverview {
     pub session: SessionState,
     /// Which definitions it has.
     pub configuration_version: String,
+    /// What is wrong with the newest ones, where it cannot take them; it leaves the lead to members that
+    /// can.
+    pub refuses: Option<String>,
 }
 
 /// How the home ensemble was seen when the members were listed.
@@ -227,6 +230,7 @@ impl Sight {
             started: card.started,
             session,
             configuration_version: card.configuration_version.clone(),
+            refuses: card.refuses.clone(),
         }
     }
 }

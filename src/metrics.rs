@@ -46,6 +46,9 @@ const TERMS: &str = "flowkeeper_terms_total";
 const TAKING_LEAD: &str = "flowkeeper_taking_lead_seconds";
 const FORWARDED: &str = "flowkeeper_forwarded_requests_total";
 const SCHEDULES: &str = "flowkeeper_schedules";
+const RELOADS: &str = "flowkeeper_definitions_reloads_total";
+const APPLYING: &str = "flowkeeper_definitions_apply_seconds";
+const REFUSED: &str = "flowkeeper_definitions_refused";
 const CLOCK_JUMPS: &str = "flowkeeper_clock_jumps_total";
 const HTTP_REQUESTS: &str = "flowkeeper_http_requests_total";
 
@@ -80,6 +83,21 @@ impl LatenessStep {
     }
 }
 
+/// A set of definitions was `taken` or `refused`.
+pub fn definitions_reloaded(outcome: &'static str) {
+    counter!(RELOADS, "outcome" => outcome).increment(1);
+}
+
+/// A leader went over to other definitions.
+pub fn definitions_applied(took: Duration) {
+    histogram!(APPLYING).record(took.as_secs_f64());
+}
+
+/// Whether the newest definitions are refused.
+pub fn definitions_refused(refused: bool) {
+    gauge!(REFUSED).set(if refused { 1.0 } else { 0.0 });
+}
+
 /// Makes the recorder of this process and returns what renders it. Metrics that were moved before
 /// are lost; a second call fails.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
@@ -97,10 +115,14 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(full(ENSEMBLE_INSPECTION), &INSPECTION_BUCKETS)?
         .set_buckets_for_metric(full(LEDGER_COMMIT), &COMMIT_BUCKETS)?
         .set_buckets_for_metric(full(TAKING_LEAD), &LATENESS_BUCKETS)?
+        .set_buckets_for_metric(full(APPLYING), &LATENESS_BUCKETS)?
         .set_buckets_for_metric(full(LEDGER_BATCH), &BATCH_BUCKETS)
 }
 
 fn describe() {
+    describe_counter!(RELOADS, Unit::Count, "Sets of definitions that were proposed and new, by outcome");
+    describe_histogram!(APPLYING, Unit::Seconds, "Time in which a leader went over to other definitions");
+    describe_gauge!(REFUSED, "1 while the newest definitions are refused, and older ones are in force");
     describe_counter!(RUNS, Unit::Count, "Moves of runs into a state, by state and trigger");
     describe_counter!(OCCURRENCES, Unit::Count, "Occurrences recorded, by trigger");
     describe_counter!(ATTEMPTS, Unit::Count, "Requests to Airflow for runs, by Airflow and outcome");

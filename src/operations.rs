@@ -348,6 +348,21 @@ impl Operations {
         Ok(None)
     }
 
+    /// Notes that somebody had the definitions read again. Only a leader writes the audit; of a member that
+    /// stands by, its log tells.
+    pub async fn audit_reload(&self, order: Order, outcome: String) -> Result<(), OperationError> {
+        tracing::info!(
+            actor = order.actor,
+            source = order.source,
+            outcome,
+            "the definitions were read again on request"
+        );
+        let Some(leadership) = self.lead() else { return Ok(()) };
+        let audit = order.audit("reload", "definitions".to_owned(), Some(outcome));
+        self.0.ledger.write_audit(&leadership, audit).await?;
+        Ok(())
+    }
+
     fn schedule(&self, name: &str) -> Result<Arc<Schedule>, OperationError> {
         find_schedule(&self.0.schedules.borrow(), name)
     }

@@ -6,14 +6,13 @@
 //! looks healthy and is not.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::member::Member;
-use super::parts::{self, Key, Needs, Part, PartError};
+use super::parts::{self, Key, Needs, Part, PartError, Plan};
 use crate::publisher::Publisher;
 use crate::store::{Leadership, StoreError};
 
@@ -123,23 +122,38 @@ impl Crew {
         });
     }
 
-    /// Has exactly the `declared` parts run: ends what is gone or depends on something else by now, waits
-    /// for it, and begins what is new. The rest is not touched.
-    pub(super) async fn change_to(&self, declared: Vec<Part>) {
-        let mut running = self.running.lock().await;
-        let plan = parts::plan(running.iter().map(|(key, part)| (key, &*part.needs)), declared);
-        let ending: Vec<Running> = plan.end.iter().filter_map(|key| running.remove(key)).collect();
+    /// What is to be done so that exactly the `declared` parts run.
+    pub(super) fn plan(&self, declared: Vec<Part>) -> Plan {
+        let running = self.running();
+        parts::plan(running.iter().map(|(key, part)| (key, &*part.needs)), declared)
+    }
+
+    /// Asks these parts to end, and waits until they have.
+    pub(super) async fn end(&self, parts: &[Key]) {
+        let ending: Vec<Running> = {
+            let mut running = self.running();
+            parts.iter().filter_map(|key| running.remove(key)).collect()
+        };
         for part in &ending {
             part.end.cancel();
         }
         for part in &ending {
             part.ended.cancelled().await;
         }
-        for Part { key, needs, begin } in plan.begin {
+    }
+
+    /// Begins parts.
+    pub(super) fn begin(&self, parts: Vec<Part>) {
+        let mut running = self.running();
+        for Part { key, needs, begin } in parts {
             let (end, ended) = (self.ending.child_token(), CancellationToken::new());
             self.spawn_until(key.kind, ended.clone(), begin(end.clone()));
             running.insert(key, Running { needs, end, ended });
         }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<Key, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

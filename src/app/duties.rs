@@ -13,21 +13,18 @@ use super::crew::Crew;
 use super::in_force::InForce;
 use super::parts::{Key, Needs, Part};
 use super::resources::{KeptAirflow, KeptEnsemble};
+use super::term::Work;
 use crate::components;
 use crate::domain::schedule::Schedule;
 use crate::monitor;
 use crate::store::StoreError;
 use crate::triggers::gate::Gates;
-use crate::triggers::znode::ZnodeTriggerParts;
+use crate::triggers::znode::{Handover, ZnodeTriggerParts};
 use crate::triggers::{consume, lineage, znode};
 
 /// Everything that is to run for `set`.
-pub(super) fn declare(
-    crew: &Crew,
-    set: &InForce,
-    gates: &watch::Sender<Gates>,
-    reconcile: &watch::Sender<u64>,
-) -> Vec<Part> {
+pub(super) fn declare(work: &Work, set: &InForce) -> Vec<Part> {
+    let Work { crew, gates, reconcile, handover, .. } = work;
     let mut parts = Vec::new();
     for (name, airflow) in &set.resources.airflows {
         parts.extend(monitor(crew, set, name, airflow, reconcile));
@@ -37,7 +34,7 @@ pub(super) fn declare(
     parts.extend(set.resources.ensembles.values().map(|ensemble| lineage_keeper(crew, ensemble)));
     for (schedule, ensemble) in set.znode_schedules() {
         let ensemble = set.resources.ensembles.get(ensemble);
-        parts.extend(ensemble.map(|ensemble| znode_trigger(crew, schedule, ensemble, gates)));
+        parts.extend(ensemble.map(|ensemble| znode_trigger(crew, schedule, ensemble, gates, handover)));
     }
     if !crew.member.shadow {
         let watched: BTreeSet<_> = set.znode_schedules().map(|(_, ensemble)| ensemble).collect();
@@ -91,7 +88,13 @@ fn lineage_keeper(crew: &Crew, kept: &KeptEnsemble) -> Part {
     Part::asked(key("keeper of the history", kept), needs, |end| keeper.run(end))
 }
 
-fn znode_trigger(crew: &Crew, schedule: &Arc<Schedule>, kept: &KeptEnsemble, gates: &watch::Sender<Gates>) -> Part {
+fn znode_trigger(
+    crew: &Crew,
+    schedule: &Arc<Schedule>,
+    kept: &KeptEnsemble,
+    gates: &watch::Sender<Gates>,
+    handover: &Handover,
+) -> Part {
     let parts = ZnodeTriggerParts {
         schedule: Arc::clone(schedule),
         ensemble: kept.ensemble.clone(),
@@ -101,10 +104,12 @@ fn znode_trigger(crew: &Crew, schedule: &Arc<Schedule>, kept: &KeptEnsemble, gat
         clock: crew.member.clock.clone(),
         status: crew.member.status.clone(),
         lineage: kept.lineage.clone(),
+        handover: handover.clone(),
     };
+    let now = crew.ending.clone();
     let needs = vec![Needs::Schedule(Arc::clone(schedule)), Needs::Incarnation(kept.incarnation)];
-    Part::asked(Key::new("znode trigger", schedule.name.as_str()), needs, |end| async move {
-        znode::run(parts, end).await;
+    Part::asked(Key::new("znode trigger", schedule.name.as_str()), needs, |edit| async move {
+        znode::run(parts, znode::End { edit, now }).await;
         Ok::<(), StoreError>(())
     })
 }

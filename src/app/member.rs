@@ -14,15 +14,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ConnectError};
-use super::in_force::{Board, InForce};
+use super::in_force::Board;
 use super::owner::{self, Owner};
+use super::reload::{self, Refused};
 use super::resources::{Resources, Workshop, store_node};
 use super::{ServeError, ServeOptions};
 use crate::clock::Clock;
 use crate::config::model::DefinitionsSource;
 use crate::config::{Config, Environment};
 use crate::definitions::desk::Desk;
-use crate::definitions::follower;
+use crate::definitions::reloads::Reloads;
+use crate::definitions::{Set, follower};
 use crate::http::{self, Access, Api, Peers};
 use crate::lifecycle::Lifecycle;
 use crate::members::Sight;
@@ -46,6 +48,12 @@ pub(super) struct Member {
     pub(super) znode: Option<follower::Parts>,
     /// The definitions in force.
     pub(super) board: Board,
+    /// The newest definitions, where they are refused.
+    pub(super) refused: watch::Sender<Option<Refused>>,
+    /// Sections of the main file that were changed since the process began with it.
+    pub(super) restart: watch::Sender<Vec<String>>,
+    /// What the resources of definitions are made with.
+    pub(super) workshop: Workshop,
     pub(super) status: Status,
     /// What the other members are told of this one.
     pub(super) card: MemberCard,
@@ -65,14 +73,13 @@ pub(super) struct Member {
 impl Member {
     /// Opens the store and starts what is kept warm.
     pub(super) async fn open(
-        config: Config,
-        environment: Environment,
+        set: Set,
+        environment: Arc<Environment>,
         options: ServeOptions,
         lifecycle: Lifecycle,
     ) -> Result<Self, ServeError> {
         let clock = Clock::system();
-        let environment = Arc::new(environment);
-        let config = Arc::new(config);
+        let config = Arc::clone(&set.config);
         let workshop = Workshop::new(Arc::clone(&environment), clock.clone(), lifecycle.clone(), options.shadow);
         let store = config
             .store
@@ -84,27 +91,28 @@ impl Member {
             Ledger::open(store.expose(), clock.clone()).await?
         };
         lifecycle.watch("ledger's writer", ledger.vigil());
-        let resources = Resources::equip(&config, &Resources::default(), &workshop)?;
-        let znode = definitions_znode(&config, &resources, &environment, &ledger, &clock);
-        let (config, resources) = match &znode {
-            Some(znode) => {
-                let set = znode.opening().await.map_err(|refusal| ServeError::Definitions(refusal.faults))?;
-                let resources = Resources::equip(&set.config, &resources, &workshop)?;
-                (set.config, resources)
-            }
-            None => (config, resources),
+        let first = Resources::equip(&config, &Resources::default(), &workshop)?;
+        let znode = definitions_znode(&config, &first, &environment, &ledger, &clock);
+        let set = match &znode {
+            Some(znode) => znode.opening().await.map_err(|refusal| ServeError::Definitions(refusal.faults))?,
+            None => set,
         };
+        let config = Arc::clone(&set.config);
+        let in_force = Arc::new(reload::first(set, &first, &workshop)?);
         let card = card(&config, &ledger, clock.now());
         let membership = if options.shadow { None } else { membership(&config, &environment, &clock, &card)? };
         if let Some(membership) = &membership {
             lifecycle.watch("membership", membership.vigil());
         }
-        let owner = follow_owner(&config, &resources, &lifecycle);
+        let owner = follow_owner(&config, &in_force.resources, &lifecycle);
         metrics::ledger_writable(true);
         metrics::leader(false);
         Ok(Self {
             shadow: options.shadow,
-            board: Board::new(Arc::new(InForce::new(Arc::clone(&config), resources))),
+            board: Board::new(in_force, clock.now()),
+            refused: watch::Sender::new(None),
+            restart: watch::Sender::default(),
+            workshop,
             main: config,
             clock,
             lifecycle,
@@ -139,6 +147,7 @@ impl Member {
         listener: TcpListener,
         metrics: PrometheusHandle,
         access: Access,
+        reloads: Reloads,
     ) -> Result<(), ServeError> {
         let peers = Peers::new(self.sight.subscribe()).map_err(|error| ServeError::Peers(error.to_string()))?;
         let operations = Operations::new(OperationsParts {
@@ -160,6 +169,7 @@ impl Member {
             access,
             home: self.home(),
             config: self.board.config(),
+            reloads,
             inspector: self.board.inspector(),
             peers,
             metrics,
@@ -212,6 +222,7 @@ fn card(config: &Config, ledger: &Ledger, started: Timestamp) -> MemberCard {
         store_id: ledger.store_id().to_owned(),
         store_url: ledger.url(),
         configuration_version: config.version.clone(),
+        refuses: None,
         started: Some(started),
         host,
     }

@@ -1,8 +1,8 @@
 //! Puts the parts together: a member that lives as long as the process, and the terms in which it leads.
 //!
 //! `member` holds what outlives a term, `term` what runs while this member leads, and `standing` decides
-//! which of the two it is. `in_force` has the definitions, `resources` what they need, `duties` which parts
-//! a term has for them. [`serve`] is one straight function from a checked configuration to a running
+//! which of the two it is. `in_force` has the definitions, `reload` takes newer ones, `resources` has
+//! what they need, `duties` says which parts a term has for them. [`serve`] is one straight function from a checked configuration to a running
 //! member; it decides nothing but the order in which parts start and end.
 
 pub mod connect;
@@ -16,6 +16,7 @@ mod member;
 mod owner;
 mod parts;
 pub mod preflight;
+mod reload;
 mod resources;
 mod standing;
 mod term;
@@ -25,16 +26,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use metrics_exporter_prometheus::BuildError;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, Faults};
+use crate::config::{Environment, Faults};
+use crate::definitions::reloads::{Look, Reloads};
+use crate::definitions::{self, Set};
 use crate::http::Access;
 use crate::lifecycle::Lifecycle;
 use crate::metrics;
 use crate::store::StoreError;
 use connect::ConnectError;
 use member::Member;
+
+/// How many wishes to look at the definitions may wait.
+const LOOKS: usize = 16;
 
 /// How a member serves.
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,15 +128,18 @@ impl ServeError {
 }
 
 /// Runs a member until a signal asks it to end.
-pub async fn serve(config: Config, environment: Environment, options: ServeOptions) -> Result<(), ServeError> {
+pub async fn serve(set: Set, environment: Environment, options: ServeOptions) -> Result<(), ServeError> {
     let lifecycle = Lifecycle::new();
+    let environment = Arc::new(environment);
+    let config = Arc::clone(&set.config);
     let address = config.server.listen;
     let listener = member::listen(address).await?;
     let prometheus = metrics::install()?;
     let access =
         Access::from_config(&config.server, &environment).map_err(|error| ServeError::Token(error.to_string()))?;
-    let member = Arc::new(Member::open(config, environment, options, lifecycle.clone()).await?);
-    member.spawn_api(listener, prometheus, access)?;
+    let member = Arc::new(Member::open(set, Arc::clone(&environment), options, lifecycle.clone()).await?);
+    let definitions = follow_definitions(&member, environment);
+    member.spawn_api(listener, prometheus, access, definitions)?;
     let lookout = lookout::run(Arc::clone(&member));
     lifecycle.spawn("lookout", async move {
         lookout.await;
@@ -151,4 +162,35 @@ pub async fn serve(config: Config, environment: Environment, options: ServeOptio
     lifecycle.ended().await.map_err(ServeError::Signals)?;
     let finished = lifecycle.finish().await.map_err(ServeError::Task);
     stood.try_recv().unwrap_or(Ok(())).and(finished)
+}
+
+/// Follows the source of the definitions, and takes what it proposes.
+fn follow_definitions(member: &Arc<Member>, environment: Arc<Environment>) -> Reloads {
+    let (lifecycle, ending) = (&member.lifecycle, member.lifecycle.ending().clone());
+    let (looks, asked) = mpsc::channel::<Look>(LOOKS);
+    let (found, proposals) = mpsc::channel(1);
+    if let Some(znode) = member.znode.clone() {
+        let source = definitions::follow::follow_znode(znode, asked, found);
+        lifecycle.spawn("source of definitions", until(ending.clone(), source));
+    } else {
+        let path = member.main.file.clone();
+        let parts = definitions::follow::Parts { path, environment, clock: member.clock.clone() };
+        let source = definitions::follow::follow(parts, asked, found);
+        lifecycle.spawn("source of definitions", until(ending.clone(), source));
+    }
+    lifecycle.spawn("definitions", reload::run(Arc::clone(member), proposals).map(Ok::<(), ServeError>));
+    let now = member.board.now();
+    let state = watch::Sender::new(Arc::new(reload::state_of(member, &now, &now, None)));
+    let reloads = Reloads { state: state.subscribe(), looks: looks.clone() };
+    lifecycle.spawn("state of definitions", until(ending.clone(), reload::tell(Arc::clone(member), state)));
+    lifecycle.spawn("signals", async move {
+        ending.run_until_cancelled(reload::heed_signals(looks)).await.unwrap_or(Ok(())).map_err(ServeError::Signals)
+    });
+    reloads
+}
+
+/// Runs until the process ends.
+async fn until(ending: CancellationToken, work: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let () = ending.run_until_cancelled(work).await.unwrap_or_default();
+    Ok(())
 }

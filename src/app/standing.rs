@@ -15,6 +15,7 @@ use super::ServeError;
 use super::join::refused_by;
 use super::member::Member;
 use super::owner::Owner;
+use super::reload::{self, REFUSAL_PATIENCE, Refused};
 use super::term::Term;
 use crate::clock::sleep_until;
 use crate::members::{Sight, leader_text};
@@ -93,8 +94,8 @@ pub(super) struct Situation {
     pub(super) office: Office,
     /// Whether the store answers.
     pub(super) store: StoreSight,
-    /// It took the lead in vain a moment ago.
-    pub(super) resting: bool,
+    /// It leaves the lead to others: it took it in vain a moment ago, or cannot take the newest definitions.
+    pub(super) holds_back: bool,
 }
 
 /// What follows from a situation.
@@ -123,12 +124,12 @@ pub(super) enum Step {
 
 /// The policy.
 pub(super) fn decide(situation: Situation) -> Decision {
-    let Situation { ending, admission, first, office, store, resting } = situation;
+    let Situation { ending, admission, first, office, store, holds_back } = situation;
     let reaches_store = match store {
         StoreSight::Answers => true,
         StoreSight::Silent(since) => office == Office::Leading && since < STORE_PATIENCE,
     };
-    let stand = !ending && admission == Admission::Welcome && reaches_store && !resting;
+    let stand = !ending && admission == Admission::Welcome && reaches_store && !holds_back;
     let step = match office {
         _ if ending => Step::Leave,
         _ if admission == Admission::Refused => Step::Refuse,
@@ -217,10 +218,13 @@ struct Candidate {
     members: watch::Receiver<Arc<Vec<zookeeper::Member>>>,
     owner: watch::Receiver<Owner>,
     store_silent_since: watch::Receiver<Option<Instant>>,
+    refused: watch::Receiver<Option<Refused>>,
     admission: Admission,
     /// Whose store is another one.
     refused_by: Option<MemberCard>,
     term: Option<Term>,
+    /// Whether it left the lead to others when it last looked.
+    gave_way: bool,
     rests_until: Option<Instant>,
     /// When to look again although nothing has changed.
     look_at: Option<Instant>,
@@ -234,6 +238,8 @@ impl Candidate {
             members: membership.members(),
             owner: member.owner.clone(),
             store_silent_since: member.store_silent_since.subscribe(),
+            refused: member.refused.subscribe(),
+            gave_way: false,
             member,
             membership,
             admission: Admission::Open,
@@ -295,15 +301,30 @@ impl Candidate {
         self.rests_until = self.rests_until.filter(|until| *until > now);
         let patience_ends = silent_since.map(|since| since + STORE_PATIENCE).filter(|end| *end > now);
         let start_ends = (!self.member.status.is_started()).then(|| self.began + START_PATIENCE);
-        self.look_at = [self.rests_until, patience_ends, start_ends].into_iter().flatten().min();
+        let (gives_way, gives_way_at) = self.gives_way(now);
+        self.look_at = [self.rests_until, patience_ends, start_ends, gives_way_at].into_iter().flatten().min();
         Situation {
             ending: self.member.lifecycle.ending().is_cancelled(),
             admission: self.admission,
             first: standing == Standing::First,
             office,
             store: silent_since.map_or(StoreSight::Answers, |since| StoreSight::Silent(now - since)),
-            resting: self.rests_until.is_some(),
+            holds_back: self.rests_until.is_some() || gives_way,
         }
+    }
+
+    /// Whether to leave the lead to members that can take the newest definitions, and when to look again.
+    fn gives_way(&mut self, now: Instant) -> (bool, Option<Instant>) {
+        let since = self.refused.borrow_and_update().as_ref().map(|refused| refused.since);
+        let own = &self.member.card.id;
+        let live = Arc::clone(&self.members.borrow());
+        let others_take_it = live.iter().any(|member| member.card.id != *own && member.card.refuses.is_none());
+        let gives_way = reload::gives_way(since.map(|since| now - since), others_take_it);
+        if gives_way && !self.gave_way {
+            tracing::warn!("leaves the lead to members that can take the newest definitions, which this one refuses");
+        }
+        self.gave_way = gives_way;
+        (gives_way, since.map(|since| since + REFUSAL_PATIENCE).filter(|end| *end > now))
     }
 
     /// Compares stores with the others, whenever they can be seen.
@@ -402,6 +423,7 @@ impl Candidate {
             _ = self.members.changed() => {}
             _ = self.owner.changed() => {}
             _ = self.store_silent_since.changed() => {}
+            _ = self.refused.changed() => {}
             () = lost => {}
             () = sleep_until(self.look_at) => {}
         }
@@ -418,7 +440,7 @@ mod tests {
         first: false,
         office: Office::Standby,
         store: StoreSight::Answers,
-        resting: false,
+        holds_back: false,
     };
 
     #[test]
@@ -450,7 +472,18 @@ mod tests {
                 false,
                 Step::GoOn,
             ),
-            ("took the lead in vain", Situation { resting: true, ..first }, false, Step::GoOn),
+            (
+                "took the lead in vain, or refuses the newest definitions",
+                Situation { holds_back: true, ..first },
+                false,
+                Step::GoOn,
+            ),
+            (
+                "leads with older definitions than others have: until one of them takes the lead",
+                Situation { holds_back: true, ..leading },
+                false,
+                Step::GoOn,
+            ),
             ("ends", Situation { ending: true, ..CALM }, false, Step::Leave),
             ("ends while it leads", Situation { ending: true, ..leading }, false, Step::Leave),
             (

@@ -3,11 +3,13 @@
 //! Each part takes the [`Leadership`] and ends when it is lost. `crew` has the tasks and what follows when
 //! one fails, [`super::duties`] which parts there are.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-use tokio::sync::{mpsc, watch};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::crew::Crew;
 use super::duties;
@@ -15,86 +17,112 @@ use super::in_force::InForce;
 use super::member::Member;
 use super::witness::AirflowClocks;
 use crate::chores::Chores;
+use crate::definitions::changes::Changes;
+use crate::definitions::history;
 use crate::dispatcher::{self, Supply, Target};
 use crate::domain::policy::{ON_TIME, on_time_after_a_failover};
-use crate::domain::schedule::Schedule;
+use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::locks::{self, keeper::Desk};
 use crate::metrics;
 use crate::publisher;
 use crate::store::model::ScheduleStates;
 use crate::store::{Leadership, StoreError, TriggerIdentity};
-use crate::triggers::cron::{Cron, settle_edited};
+use crate::triggers::cron::{Cron, Edit, settle_edited};
 use crate::triggers::gate::Gates;
 use crate::triggers::gatekeeper::{self, Guarded};
+use crate::triggers::znode::Handover;
+
+/// How long an edit waits for what Airflow says of DAGs that are new.
+const FIRST_LOOK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// When the ledger is asked again to take an edit.
+const EDIT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The parts of a leader at work.
-pub(super) struct Term {
-    crew: Crew,
-    gates: watch::Sender<Gates>,
+pub(super) struct Term(Arc<Work>);
+
+/// What they work with.
+pub(super) struct Work {
+    pub(super) crew: Crew,
+    pub(super) gates: watch::Sender<Gates>,
     guarded: watch::Sender<Guarded>,
     supply: watch::Sender<Arc<Supply>>,
     /// Counts the full comparisons with Airflow that were asked for.
-    reconcile: watch::Sender<u64>,
+    pub(super) reconcile: watch::Sender<u64>,
+    /// To the timer of cron.
+    edits: mpsc::Sender<Edit>,
+    /// Between znode triggers and those that take their place.
+    pub(super) handover: Handover,
 }
 
 impl Term {
     /// Starts everything that leads. An error leaves nothing running.
     pub(super) async fn begin(member: &Arc<Member>, leadership: Leadership) -> Result<Self, StoreError> {
-        let set = member.board.now();
-        let term = Self {
+        let (set, wanted) = member.board.term_begins();
+        let (edits, edits_of_cron) = mpsc::channel(1);
+        let term = Self(Arc::new(Work {
             crew: Crew::new(member, leadership),
             gates: watch::Sender::default(),
             guarded: watch::Sender::new(guarded(&set)),
             supply: watch::Sender::new(supply(&set)),
             reconcile: watch::Sender::default(),
-        };
+            edits,
+            handover: Handover::default(),
+        }));
         member.status.set_leading(true);
         metrics::leader(true);
-        if let Err(error) = term.start(&set).await {
+        if let Err(error) = term.0.start(&set, edits_of_cron).await {
             term.end(Duration::ZERO).await;
             return Err(error);
         }
+        let work = Arc::clone(&term.0);
+        term.0.crew.spawn("definitions of the term", work.follow(set, wanted));
         Ok(term)
     }
 
     /// Proof of leading, for as long as the term lasts.
     pub(super) fn leadership(&self) -> &Leadership {
-        &self.crew.leadership
+        &self.0.crew.leadership
     }
 
     /// Whether it ended since the store failed for the moment, and not for a newer leader.
     pub(super) fn has_faltered(&self) -> bool {
-        self.crew.faltered.is_cancelled()
+        self.0.crew.faltered.is_cancelled()
     }
 
     /// Gives the lead up and waits until the parts have finished what they had begun, but no longer
     /// than `patience`: what is left then can no longer write, and ends by itself.
     pub(super) async fn end(self, patience: Duration) {
         self.resign();
-        self.crew.tasks.close();
-        if tokio::time::timeout(patience, self.crew.tasks.wait()).await.is_err() && !patience.is_zero() {
+        let crew = &self.0.crew;
+        crew.tasks.close();
+        if tokio::time::timeout(patience, crew.tasks.wait()).await.is_err() && !patience.is_zero() {
             tracing::info!(
-                epoch = self.crew.leadership.epoch(),
+                epoch = crew.leadership.epoch(),
                 "requests of the last term are still under way; whoever leads asks Airflow what became of them"
             );
         }
         // Parts that were ending may have told something meanwhile.
-        self.crew.member.status.set_leading(false);
-        for airflow in self.crew.member.board.now().config.airflows.keys() {
+        crew.member.status.set_leading(false);
+        for airflow in crew.member.board.now().config.airflows.keys() {
             metrics::term_ended(airflow);
         }
     }
 
     /// Gives the lead up, and has every part end.
     fn resign(&self) {
-        self.crew.leadership.give_up();
-        self.crew.ending.cancel();
-        self.crew.member.lead.send_replace(None);
-        self.crew.member.status.set_leading(false);
+        let Crew { member, leadership, ending, .. } = &self.0.crew;
+        leadership.give_up();
+        ending.cancel();
+        member.lead.send_replace(None);
+        member.status.set_leading(false);
+        member.board.term_ends(member.clock.now());
         metrics::leader(false);
     }
+}
 
-    async fn start(&self, set: &InForce) -> Result<(), StoreError> {
+impl Work {
+    async fn start(&self, set: &Arc<InForce>, edits: mpsc::Receiver<Edit>) -> Result<(), StoreError> {
         let (member, leadership) = (&self.crew.member, &self.crew.leadership);
         // Before anything starts, the gates must be where they belong: what is paused must not fire.
         let states = member.ledger.schedule_states().await?;
@@ -114,9 +142,10 @@ impl Term {
             self.spawn_publisher();
             self.spawn_dispatcher();
         }
-        self.spawn_cron(set, states);
-        self.crew.change_to(duties::declare(&self.crew, set, &self.gates, &self.reconcile)).await;
+        self.spawn_cron(set, states, edits);
+        self.crew.begin(self.crew.plan(duties::declare(self, set)).begin);
         self.spawn_chores();
+        member.board.taken(set, now);
         member.lead.send_replace(Some(leadership.clone()));
         Ok(())
     }
@@ -183,10 +212,8 @@ impl Term {
         home.map_or(ON_TIME, |home| on_time_after_a_failover(home.connection.session_timeout))
     }
 
-    fn spawn_cron(&self, set: &InForce, states: ScheduleStates) {
+    fn spawn_cron(&self, set: &InForce, states: ScheduleStates, edits: mpsc::Receiver<Edit>) {
         let Crew { member, leadership, ending, .. } = &self.crew;
-        // The configuration is read once, so nothing is ever sent.
-        let (edits_sender, edits) = mpsc::channel(1);
         let cron = Cron {
             ledger: member.ledger.clone(),
             leadership: leadership.clone(),
@@ -199,11 +226,7 @@ impl Term {
             shutdown: ending.clone(),
         };
         let schedules = Arc::clone(&set.schedules);
-        self.crew.spawn("cron trigger", async move {
-            let ended = cron.run(schedules.iter().cloned(), &states).await;
-            drop(edits_sender);
-            ended
-        });
+        self.crew.spawn("cron trigger", async move { cron.run(schedules.iter().cloned(), &states).await });
     }
 
     fn spawn_chores(&self) {
@@ -216,6 +239,159 @@ impl Term {
         };
         self.crew.spawn("chores", chores.run());
     }
+}
+
+/// Going over to other definitions, in step with the ledger.
+impl Work {
+    /// Keeps the set in the ledger's history, and goes over to each that is wanted after it, one after the
+    /// other, until the term ends.
+    async fn follow(
+        self: Arc<Self>,
+        mut set: Arc<InForce>,
+        mut wanted: watch::Receiver<Arc<InForce>>,
+    ) -> Result<(), StoreError> {
+        let (ending, lost) = (self.crew.ending.clone(), self.crew.leadership.lost().clone());
+        let following = async {
+            self.keep(&set).await?;
+            // The sender lives as long as the member.
+            while wanted.changed().await.is_ok() {
+                let next = Arc::clone(&wanted.borrow_and_update());
+                if next.number != set.number {
+                    self.go_over(&set, &next).await?;
+                    set = next;
+                    self.keep(&set).await?;
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            () = ending.cancelled() => Ok(()),
+            () = lost.cancelled() => Ok(()),
+            followed = following => followed,
+        }
+    }
+
+    /// Goes over from one set to another: what ends is settled, the ledger adopts the schedules at that
+    /// moment, and what is new begins. If the process dies on the way, the ledger has the cursors of before
+    /// or of after, and the next term finds out what is due.
+    async fn go_over(&self, before: &InForce, after: &Arc<InForce>) -> Result<(), StoreError> {
+        let member = &self.crew.member;
+        let began = Instant::now();
+        // Should an Airflow not tell in time, what the ledger remembers of its DAGs holds.
+        drop(tokio::time::timeout(FIRST_LOOK_PATIENCE, after.resources.asked()).await);
+        let plan = self.crew.plan(duties::declare(self, after));
+        self.handover.ending(edited_znode_triggers(before, after));
+        self.crew.end(&plan.end).await;
+
+        let (settled, moment) = oneshot::channel();
+        let (adopt, adopted) = oneshot::channel();
+        let edit = Edit { schedules: Arc::clone(&after.schedules), settled, adopted };
+        // Without the timer the term is about to end, and what is wanted is in force without it.
+        if self.edits.send(edit).await.is_err() {
+            return Ok(());
+        }
+        let Ok(moment) = moment.await else { return Ok(()) };
+        let states = self.adopt(after, moment).await?;
+
+        let guarded = guarded(after);
+        let gates = guarded.gates(&states, moment);
+        self.guarded.send_replace(guarded);
+        self.gates.send_replace(gates);
+        self.supply.send_replace(supply(after));
+        // Gone only with the term.
+        let _ = adopt.send(Arc::new(states));
+        let Changes { added, changed, removed, renamed } = Changes::between(&before.schedules, &after.schedules);
+        for gone in removed.iter().chain(renamed.keys()).filter_map(|name| ScheduleName::new(name)) {
+            member.status.set_armed(&gone, false);
+            member.status.set_trouble(&gone, None);
+        }
+        self.crew.begin(plan.begin);
+        member.board.taken(after, member.clock.now());
+        let took = began.elapsed();
+        metrics::definitions_applied(took);
+        tracing::info!(
+            version = after.set.provenance.version,
+            source = after.set.provenance.source.as_str(),
+            added = added.len(),
+            changed = changed.len(),
+            removed = removed.len(),
+            renamed = renamed.len(),
+            took_ms = took.as_millis(),
+            "other definitions are in force"
+        );
+        Ok(())
+    }
+
+    /// Has the ledger adopt the schedules at the moment of an edit. As long as it cannot be written, the set
+    /// before stays in force.
+    async fn adopt(&self, set: &InForce, moment: Timestamp) -> Result<ScheduleStates, StoreError> {
+        let ledger = &self.crew.member.ledger;
+        let identities: Vec<_> = set.schedules.iter().map(identity).collect();
+        let mut patience = Patience::new("take other definitions");
+        loop {
+            let attempt = async {
+                let states = ledger.schedule_states().await?;
+                if TriggerIdentity::all_known(&identities, &states) {
+                    return Ok(states);
+                }
+                ledger.edit_schedules(&self.crew.leadership, &identities, moment).await?;
+                ledger.schedule_states().await
+            };
+            if let Some(states) = patience.with(attempt.await).await? {
+                return Ok(states);
+            }
+        }
+    }
+
+    /// Keeps a set that is in force in the history.
+    async fn keep(&self, set: &InForce) -> Result<(), StoreError> {
+        let (ledger, leadership) = (&self.crew.member.ledger, &self.crew.leadership);
+        let mut patience = Patience::new("keep the definitions in force");
+        while patience.with(history::keep(ledger, leadership, &set.set).await).await?.is_none() {}
+        Ok(())
+    }
+}
+
+/// For what is tried until the store takes it, or for good does not.
+struct Patience {
+    /// Fits "failed to …".
+    what: &'static str,
+    told: bool,
+}
+
+impl Patience {
+    fn new(what: &'static str) -> Self {
+        Self { what, told: false }
+    }
+
+    /// What an attempt came to; `None`, after a pause, when it is to be made again.
+    async fn with<T>(&mut self, attempt: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        match attempt {
+            Err(error) if error.is_transient() => {
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::warn!(
+                        hint = error.hint().unwrap_or_default(),
+                        "failed to {}: failed to {error}; tried again until it succeeds",
+                        self.what
+                    );
+                }
+                tokio::time::sleep(EDIT_AGAIN_AFTER).await;
+                Ok(None)
+            }
+            done => done.map(Some),
+        }
+    }
+}
+
+/// The znode triggers whose rule ends with an edit.
+fn edited_znode_triggers(before: &InForce, after: &InForce) -> Vec<ScheduleName> {
+    let rules: HashMap<&ScheduleName, String> =
+        after.znode_schedules().map(|(schedule, _)| (&schedule.name, schedule.trigger.identity())).collect();
+    before
+        .znode_schedules()
+        .filter(|(schedule, _)| rules.get(&schedule.name) != Some(&schedule.trigger.identity()))
+        .map(|(schedule, _)| schedule.name.clone())
+        .collect()
 }
 
 /// A term that is dropped before it was ended, half started, leaves no part running.

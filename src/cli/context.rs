@@ -15,7 +15,8 @@ use super::time::{Direction, TimeArgument};
 use crate::clock::Clock;
 use crate::config::render::{self, Color};
 use crate::config::secret::Secret;
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Environment, Faults};
+use crate::definitions::{Set, files};
 use crate::domain::schedule::Schedule;
 use crate::operations::find_schedule;
 use crate::overview::Standing;
@@ -45,17 +46,25 @@ impl Context {
 
     /// The configuration; its faults are the error, and its warnings `check`'s to tell.
     pub(super) fn config(&self) -> Result<Config, CommandError> {
-        config::check(&self.global.config, &self.environment).map(|(config, _)| config).map_err(|faults| {
-            let count = faults.faults.len();
-            let file = faults.file.display();
-            CommandError::usage(format!(
-                "failed to read the configuration {file}\n\n{}",
-                render::human(&faults.faults, self.error_color()).trim_end()
-            ))
-            .hint(match count {
-                1 => "correct it and run the command again".to_owned(),
-                _ => "correct them; `flowkeeper check` shows what is left".to_owned(),
-            })
+        config::check(&self.global.config, &self.environment)
+            .map(|(config, _)| config)
+            .map_err(|faults| self.refused(&faults))
+    }
+
+    /// The definitions that a member begins with.
+    pub(super) fn set(&self) -> Result<Set, CommandError> {
+        files::read(&self.global.config, &self.environment, self.now()).map_err(|refusal| self.refused(&refusal.faults))
+    }
+
+    fn refused(&self, faults: &Faults) -> CommandError {
+        let file = faults.file.display();
+        CommandError::usage(format!(
+            "failed to read the configuration {file}\n\n{}",
+            render::human(&faults.faults, self.error_color()).trim_end()
+        ))
+        .hint(match faults.faults.len() {
+            1 => "correct it and run the command again".to_owned(),
+            _ => "correct them; `flowkeeper check` shows what is left".to_owned(),
         })
     }
 

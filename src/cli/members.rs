@@ -22,7 +22,7 @@ const ZOOKEEPER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a member may take to answer.
 const API_PATIENCE: Duration = Duration::from_secs(2);
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "id",
     "role",
     "epoch",
@@ -33,6 +33,7 @@ const FIELDS: [&str; 12] = [
     "version",
     "store_id",
     "configuration_version",
+    "refuses",
     "session",
     "started",
 ];
@@ -72,6 +73,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CommandError> {
         rows
     };
     context.output.list(&list.items, &FIELDS, rows, "no member takes part")?;
+    for (member, reason) in list.items.iter().filter_map(|member| Some((member, member.refuses.as_ref()?))) {
+        eprintln!("{} refuses the newest definitions, and goes by those before: {reason}", member.id);
+    }
     if let Some(reason) = &list.zookeeper.reason {
         let since = list.zookeeper.since.map(|since| format!(" since {}", show_time(since, zones.common())));
         eprintln!("ZooKeeper cannot be reached{} ({reason}): this is what was known last", since.unwrap_or_default());

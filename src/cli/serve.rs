@@ -10,12 +10,12 @@ use crate::app::{self, ServeError, ServeOptions, logging};
 use crate::store::StoreError;
 
 pub(super) async fn run(context: &Context, arguments: &ServeArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let set = context.set()?;
     let colours = Output::colors(context.global.color, std::io::stderr().is_terminal());
-    logging::start(config.log, colours)
+    logging::start(set.config.log, colours)
         .map_err(|error| CommandError::failed(format!("failed to begin the log: {error}")))?;
     let options = ServeOptions { shadow: arguments.shadow };
-    app::serve(config, context.environment.clone(), options).await.map_err(|error| {
+    app::serve(set, context.environment.clone(), options).await.map_err(|error| {
         let message = format!("failed to {error}");
         let told = match &error {
             ServeError::Connect(_) | ServeError::Token(_) | ServeError::OtherStore { .. } => {

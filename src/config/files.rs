@@ -81,6 +81,26 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadProblem> {
     Ok(bytes)
 }
 
+/// Where a configuration was read: its files, and the globs by which some of them were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The files, also those that are not there.
+    pub files: Vec<PathBuf>,
+    /// Globs, each with the directory that it is relative to.
+    pub globs: Vec<(PathBuf, String)>,
+}
+
+impl Places {
+    /// The files that the globs find now.
+    pub fn found(&self) -> Vec<PathBuf> {
+        let find = |(directory, glob): &(PathBuf, String)| match expand(directory, glob) {
+            Ok(Expanded::Many(paths)) => paths,
+            Ok(Expanded::One(_)) | Err(_) => Vec::new(),
+        };
+        self.globs.iter().flat_map(find).collect()
+    }
+}
+
 /// The files that an entry of `include` names.
 pub(super) enum Expanded {
     /// A path, whether or not there is a file.

@@ -4,6 +4,7 @@
 //! a hundred thousand schedules is never in memory at once. Where a part alone is not what it is in
 //! the whole (a header inside of a text, a section between the schedules) the file is parsed whole.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use super::checks::{self, Draft, ScheduleDefaults, Shared};
 use super::document::{self, Document};
 use super::environment::Environment;
 use super::fault::{Fault, Severity};
-use super::files::{self, ReadProblem};
+use super::files::{self, Places, ReadProblem};
 use super::model::{Airflow, DefinitionsSource, Ensemble, Log, Server, Store, ZooKeeper};
 use super::overrides;
 use super::reference;
@@ -55,6 +56,8 @@ pub(super) struct Loader<'a> {
     pub(super) airflows: BTreeMap<Arc<str>, (Airflow, Origin)>,
     pub(super) ensembles: BTreeMap<Arc<str>, (Ensemble, Origin)>,
     pub(super) teams: BTreeMap<Arc<str>, (Arc<Team>, Origin)>,
+    /// The globs that were looked for, each with the directory that it is relative to.
+    globs: RefCell<Vec<(PathBuf, String)>>,
     /// Checked schedules, and the file of each.
     pub(super) drafts: Vec<(usize, Draft)>,
     /// Whether a file could not be understood: what seems to be missing may be in it.
@@ -97,9 +100,16 @@ impl<'a> Loader<'a> {
             airflows: BTreeMap::new(),
             ensembles: BTreeMap::new(),
             teams: BTreeMap::new(),
+            globs: RefCell::default(),
             drafts: Vec::new(),
             incomplete: false,
         }
+    }
+
+    /// Where it has read.
+    pub(super) fn places(&self) -> Places {
+        let files = self.sources.iter().map(|source| PathBuf::from(&source.name)).collect();
+        Places { files, globs: self.globs.take() }
     }
 
     /// Reads the main file and everything that it includes.
@@ -432,6 +442,7 @@ impl<'a> Loader<'a> {
                     }
                 }
                 Ok(files::Expanded::Many(paths)) => {
+                    self.globs.borrow_mut().push((directory.clone(), written.to_owned()));
                     if paths.is_empty() {
                         fault(
                             pattern.span(),

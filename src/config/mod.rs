@@ -30,6 +30,7 @@ pub use document::{Document, is_document_name, version_of};
 pub use ensembles::NoEnsemble;
 pub use environment::Environment;
 pub use fault::{Fault, Faults, Severity};
+pub use files::Places;
 pub use gather::gather;
 pub use model::Config;
 pub use secret::{Secret, SecretRef};
@@ -62,10 +63,20 @@ pub fn check(path: &Path, environment: &Environment) -> Result<(Config, Vec<Faul
 
 /// As [`check`], with the text of the definitions.
 pub fn read(path: &Path, environment: &Environment) -> Result<Checked, Faults> {
+    look(path, environment).0
+}
+
+/// As [`read`], with the places that were read: what is there decides what comes of the next look.
+pub fn look(path: &Path, environment: &Environment) -> (Result<Checked, Faults>, Places) {
     let mut loader = load::Loader::new(environment);
     loader.load(path);
-    let (config, warnings) = resolved(&mut loader, path)?;
-    Ok(Checked { config, warnings, documents: loader.documents() })
+    let places = loader.places();
+    let read = resolved(&mut loader, path).map(|(config, warnings)| Checked {
+        config,
+        warnings,
+        documents: loader.documents(),
+    });
+    (read, places)
 }
 
 /// Reads the sections of the main file in `path`, and the definitions in `documents`, which were pushed

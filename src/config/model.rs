@@ -70,7 +70,7 @@ impl Config {
 }
 
 /// `[server]`: the HTTP API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// The address to listen on.
     pub listen: SocketAddr,
@@ -92,7 +92,7 @@ pub enum DefinitionsSource {
 }
 
 /// `[[server.token]]`: a named caller of the HTTP API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     /// The name that audit rows show.
     pub name: String,
@@ -161,7 +161,7 @@ pub enum LogLevel {
 }
 
 /// `[store]`: the ledger.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Store {
     /// `sqlite://` and the path of the database, already relative to the working directory; or the URL
     /// of a PostgreSQL database, in which there may be a password.
@@ -199,7 +199,7 @@ impl fmt::Debug for Store {
 }
 
 /// `[zookeeper]`: the home ensemble.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZooKeeper {
     /// How to reach it.
     pub connection: Connection,

@@ -6,22 +6,28 @@
 
 pub mod base;
 pub mod bundle;
+pub mod changes;
 pub mod desk;
 pub mod diff;
 pub mod files;
+pub mod follow;
 pub mod follower;
+mod footprint;
 pub mod history;
+pub mod reloads;
 pub mod znodes;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::config::{Config, Document, Fault, Faults};
+use crate::config::{Config, Document, Fault, Faults, Severity};
+use crate::store::model::microseconds;
 
 /// Where a set comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The files of this member.
@@ -44,7 +50,7 @@ impl Source {
 }
 
 /// Where a set comes from, and which it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Provenance {
     /// Where it was read.
     pub source: Source,
@@ -58,6 +64,7 @@ pub struct Provenance {
     /// Why, where the one who pushed it said so.
     pub message: Option<String>,
     /// When it was pushed; for files, when they were read.
+    #[serde(serialize_with = "microseconds")]
     pub at: Timestamp,
 }
 
@@ -85,3 +92,17 @@ pub struct Refusal {
 
 /// What a source has found. Sources send one whenever they have read something new.
 pub type Candidate = Result<Set, Box<Refusal>>;
+
+impl Refusal {
+    /// The first fault and how many there are, for a line.
+    pub fn summary(&self) -> String {
+        let Some(first) = self.faults.faults.iter().find(|fault| fault.severity == Severity::Error) else {
+            return self.faults.to_string();
+        };
+        let place = if first.line == 0 { first.file.clone() } else { format!("{}:{}", first.file, first.line) };
+        match self.faults.faults.len() {
+            1 => format!("{place}: {}", first.message),
+            count => format!("{place}: {} (and {} more)", first.message, count - 1),
+        }
+    }
+}

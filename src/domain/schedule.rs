@@ -145,6 +145,22 @@ impl Trigger {
         }
     }
 
+    /// Whether two identities are of cron triggers with the same nominal times, however they are spelled.
+    pub fn same_times(one: &str, other: &str) -> bool {
+        let of = Self::cron_of_identity;
+        of(one).zip(of(other)).is_some_and(|(one, other)| one.same_times(&other))
+    }
+
+    /// Whether two identities are of znode triggers that watch the same place, so that znodes which both
+    /// are about were handled alike.
+    pub fn same_znodes(one: &str, other: &str) -> bool {
+        let place = |identity: &str| {
+            let (place, _) = identity.strip_prefix("znode ")?.rsplit_once(" created ")?;
+            Some(place.to_owned())
+        };
+        place(one).is_some_and(|one| place(other) == Some(one))
+    }
+
     /// The cron trigger that an [`Self::identity`] tells of, without its jitter; `None` for texts
     /// that tell of none.
     pub fn cron_of_identity(identity: &str) -> Option<CronTrigger> {
@@ -444,7 +460,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cron_trigger_is_known_again_by_its_identity() {
+    fn a_trigger_is_known_again_by_its_identity() {
         for (expression, zone, gap, fold) in [
             ("30 2 * * 1-5", "Europe/Berlin", GapPolicy::Shift, FoldPolicy::First),
             ("*/10 * * * * *", "UTC", GapPolicy::Skip, FoldPolicy::Both),
@@ -457,6 +473,21 @@ mod tests {
             let again = Trigger::cron_of_identity(&identity).unwrap();
             assert!(again.same_times(&trigger), "{identity}");
             assert_eq!(Trigger::Cron(again).identity(), identity);
+        }
+        let spelled = |text: &str| format!("cron|{text}|UTC|Shift|First");
+        for (one, other, same) in
+            [("0 0 * * *", "@daily", true), ("0 0 * * *", "0 0 * * 0-7", true), ("0 0 * * *", "0 1 * * *", false)]
+        {
+            assert_eq!(Trigger::same_times(&spelled(one), &spelled(other)), same, "{one} {other}");
+        }
+        for (one, other, same) in [
+            ("znode  /a Node created true changed true", "znode  /a Node created false changed true", true),
+            ("znode  /a Node created true", "znode  /a Children created true", false),
+            ("znode  /a Node created true", "znode  /b Node created true", false),
+            ("znode  /a Node created true", "znode solr /a Node created true", false),
+            ("cron|@daily|UTC|Shift|First", "cron|@daily|UTC|Shift|First", false),
+        ] {
+            assert_eq!(Trigger::same_znodes(one, other), same, "{one} {other}");
         }
         for text in ["", "cron|", "cron|x|UTC|Skip|Both", "cron|@daily|Nowhere|Skip|Both", "znode /a"] {
             assert!(Trigger::cron_of_identity(text).is_none(), "{text}");

@@ -96,7 +96,8 @@ enum Way {
 /// Where a request goes. `alone` is a member without `[zookeeper]`, which has nobody to ask.
 fn way(method: &Method, path: &str, leads: bool, alone: bool, forwarded: bool) -> Way {
     let Some(resource) = path.strip_prefix("/api/v1/").filter(|_| !leads && !alone) else { return Way::Here };
-    let needs_leader = changes(method, path) || resource == "events";
+    // Each member reads its own definitions.
+    let needs_leader = (changes(method, path) && resource != "config/reload") || resource == "events";
     let leader_knows_more = matches!(resource, "schedules" | "adopt")
         || resource.strip_prefix("schedules/").is_some_and(|name| !name.is_empty() && !name.contains('/'));
     match (needs_leader, forwarded) {
@@ -315,6 +316,8 @@ mod tests {
             (&get, "/api/v1/members", Way::Here, Way::Here),
             (&post, "/api/v1/ensembles/main/checks/quorum/run", Way::Here, Way::Here),
             (&post, "/api/v1/ensembles/main/run/x", Way::Leader, Way::Astray),
+            (&post, "/api/v1/config/reload", Way::Here, Way::Here),
+            (&get, "/api/v1/config", Way::Here, Way::Here),
             (&get, "/healthz", Way::Here, Way::Here),
             (&get, "/readyz", Way::Here, Way::Here),
             (&get, "/metrics", Way::Here, Way::Here),

@@ -6,6 +6,7 @@
 pub mod access;
 mod adopt;
 mod airflow;
+mod config;
 mod dag_runs;
 mod definitions;
 mod ensembles;
@@ -47,6 +48,7 @@ pub use problem::{Problem, ProblemKind};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::definitions::desk::Desk;
+use crate::definitions::reloads::Reloads;
 use crate::health::Inspector;
 use crate::metrics;
 use crate::operations::{Operations, Schedules};
@@ -89,6 +91,8 @@ pub struct Api {
     pub home: Option<(Ensemble, Arc<str>)>,
     /// The configuration in force.
     pub config: watch::Receiver<Arc<Config>>,
+    /// How the definitions in force stand, and who reads them again.
+    pub reloads: Reloads,
     /// Inspects ensembles.
     pub inspector: watch::Receiver<Arc<Inspector>>,
     /// The other members.
@@ -158,6 +162,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(ephemerals::list))
         .routes(routes!(ensembles::history))
         .routes(routes!(ensembles::transitions))
+        .routes(routes!(config::show))
+        .routes(routes!(config::reload))
         .routes(routes!(locks::list))
         .routes(routes!(airflow::list))
         .routes(routes!(members::list))

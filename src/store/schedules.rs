@@ -1,9 +1,11 @@
 //! How far each schedule's trigger has got, its pauses, and what an edit does to both.
 //!
 //! A cursor belongs to a schedule's name and its trigger. When the trigger is edited, a new one
-//! begins at that moment; when the schedule is removed, its cursor ends with it. But members may have
-//! different configurations, while a new one is rolled out for example. So what the leader's does not
-//! have is kept for a day: when it comes back with the same trigger, it goes on where it was.
+//! begins at that moment; when the schedule is removed while its leader works, its cursor ends with it.
+//! But members may have different configurations, while a new one is rolled out for example. So what
+//! another leader's does not have is kept for a day: when it comes back with the same trigger, it goes on
+//! where it was. Znodes that a trigger watched before and after an edit keep their cursors, so that no
+//! change of theirs falls between the two.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +16,7 @@ use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
 use super::sql::{Columns, bind, bulk, select_in};
 use super::{Leadership, Ledger, StoreError, paths};
 use crate::domain::lineage::Adopt;
-use crate::domain::schedule::ScheduleName;
+use crate::domain::schedule::{ScheduleName, Trigger};
 use crate::domain::znode::ZnodeVersion;
 
 /// A schedule as the ledger tells it from another: its name, and a text that changes with its
@@ -27,6 +29,15 @@ pub struct TriggerIdentity {
     pub was: Option<ScheduleName>,
     /// Changes exactly when the trigger does.
     pub key: String,
+}
+
+/// What becomes of the cursor of a schedule that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// It is kept for a day.
+    Rests,
+    /// It ends.
+    Ends,
 }
 
 const STATE_COLUMNS: &str = "name, trigger_key, since, cron_cursor, znode_zxid, paused_by, pause_reason, paused_at, pause_until, \
@@ -63,7 +74,7 @@ impl TriggerIdentity {
 }
 
 impl Ledger {
-    /// Brings the cursors into line with the schedules in force, at the moment `now`.
+    /// Brings the cursors into line with the schedules of a leader that begins, at the moment `now`.
     ///
     /// New and edited triggers begin at `now`, renamed ones keep their cursor, those of schedules that
     /// are gone end after a time, and those that come back before go on.
@@ -72,6 +83,27 @@ impl Ledger {
         leadership: &Leadership,
         schedules: &[TriggerIdentity],
         now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.adopt_cursors(leadership, schedules, now, Leaving::Rests).await
+    }
+
+    /// The same when the schedules of a working leader are edited: what is gone ends now, and begins anew
+    /// should it come back. A pause by an operator outlives that.
+    pub async fn edit_schedules(
+        &self,
+        leadership: &Leadership,
+        schedules: &[TriggerIdentity],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.adopt_cursors(leadership, schedules, now, Leaving::Ends).await
+    }
+
+    async fn adopt_cursors(
+        &self,
+        leadership: &Leadership,
+        schedules: &[TriggerIdentity],
+        now: Timestamp,
+        leaving: Leaving,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let connection = transaction.connection();
@@ -93,7 +125,16 @@ impl Ledger {
         for schedule in schedules {
             let Some(was) = schedule.was.as_ref().filter(|was| !in_force.contains(was.as_str())) else { continue };
             if known.contains_key(schedule.name.as_str()) {
-                continue;
+                if !absent.contains(schedule.name.as_str()) || !known.contains_key(was.as_str()) {
+                    continue;
+                }
+                // Somebody had the name before, and has gone.
+                for table in ["znode_cursors WHERE schedule", "schedules WHERE name"] {
+                    let delete = format!("DELETE FROM {table} = $1");
+                    bind(delete, [schedule.name.as_str().into()]).execute(&mut *connection).await?;
+                }
+                absent.remove(schedule.name.as_str());
+                known.remove(schedule.name.as_str());
             }
             if let Some(key) = known.remove(was.as_str()) {
                 if absent.remove(was.as_str()) {
@@ -112,17 +153,43 @@ impl Ledger {
             }
         }
 
-        let edited: Vec<_> =
-            schedules.iter().filter(|schedule| known.get(schedule.name.as_str()) != Some(&schedule.key)).collect();
-        let restarted = edited.iter().map(|schedule| schedule.name.as_str()).filter(|name| known.contains_key(*name));
+        let before = |schedule: &TriggerIdentity| known.get(schedule.name.as_str()).map(String::as_str);
+        let (respelled, edited): (Vec<_>, Vec<_>) = schedules
+            .iter()
+            .filter(|schedule| before(schedule) != Some(&schedule.key))
+            .partition(|schedule| before(schedule).is_some_and(|before| Trigger::same_times(before, &schedule.key)));
+        let restarted = edited
+            .iter()
+            .filter(|schedule| before(schedule).is_some_and(|before| !Trigger::same_znodes(before, &schedule.key)))
+            .map(|schedule| schedule.name.as_str());
         let (present, gone): (Vec<&str>, Vec<&str>) =
             known.keys().map(String::as_str).partition(|name| in_force.contains(name));
         let back = present.into_iter().filter(|name| absent.contains(*name));
-        let left = gone.into_iter().filter(|name| !absent.contains(*name));
-        let leave = format!("UPDATE schedules SET gone_at = {} WHERE name IN", now.as_microsecond());
+        let left: Vec<&str> = gone.into_iter().filter(|name| !absent.contains(*name)).collect();
+        let leave = match leaving {
+            Leaving::Rests => format!("UPDATE schedules SET gone_at = {} WHERE name IN", now.as_microsecond()),
+            Leaving::Ends => {
+                format!("UPDATE schedules SET gone_at = {}, trigger_key = '' WHERE name IN", now.as_microsecond())
+            }
+        };
+        if leaving == Leaving::Ends {
+            let ended = left.iter().copied();
+            select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", ended).await?;
+        }
         select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", restarted).await?;
         select_in(connection, "UPDATE schedules SET gone_at = NULL WHERE name IN", "", back).await?;
         select_in(connection, &leave, "", left).await?;
+        bulk(
+            connection,
+            "UPDATE schedules SET trigger_key = v.column2 FROM (VALUES ",
+            ") AS v WHERE schedules.name = v.column1",
+            &["TEXT", "TEXT"],
+            respelled
+                .iter()
+                .map(|schedule| vec![schedule.name.as_str().into(), schedule.key.as_str().into()])
+                .collect(),
+        )
+        .await?;
         bulk(
             connection,
             "INSERT INTO schedules (name, trigger_key, since, cron_cursor) VALUES ",

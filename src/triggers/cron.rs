@@ -5,6 +5,7 @@
 //! so one transaction. Recordings are sent in order and not waited for: the next nominal time does
 //! not wait for the disk. When the ledger refuses one, the loop ends.
 
+mod edit;
 mod edited;
 mod recording;
 mod timekeeper;
@@ -18,10 +19,11 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use edit::Prepared;
 pub use edited::settle_edited;
 pub use timekeeper::{Reading, TimeEvent, TimeWitness, Timekeeper, Verdict};
 pub use wheel::{CronWheel, Due};
@@ -45,6 +47,9 @@ const TIMER_COARSENESS: Duration = Duration::from_millis(3);
 /// and a long catch-up leaves room for others between its parts.
 const ROWS_PER_RECORDING: usize = 4096;
 
+/// How many schedules share a recording when they are settled: each may have a hundred rows.
+const DUE_PER_RECORDING: usize = 256;
+
 /// How many recordings may be on their way to the disk; bounds memory while it does not answer.
 const RECORDINGS_IN_FLIGHT: usize = 8;
 
@@ -54,14 +59,19 @@ const WITNESS_PAUSE: Duration = Duration::from_secs(10);
 /// How long the end waits for recordings that are on their way.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// A change of the schedules in force.
+/// Other schedules come into force. Only one such edit is under way at a time.
 #[derive(Debug)]
-pub enum Edit {
-    /// A new cron schedule, or an edited one.
-    Put(Arc<Schedule>),
-    /// It is gone.
-    Remove(ScheduleName),
+pub struct Edit {
+    /// All schedules that are to be in force. Those that stay as they are are the same values as before.
+    pub schedules: Arc<Vec<Arc<Schedule>>>,
+    /// Told the moment of the edit, when everything that ends had due until then is in the ledger.
+    pub settled: oneshot::Sender<Timestamp>,
+    /// Tells what the ledger has of the schedules since it adopted them at that moment.
+    pub adopted: oneshot::Receiver<Arc<ScheduleStates>>,
 }
+
+/// An edit that waits for the ledger to adopt the schedules.
+type UnderWay = (Prepared, oneshot::Receiver<Arc<ScheduleStates>>);
 
 /// What the cron trigger works with.
 #[derive(Debug)]
@@ -98,6 +108,7 @@ enum Event {
     Heard(Option<Timestamp>),
     Gates,
     Edit(Edit),
+    Adopted(Arc<ScheduleStates>),
     Stop,
 }
 
@@ -130,6 +141,7 @@ impl<W: TimeWitness + 'static> Cron<W> {
             clock: self.clock,
             gates: self.gates,
             edits: self.edits,
+            editing: None,
             status: self.status,
             shutdown: self.shutdown,
         };
@@ -151,6 +163,7 @@ struct Driver<W> {
     clock: Clock,
     gates: watch::Receiver<Gates>,
     edits: mpsc::Receiver<Edit>,
+    editing: Option<UnderWay>,
     status: Status,
     shutdown: CancellationToken,
 }
@@ -189,7 +202,8 @@ impl<W: TimeWitness + 'static> Driver<W> {
                 Event::Recorded(recorded) => drop(recorded?),
                 Event::Heard(answer) => self.hear(answer),
                 Event::Gates => self.apply_gates(),
-                Event::Edit(edit) => self.apply(edit).await?,
+                Event::Edit(edit) => self.prepare(edit).await?,
+                Event::Adopted(states) => self.make(&states),
                 Event::Stop => return self.drain().await,
             }
         }
@@ -206,6 +220,7 @@ impl<W: TimeWitness + 'static> Driver<W> {
             Some(answer) = self.questions.next(), if !self.questions.is_empty() => Event::Heard(answer),
             Ok(()) = self.gates.changed() => Event::Gates,
             Some(edit) = self.edits.recv() => Event::Edit(edit),
+            Some(states) = adopted(&mut self.editing) => Event::Adopted(states),
             () = sleep(until_wake) => Event::Tick,
         }
     }
@@ -318,23 +333,35 @@ impl<W: TimeWitness + 'static> Driver<W> {
         }
     }
 
-    async fn apply(&mut self, edit: Edit) -> Result<(), StoreError> {
-        match edit {
-            Edit::Put(schedule) => {
-                let name = schedule.name.clone();
-                let settled = self.wheel.replace(schedule, self.keeper.now());
-                if !settled.is_empty() {
-                    self.record(&settled).await?;
-                }
-                self.apply_gates();
-                self.status.set_armed(&name, self.wheel.is_armed(&name));
-            }
-            Edit::Remove(name) => {
-                self.wheel.remove(&name);
-                self.status.set_armed(&name, false);
+    /// Settles what ends with an edit; everything else goes on meanwhile.
+    async fn prepare(&mut self, edit: Edit) -> Result<(), StoreError> {
+        let now = self.keeper.now();
+        let (prepared, due) = self.wheel.prepare(&edit.schedules, now);
+        for due in due.chunks(DUE_PER_RECORDING) {
+            self.record(due).await?;
+        }
+        // A cursor that is on its way must not overtake the one that the ledger gives the edited schedule.
+        while !self.in_flight.is_empty() {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Ok(()),
+                () = self.leadership.lost().cancelled() => return Ok(()),
+                Some(recorded) = self.in_flight.next() => drop(recorded?),
             }
         }
+        // Who asked may have gone with the term.
+        let _ = edit.settled.send(now);
+        self.editing = Some((prepared, edit.adopted));
         Ok(())
+    }
+
+    /// Goes over to what the ledger has adopted.
+    fn make(&mut self, states: &ScheduleStates) {
+        let Some((prepared, _)) = self.editing.take() else { return };
+        let gates = Arc::clone(&self.gates.borrow());
+        for name in self.wheel.make(prepared, states, &gates, self.keeper.now()) {
+            self.status.set_armed(&name, self.wheel.is_armed(&name));
+        }
+        self.apply_gates();
     }
 
     /// Waits for what was handed to the ledger; what does not get there is found again at the next
@@ -348,6 +375,16 @@ impl<W: TimeWitness + 'static> Driver<W> {
         };
         tokio::time::timeout(DRAIN, all).await.unwrap_or(Ok(()))
     }
+}
+
+/// Waits until the ledger has adopted an edit; `None` when whoever was about to tell has gone.
+async fn adopted(editing: &mut Option<UnderWay>) -> Option<Arc<ScheduleStates>> {
+    let Some((_, adopted)) = editing else { return std::future::pending().await };
+    let states = adopted.await.ok();
+    if states.is_none() {
+        *editing = None;
+    }
+    states
 }
 
 /// Sleeps until a nominal time, precisely, and at most for a tick.

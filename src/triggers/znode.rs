@@ -6,6 +6,7 @@
 //! [`crate::zookeeper::Ensemble`], and nothing else.
 
 mod decide;
+mod handover;
 mod scan;
 mod settle;
 mod watcher;
@@ -17,6 +18,7 @@ use tokio::sync::{OwnedRwLockReadGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+pub use self::handover::Handover;
 use self::watcher::Watcher;
 use super::gate::Gates;
 use super::lineage::{Lineage, Standing};
@@ -47,6 +49,8 @@ pub struct ZnodeTriggerParts {
     pub status: Status,
     /// Whether the ensemble has the history of the cursors, and since which adoption.
     pub lineage: Lineage,
+    /// What the trigger before this one has left, and where this one leaves the same.
+    pub handover: Handover,
 }
 
 /// Why a znode trigger stopped.
@@ -75,22 +79,32 @@ enum Ended {
     Stopped,
 }
 
-/// Runs the znode trigger of a schedule until `shutdown`, until the lead is lost, or until it
+/// When a trigger is to end.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// Other definitions come into force: what is due is handed over to the ledger first.
+    pub edit: CancellationToken,
+    /// At once.
+    pub now: CancellationToken,
+}
+
+/// Runs the znode trigger of a schedule until its `end`, until the lead is lost, or until it
 /// cannot go on: then it says so in the log and the status, and stops alone. While the ensemble has
 /// another history than the cursors it stands still, and begins anew once that is adopted. Schedules
 /// without a znode trigger are done at once.
-pub async fn run(parts: ZnodeTriggerParts, shutdown: CancellationToken) {
+pub async fn run(parts: ZnodeTriggerParts, end: End) {
     let Trigger::Znode(trigger) = parts.schedule.trigger.clone() else { return };
     let (name, status, lineage) = (parts.schedule.name.clone(), parts.status.clone(), parts.lineage.clone());
     let lost = parts.leadership.lost().clone();
     loop {
         let cleared = tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = end.edit.cancelled() => return,
+            () = end.now.cancelled() => return,
             () = lost.cancelled() => return,
             cleared = cleared(&lineage, &name, &status) => cleared,
         };
         let result = match Watcher::open(parts.clone(), trigger.clone(), cleared.generation).await {
-            Ok(watcher) => watcher.run(&shutdown).await,
+            Ok(watcher) => watcher.run(&end).await,
             Err(error) => Err(error),
         };
         drop(cleared);

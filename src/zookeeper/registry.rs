@@ -38,6 +38,9 @@ pub struct MemberCard {
     /// Which definitions it has.
     #[serde(default)]
     pub configuration_version: String,
+    /// What is wrong with the newest definitions, where it cannot take them.
+    #[serde(default)]
+    pub refuses: Option<String>,
     /// When the process started.
     #[serde(default)]
     pub started: Option<Timestamp>,
@@ -116,6 +119,7 @@ mod tests {
             store_id: "s".into(),
             store_url: "sqlite://s.db".into(),
             configuration_version: "9".into(),
+            refuses: None,
             started: Some("2026-11-22T02:30:00Z".parse().unwrap()),
         };
         assert_eq!(read_card("a:1~0", &write_card(&card)), Some(card));

@@ -29,6 +29,7 @@ mod locks_kazoo;
 mod overlap;
 mod postgres;
 mod publisher;
+mod reload;
 mod shadow;
 mod standby;
 mod story_airflow2;

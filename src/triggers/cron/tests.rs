@@ -1,5 +1,6 @@
-//! The cron trigger: the wheel as a plain value, and the loop on a real ledger.
+//! The cron trigger: the wheel as a plain value, its edits, and the loop on a real ledger.
 
+mod editing;
 mod running;
 mod wheel;
 

@@ -48,6 +48,8 @@ struct Entry {
     blind: Option<(Blindness, Timestamp)>,
     /// Its place in the queue.
     wake: Option<Timestamp>,
+    /// It has no place there, whatever comes due: an edit of it is under way.
+    held: bool,
 }
 
 /// What one schedule has due.
@@ -90,7 +92,15 @@ impl CronWheel {
         self.remove(&name);
         cron(&schedule)?;
         let ahead = cursor.duration_since(now);
-        let entry = Entry { schedule, cursor: cursor.min(now), gate, next: None, blind: Some((why, now)), wake: None };
+        let entry = Entry {
+            schedule,
+            cursor: cursor.min(now),
+            gate,
+            next: None,
+            blind: Some((why, now)),
+            wake: None,
+            held: false,
+        };
         self.entries.insert(name.clone(), entry);
         self.queue(&name, None);
         (ahead > CURSOR_TOLERANCE).then_some(ahead)
@@ -103,34 +113,52 @@ impl CronWheel {
         }
     }
 
-    /// Puts an edited schedule in the place of the one with its name.
-    ///
-    /// When the nominal times stay the same, so does the cursor. Otherwise the new trigger begins at
-    /// `now`, and what the old one had due until then is returned, to be settled first.
-    pub fn replace(&mut self, schedule: Arc<Schedule>, now: Timestamp) -> Vec<Due> {
-        let name = schedule.name.clone();
-        let mut settled = Vec::new();
-        let Some(entry) = self.entries.get_mut(&name) else {
-            self.insert(schedule, now, Gate::Open, Blindness::HeldUp, now);
-            return settled;
-        };
-        if cron(&entry.schedule).zip(cron(&schedule)).is_some_and(|(old, new)| old.same_times(new)) {
-            entry.schedule = schedule;
-            self.queue(&name, None);
-            return settled;
+    /// The schedule of this name.
+    pub(super) fn schedule(&self, name: &ScheduleName) -> Option<&Arc<Schedule>> {
+        self.entries.get(name).map(|entry| &entry.schedule)
+    }
+
+    /// Has a schedule wait, whatever comes due.
+    pub(super) fn hold(&mut self, name: &ScheduleName) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.held = true;
+        if let Some(wake) = entry.wake.take() {
+            self.queue.remove(&(wake, name.clone()));
         }
-        if entry.gate.is_open() {
-            while let Some(due) = entry.look(now, self.on_time_after_downtime) {
-                let more = due.plan.more;
-                settled.push(due);
-                if !more {
-                    break;
-                }
+    }
+
+    /// Ends a trigger at `now`: what it had due until then, to be settled. It waits from here on.
+    ///
+    /// What a pause holds back is decided as at its end, and what is to run waits for that end. Where
+    /// nobody could wait any more, since the schedule `leaves` its name, it is skipped.
+    pub(super) fn end(&mut self, name: &ScheduleName, now: Timestamp, leaves: Option<&str>) -> Vec<Due> {
+        self.hold(name);
+        let Some(entry) = self.entries.get_mut(name) else { return Vec::new() };
+        if let Gate::Paused { reason, .. } = entry.gate.clone() {
+            entry.blind = Some((Blindness::Paused(reason.to_string()), now));
+            entry.gate = match leaves {
+                Some(how) => Gate::Skipping { reason: format!("the schedule {how} while paused: {reason}").into() },
+                None => Gate::Open,
+            };
+        }
+        let mut settled = Vec::new();
+        while let Some(due) = entry.look(now, self.on_time_after_downtime) {
+            let more = due.plan.more;
+            settled.push(due);
+            if !more {
+                break;
             }
         }
-        let gate = entry.gate.clone();
-        self.insert(schedule, now, gate, Blindness::HeldUp, now);
         settled
+    }
+
+    /// Gives a schedule other policies, and the same nominal times as before.
+    pub(super) fn go_on_as(&mut self, schedule: Arc<Schedule>) {
+        let name = schedule.name.clone();
+        if let Some(entry) = self.entries.get_mut(&name) {
+            entry.schedule = schedule;
+            self.queue(&name, None);
+        }
     }
 
     /// Opens or closes the gate of a schedule. What came due behind a closed gate is caught up with
@@ -234,7 +262,7 @@ impl CronWheel {
         }
         let Some(trigger) = cron(&entry.schedule) else { return };
         entry.next = next.or_else(|| trigger.next_after(entry.cursor).map(|next| next.at));
-        if !entry.gate.is_open() {
+        if !entry.gate.is_open() || entry.held {
             return;
         }
         if let Some(next) = entry.next {
@@ -281,7 +309,7 @@ impl Entry {
     }
 }
 
-fn cron(schedule: &Schedule) -> Option<&CronTrigger> {
+pub(super) fn cron(schedule: &Schedule) -> Option<&CronTrigger> {
     match &schedule.trigger {
         Trigger::Cron(trigger) => Some(trigger),
         Trigger::Znode(_) => None,

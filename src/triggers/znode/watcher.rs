@@ -24,14 +24,13 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::decide::{CatchUp, Fired, Rules, Sight, Withheld};
 use super::scan::{Cursors, Known, ParentMove, Snapshot, look, plan};
 use super::settle::{Batch, DEFAULT_LIMIT, Settling};
 use super::writes::{Writes, Written};
-use super::{Ended, ZnodeTriggerError, ZnodeTriggerParts};
+use super::{End, Ended, ZnodeTriggerError, ZnodeTriggerParts};
 use crate::clock::sleep_until;
 use crate::domain::lineage::Adopt;
 use crate::domain::schedule::{Initial, WatchScope, ZnodeTrigger};
@@ -62,6 +61,10 @@ const LOOK_JITTER_MS: u64 = 60_000;
 
 /// How often everything is compared where no watch can be set.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a trigger that is edited may take to compare everything once more. What it does not get to,
+/// its successor compares, where both watch the same place.
+const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// When to look again after a look was refused.
 const RETRY_LOOK_AFTER: Duration = Duration::from_secs(5);
@@ -98,6 +101,8 @@ struct Look {
 
 enum Event {
     Stop,
+    Leave,
+    LeaveNow,
     Gate,
     Standing,
     Hinted,
@@ -140,6 +145,10 @@ pub(super) struct Watcher {
     batch: Batch<Fired, CursorMove>,
     /// Changes that get a row and no DAG run, gathered into few rows.
     withheld: Vec<(Fired, Withheld, CursorMove)>,
+    /// Until when the last comparison may take, since this trigger is edited.
+    leaves_by: Option<Instant>,
+    /// The highest zxid of the latest complete look; what was the same since has none higher.
+    seen_zxid: i64,
 }
 
 impl Watcher {
@@ -170,6 +179,12 @@ impl Watcher {
             Some(Adopt::Ignore) => trigger.initial = Initial::Ignore,
             None => {}
         }
+        let initialized = state.and_then(|state| state.znode_initialized);
+        if trigger.initial == Initial::Ignore
+            && let Some(zxid) = parts.handover.taken_over(&parts.schedule, &trigger).filter(|_| initialized.is_none())
+        {
+            trigger.initial = Initial::AfterZxid(zxid);
+        }
         let interest = match trigger.watch {
             WatchScope::Node => Interest::Node,
             WatchScope::Children => Interest::Children,
@@ -184,7 +199,10 @@ impl Watcher {
         // What was said while the cursors were read is not to be missed.
         standing.mark_changed();
         let rules = Rules::new(Arc::clone(&parts.schedule), trigger, generation);
-        Ok(Self {
+        // Where an edit has left cursors behind, they may be of znodes that are of no interest any more.
+        let is_wanted = |path: &str| rules.wants(path) || path == &*rules.trigger.path;
+        let (cursors, unwanted): (Vec<_>, Vec<_>) = cursors.into_iter().partition(|cursor| is_wanted(&cursor.path));
+        let mut watcher = Self {
             writes: Writes::new(parts.ledger.clone(), parts.leadership.clone(), name, rules.uses_previous),
             label: parts.ensemble.label().to_owned(),
             gate: Gate::Open,
@@ -192,7 +210,7 @@ impl Watcher {
             subscription: parts.ensemble.subscribe(Arc::clone(&rules.trigger.path), interest),
             rules,
             cursors: cursors.into_iter().map(|cursor| (cursor.path.into(), cursor.seen)).collect(),
-            initialized: state.and_then(|state| state.znode_initialized),
+            initialized,
             parts,
             session: None,
             lost_session: 0,
@@ -210,27 +228,41 @@ impl Watcher {
             settling,
             batch: Batch::default(),
             withheld: Vec::new(),
-        })
+            leaves_by: None,
+            seen_zxid: 0,
+        };
+        let mut recording = Recording::default();
+        for cursor in unwanted {
+            let moved = watcher.cursor_to(&cursor.path.into(), None, None);
+            recording.cursors.push(moved);
+        }
+        watcher.writes.record(recording, false).await;
+        Ok(watcher)
     }
 
-    /// Runs until `shutdown`, until the lead is lost, until the ensemble turns out to be of another
+    /// Runs until its `end`, until the lead is lost, until the ensemble turns out to be of another
     /// history, or until the trigger cannot go on.
-    pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<Ended, ZnodeTriggerError> {
+    pub(super) async fn run(mut self, end: &End) -> Result<Ended, ZnodeTriggerError> {
         self.on_gate().await;
         self.adopt_session();
         loop {
             if self.pass.is_none() {
                 self.flush_withheld().await;
             }
+            if self.leaves_by.is_some() && self.look.is_none() && self.pass.is_none() {
+                return self.leave(end).await;
+            }
             self.pump();
-            let event = self.next_event(shutdown).await;
+            let event = self.next_event(end).await;
             match event {
                 Event::Stop => return Ok(Ended::Over),
+                Event::Leave => self.begin_to_leave(),
+                Event::LeaveNow => return self.leave(end).await,
                 Event::Gate => self.on_gate().await,
                 Event::Standing => {
                     if self.is_stopped() {
                         self.let_go();
-                        return self.settle_writes(shutdown).await;
+                        return self.settle_writes(end).await;
                     }
                     self.adopt_session();
                 }
@@ -246,15 +278,17 @@ impl Watcher {
     }
 
     /// Waits for whatever comes first; decides nothing.
-    async fn next_event(&mut self, shutdown: &CancellationToken) -> Event {
+    async fn next_event(&mut self, end: &End) -> Event {
         let batch_due = self.settling.as_ref().and_then(|settling| self.batch.due_at(settling));
         let may_look = self.session.is_some() && self.gate.is_open() && self.look.is_none() && self.pass.is_none();
         let look_due = may_look.then_some(self.next_look_at);
-        let Self { parts, standing, subscription, look, reads, writes, .. } = self;
+        let Self { parts, standing, subscription, look, reads, writes, leaves_by, .. } = self;
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => Event::Stop,
+            () = end.now.cancelled() => Event::Stop,
             () = parts.leadership.lost().cancelled() => Event::Stop,
+            () = end.edit.cancelled(), if leaves_by.is_none() => Event::Leave,
+            () = sleep_until(*leaves_by) => Event::LeaveNow,
             () = gates_changed(&mut parts.gates) => Event::Gate,
             () = standing_changed(standing) => Event::Standing,
             result = writes.next() => Event::Written(result),
@@ -277,16 +311,41 @@ impl Watcher {
 
     /// Waits for the writes under way, so that none of them comes after an operator's decision. What was
     /// not written yet is dropped: its cursors have not moved.
-    async fn settle_writes(mut self, shutdown: &CancellationToken) -> Result<Ended, ZnodeTriggerError> {
+    async fn settle_writes(mut self, end: &End) -> Result<Ended, ZnodeTriggerError> {
         let lost = self.parts.leadership.lost().clone();
         while self.writes.len() > 0 {
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(Ended::Over),
+                () = end.now.cancelled() => return Ok(Ended::Over),
                 () = lost.cancelled() => return Ok(Ended::Over),
                 written = self.writes.next() => drop(written?),
             }
         }
         Ok(Ended::Stopped)
+    }
+
+    /// The trigger is edited or gone: everything is compared once more by its rule, if it can be. Where only
+    /// the policies are others, the cursors tell its successor where to go on.
+    fn begin_to_leave(&mut self) {
+        self.leaves_by = Some(Instant::now() + LAST_LOOK_PATIENCE);
+        if !self.parts.handover.is_ending(&self.rules.schedule.name) {
+            self.stop_reading();
+        } else if self.following {
+            self.start_look(true, "edit");
+        } else if self.look.is_none() {
+            // There is no session, or a pause: nothing can be compared, or is to be.
+            self.pass = None;
+        }
+    }
+
+    /// Hands over what is due, and waits until it is in the ledger.
+    async fn leave(mut self, end: &End) -> Result<Ended, ZnodeTriggerError> {
+        if self.pass.is_none() && self.following && self.seen_zxid > 0 {
+            let name = &self.rules.schedule.name;
+            self.parts.handover.compared(name, &self.rules.trigger, self.seen_zxid);
+        }
+        self.flush_withheld().await;
+        self.flush_batch().await;
+        self.settle_writes(end).await.map(|_| Ended::Over)
     }
 
     /// Takes up a new session, or lets go of one that is gone. A session that was not cleared may show

@@ -11,6 +11,8 @@ use flowkeeper::app::connect;
 use flowkeeper::clock::Clock;
 use flowkeeper::config::{self, Config, Environment};
 use flowkeeper::definitions::desk::Desk;
+use flowkeeper::definitions::reloads::{self, Reloads};
+use flowkeeper::definitions::{Provenance, Source};
 use flowkeeper::domain::occurrence::Occurrence;
 use flowkeeper::domain::run::{AirflowState, RunId, RunState};
 use flowkeeper::domain::schedule::{Overlap, ScheduleName, TriggerKind};
@@ -30,7 +32,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +80,29 @@ znode = { path = "/data/ready" }
 dag = "reload"
 conf = { text = "{{ znode.text }}" }
 "#;
+
+/// Definitions that stay as they are, and cannot be read again.
+fn reloads(config: &Config, now: Timestamp) -> Reloads {
+    let state = reloads::State {
+        in_force: Provenance {
+            source: Source::File,
+            version: config.version.clone(),
+            zookeeper_version: None,
+            author: None,
+            message: None,
+            at: now,
+        },
+        since: now,
+        schedules: config.schedules.len(),
+        airflows: config.airflows.len(),
+        ensembles: config.ensembles.len(),
+        warnings: Vec::new(),
+        restart: Vec::new(),
+        refused: None,
+        applying: None,
+    };
+    Reloads { state: watch::Sender::new(Arc::new(state)).subscribe(), looks: mpsc::channel(1).0 }
+}
 
 /// A serving member.
 pub(crate) struct Member {
@@ -190,6 +215,7 @@ impl Member {
             access: Access::from_config(&config.server, &environment).expect("tokens"),
             home: None,
             config: watch::Sender::new(Arc::new(config.clone())).subscribe(),
+            reloads: reloads(&config, clock.now()),
             inspector: watch::Sender::new(Arc::new(inspector)).subscribe(),
             peers: Peers::new(sight.subscribe()).expect("a client"),
             metrics: prometheus(),

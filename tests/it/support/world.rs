@@ -16,7 +16,7 @@ use flowkeeper::store::model::{Run, RunFilter};
 use flowkeeper::store::{Leadership, Ledger, TriggerIdentity};
 use flowkeeper::triggers::gate::{Gate, Gates};
 use flowkeeper::triggers::lineage::{Keeper, Lineage};
-use flowkeeper::triggers::znode::{self, ZnodeTriggerParts};
+use flowkeeper::triggers::znode::{self, Handover, ZnodeTriggerParts};
 use flowkeeper::zookeeper::{Ensemble, Settings};
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
@@ -90,6 +90,9 @@ pub(crate) struct World {
     pub(crate) ensemble: Ensemble,
     pub(crate) lineage: Lineage,
     pub(crate) shutdown: CancellationToken,
+    /// Ends the triggers for an edit.
+    pub(crate) edit: CancellationToken,
+    pub(crate) handover: Handover,
     gates: watch::Sender<Gates>,
     schedules: Vec<Arc<Schedule>>,
     pub(crate) tasks: TaskTracker,
@@ -127,6 +130,8 @@ impl World {
             ensemble,
             lineage,
             shutdown,
+            edit: CancellationToken::new(),
+            handover: Handover::default(),
             gates: watch::Sender::default(),
             schedules: Vec::new(),
             tasks,
@@ -172,8 +177,10 @@ impl World {
                 clock: Clock::system(),
                 status: self.status.clone(),
                 lineage: self.lineage.clone(),
+                handover: self.handover.clone(),
             };
-            self.tasks.spawn(znode::run(parts, self.shutdown.clone()));
+            let end = znode::End { edit: self.edit.clone(), now: self.shutdown.clone() };
+            self.tasks.spawn(znode::run(parts, end));
         }
     }
 

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::SignedDuration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -170,7 +170,6 @@ async fn a_pause_holds_the_cursor_and_its_end_catches_up() {
     let world = World::start(clock.clone(), SignedDuration::ZERO, &[shared("job", "* * * * *", Catchup::Latest)]).await;
     world.close(Gate::Paused { reason: "by ann: deploy".into(), dag: false });
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!world.status.is_armed(&name("job")));
     // Two jumps of less than a minute each are believed.
     for _ in 0..3 {
         clock.advance(SignedDuration::from_secs(50));
@@ -246,16 +245,36 @@ async fn a_clock_that_is_set_back_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn an_edited_schedule_begins_at_that_moment() {
+async fn an_edit_goes_over_when_the_ledger_has_adopted_it() {
     let clock = manual();
-    let world = World::start(clock.clone(), SignedDuration::ZERO, &[shared("job", "30 12 * * *", Catchup::All)]).await;
-    world.edits.send(Edit::Put(shared("job", "* * * * *", Catchup::All))).await.expect("someone listens");
-    world.edits.send(Edit::Put(shared("new", "* * * * *", Catchup::All))).await.expect("someone listens");
-    world.edits.send(Edit::Remove(name("new"))).await.expect("someone listens");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    clock.advance(SignedDuration::from_secs(59));
+    let before = [shared("job", "30 12 * * *", Catchup::All), shared("other", "* * * * *", Catchup::All)];
+    let world = World::start(clock.clone(), SignedDuration::ZERO, &before).await;
+    let edited = shared("job", "* * * * *", Catchup::All);
+    let (settled, moment) = oneshot::channel();
+    let (adopt, adopted) = oneshot::channel();
+    let schedules =
+        Arc::new(vec![Arc::clone(&edited), shared("new", "* * * * *", Catchup::All), Arc::clone(&before[1])]);
+    world.edits.send(Edit { schedules: Arc::clone(&schedules), settled, adopted }).await.expect("someone listens");
+    let at = moment.await.expect("the moment of the edit");
+    // As long as the ledger has not adopted it, only what is not edited comes due.
+    clock.advance(SignedDuration::from_secs(60));
     let runs = world.wait_for("a run", |runs| !runs.is_empty()).await;
-    assert_eq!(runs.iter().map(|run| run.schedule.as_str()).collect::<Vec<_>>(), ["job"]);
+    assert_eq!(runs.iter().map(|run| run.schedule.as_str()).collect::<Vec<_>>(), ["other"]);
+
+    let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
+        name: schedule.name.clone(),
+        was: None,
+        key: if schedule.name == edited.name { "2".into() } else { "1".into() },
+    };
+    let identities: Vec<_> = schedules.iter().map(identity).collect();
+    world.ledger.adopt_schedules(&world.leadership, &identities, at).await.expect("adopted");
+    let states = world.ledger.schedule_states().await.expect("states");
+    adopt.send(Arc::new(states)).expect("someone waits");
+    let runs = world.wait_for("runs of all", |runs| runs.len() == 3).await;
+    let mut names: Vec<_> = runs.iter().map(|run| run.schedule.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["job", "new", "other"], "what came due since the moment of the edit");
+    assert!(world.status.is_armed(&name("job")));
     world.stop().await.expect("a clean end");
 }
 

@@ -196,30 +196,6 @@ fn a_cursor_in_the_future_is_reported_and_reckoned_from_now() {
 }
 
 #[test]
-fn an_edit_settles_the_old_trigger_first() {
-    let mut wheel = wheel_with(&[shared("job", "*/10 * * * *", Catchup::None)], noon());
-    // The same times: the cursor stays.
-    let edited = Arc::new(Schedule { dag_id: "other".into(), ..schedule("job", "0-50/10 * * * *", Catchup::All) });
-    assert!(wheel.replace(edited, noon() + minutes(5)).is_empty());
-    assert_eq!(wheel.next_wake(), Some(noon() + minutes(10)));
-
-    let now = noon() + minutes(10);
-    let settled = wheel.replace(shared("job", "*/4 * * * *", Catchup::All), now);
-    assert_eq!(shown(&settled), [("job".to_owned(), vec![now], 0)]);
-    assert_eq!(settled.first().map(|due| &*due.schedule.dag_id), Some("other"));
-    // What the new one would have had until then does not count.
-    assert_eq!(wheel.next_wake(), Some(noon() + minutes(12)));
-    assert!(wheel.due(now, 100).is_empty());
-
-    // A schedule that was not there begins now.
-    assert!(wheel.replace(shared("new", "* * * * *", Catchup::All), now).is_empty());
-    assert_eq!(wheel.next_wake(), Some(noon() + minutes(11)));
-    wheel.remove(&name("new"));
-    wheel.remove(&name("job"));
-    assert_eq!((wheel.next_wake(), wheel.is_empty()), (None, true));
-}
-
-#[test]
 fn one_that_is_never_due_costs_nothing() {
     let wheel = wheel_with(&[shared("never", "0 0 30 2 *", Catchup::All)], noon());
     assert_eq!(wheel.next_wake(), None);

@@ -1,0 +1,247 @@
+//! Follows a source, so that one who takes sets hears of new ones, and of what was asked for.
+//!
+//! Files: looks whenever they have changed, or somebody asks, and proposes what it finds.
+//!
+//! The metadata of all files are read a few times a second, and the files themselves when nothing has
+//! moved for a moment: editors and tools write in several steps. Who asks by hand is answered at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::footprint::Footprint;
+use super::reloads::{Look, Proposal};
+use super::{Candidate, files, follower};
+use crate::clock::Clock;
+use crate::config::{Environment, Places};
+
+/// Between two looks at the metadata.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Files are read when nothing has moved for so long.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// The same while one of them is gone: it is probably being replaced.
+const QUIET_WHILE_GONE: Duration = Duration::from_secs(1);
+
+/// Files that never come to rest are read all the same after so long.
+const LONGEST_UNREST: Duration = Duration::from_secs(3);
+
+/// How often in a row the files are read where they include others than before.
+const READS: u32 = 2;
+
+/// What is followed.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The main file.
+    pub path: PathBuf,
+    /// The variables that override values.
+    pub environment: Arc<Environment>,
+    /// The time, for what is found.
+    pub clock: Clock,
+}
+
+/// Follows the files until nobody takes proposals any more. What is there at the beginning is proposed as
+/// well: it may have changed since the process read it.
+pub async fn follow(parts: Parts, mut looks: mpsc::Receiver<Look>, proposals: mpsc::Sender<Proposal>) {
+    let mut places = Places { files: vec![parts.path.clone()], globs: Vec::new() };
+    let mut replies = Vec::new();
+    loop {
+        let Some((candidate, seen)) = read(&parts, &mut places).await else { return };
+        if proposals.send(Proposal { candidate, replies: std::mem::take(&mut replies) }).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            look = looks.recv() => match look {
+                Some(look) => replies.extend(look.reply),
+                None => return,
+            },
+            () = changed(&places, &seen) => {}
+        }
+    }
+}
+
+/// Follows the znode in the same way. As long as `ZooKeeper` does not answer, neither does anybody who asks.
+pub async fn follow_znode(znode: follower::Parts, mut looks: mpsc::Receiver<Look>, proposals: mpsc::Sender<Proposal>) {
+    let again = Arc::clone(&znode.again);
+    let (found, mut candidates) = mpsc::channel(1);
+    let mut replies = Vec::new();
+    let passing_on = async {
+        loop {
+            tokio::select! {
+                look = looks.recv() => match look {
+                    Some(look) => {
+                        replies.extend(look.reply);
+                        again.notify_one();
+                    }
+                    None => return,
+                },
+                candidate = candidates.recv() => {
+                    let Some(candidate) = candidate else { return };
+                    let proposal = Proposal { candidate, replies: std::mem::take(&mut replies) };
+                    if proposals.send(proposal).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    tokio::join!(znode.follow(found), passing_on);
+}
+
+/// Reads the files, and what the file system told of them before: what changes meanwhile shows the next
+/// time. `None` when the process ends.
+async fn read(parts: &Parts, places: &mut Places) -> Option<(Candidate, Footprint)> {
+    for _ in 0..READS {
+        let (parts, before) = (parts.clone(), places.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let footprint = Footprint::of(&before);
+            let (candidate, found) = files::look(&parts.path, &parts.environment, parts.clock.now());
+            (candidate, footprint, found)
+        });
+        let (candidate, footprint, found) = reading.await.ok()?;
+        if found == *places {
+            return Some((candidate, footprint));
+        }
+        *places = found;
+    }
+    let (parts, before) = (parts.clone(), places.clone());
+    let reading = tokio::task::spawn_blocking(move || {
+        let footprint = Footprint::of(&before);
+        (files::read(&parts.path, &parts.environment, parts.clock.now()), footprint)
+    });
+    reading.await.ok()
+}
+
+/// Waits until the files are others than `seen`, and have come to rest. Cancel-safe.
+async fn changed(places: &Places, seen: &Footprint) {
+    let mut before = seen.clone();
+    let mut unrest: Option<Instant> = None;
+    loop {
+        let pause = match unrest {
+            None => INTERVAL,
+            Some(_) if before.lacks_one_of(seen) => QUIET_WHILE_GONE,
+            Some(_) => QUIET,
+        };
+        tokio::time::sleep(pause).await;
+        let places = places.clone();
+        // It fails only when the process ends, which ends this wait as well.
+        let Ok(now) = tokio::task::spawn_blocking(move || Footprint::of(&places)).await else { continue };
+        let rests = now == before;
+        match unrest {
+            None if rests => continue,
+            Some(since) if rests || since.elapsed() >= LONGEST_UNREST => return,
+            _ => {}
+        }
+        unrest.get_or_insert_with(Instant::now);
+        before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::definitions::reloads::Answer;
+
+    const AIRFLOW: &str = "[airflow.main]\nurl = \"http://h\"\nauth = { token = { env = \"T\" } }\n";
+
+    struct World {
+        directory: tempfile::TempDir,
+        looks: mpsc::Sender<Look>,
+        proposals: mpsc::Receiver<Proposal>,
+    }
+
+    impl World {
+        async fn start() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("flowkeeper.toml");
+            write(&path, &format!("include = [\"more/*.toml\"]\n{AIRFLOW}"));
+            let (looks, asked) = mpsc::channel(1);
+            let (found, proposals) = mpsc::channel(1);
+            let parts = Parts { path, environment: Arc::default(), clock: Clock::system() };
+            tokio::spawn(follow(parts, asked, found));
+            let mut world = Self { directory, looks, proposals };
+            assert_eq!(world.schedules().await, Ok(0), "what is there at the beginning");
+            world
+        }
+
+        /// What is proposed next: how many schedules, or how many faults.
+        async fn schedules(&mut self) -> Result<usize, usize> {
+            let proposal = tokio::time::timeout(Duration::from_secs(5), self.proposals.recv()).await.unwrap().unwrap();
+            match proposal.candidate {
+                Ok(set) => Ok(set.config.schedules.len()),
+                Err(refusal) => Err(refusal.faults.faults.len()),
+            }
+        }
+
+        async fn nothing(&mut self) {
+            let proposal = tokio::time::timeout(Duration::from_millis(700), self.proposals.recv()).await;
+            assert!(proposal.is_err(), "{proposal:?}");
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.directory.path().join(name)
+        }
+    }
+
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn schedule(name: &str) -> String {
+        format!("[[schedule]]\nname = \"{name}\"\ncron = \"@daily\"\ndag = \"d\"\n")
+    }
+
+    #[tokio::test]
+    async fn what_is_saved_added_broken_and_repaired_is_proposed_once_each() {
+        let mut world = World::start().await;
+        world.nothing().await;
+        write(&world.at("more/a.toml"), &schedule("a"));
+        assert_eq!(world.schedules().await, Ok(1), "a glob finds it");
+        write(&world.at("more/a.toml"), &(schedule("a") + &schedule("b")));
+        assert_eq!(world.schedules().await, Ok(2));
+        write(&world.at("more/a.toml"), "[[schedule]]\nname = 1\n");
+        assert!(world.schedules().await.is_err());
+        write(&world.at("more/new"), &schedule("a"));
+        std::fs::rename(world.at("more/new"), world.at("more/a.toml")).unwrap();
+        assert_eq!(world.schedules().await, Ok(1));
+        world.nothing().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_in_steps_is_read_when_it_is_whole() {
+        let mut world = World::start().await;
+        let path = world.at("more/a.toml");
+        for text in ["", "[[schedule]]\n", "[[schedule]]\nname = \"a\"\n", &schedule("a")] {
+            write(&path, text);
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+        assert_eq!(world.schedules().await, Ok(1), "no half of it");
+        // Some editors move the old one away before they write the new one.
+        let main = world.at("flowkeeper.toml");
+        std::fs::rename(&main, world.at("flowkeeper.toml~")).unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        write(&main, &(AIRFLOW.to_owned() + &schedule("b") + &schedule("c")));
+        assert_eq!(world.schedules().await, Ok(2));
+        std::fs::remove_file(&main).unwrap();
+        assert_eq!(world.schedules().await, Err(1), "it is really gone");
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_has_an_answer_also_when_nothing_has_changed() {
+        let mut world = World::start().await;
+        let (reply, answer) = oneshot::channel();
+        world.looks.send(Look { reply: Some(reply) }).await.unwrap();
+        let mut proposal = world.proposals.recv().await.unwrap();
+        proposal.replies.remove(0).send(Answer::Waits("tested".into())).unwrap();
+        assert_eq!(answer.await, Ok(Answer::Waits("tested".into())));
+    }
+}

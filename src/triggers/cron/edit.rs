@@ -1,0 +1,110 @@
+//! Going over to other schedules: what ends, what begins and what goes on, as one step with the ledger.
+//!
+//! An edit is prepared, committed and made. Preparing hands out what the triggers that end had due by
+//! then, and holds them; once that is in the ledger, and the ledger has adopted the schedules, what
+//! begins takes its cursor from there. In between nothing that is edited fires, and what is not edited
+//! goes on. If the process dies at any point, the ledger has the cursors of before or of after.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::wheel::{CronWheel, Due, cron};
+use crate::domain::policy::Blindness;
+use crate::domain::schedule::{Schedule, ScheduleName};
+use crate::store::model::ScheduleStates;
+use crate::triggers::gate::Gates;
+
+/// An edit that was prepared: what is held, and what is to become of it.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The moment of the edit.
+    at: Timestamp,
+    /// These end.
+    remove: Vec<ScheduleName>,
+    /// These begin, or begin anew, with the cursor that the ledger has.
+    begin: Vec<Arc<Schedule>>,
+    /// Those of them that only have another name than before.
+    renamed: HashSet<ScheduleName>,
+    /// These go on with other policies.
+    go_on: Vec<Arc<Schedule>>,
+}
+
+impl CronWheel {
+    /// Prepares to go over to `schedules` at `now`; what is to be settled first comes with it.
+    pub fn prepare(&mut self, schedules: &[Arc<Schedule>], now: Timestamp) -> (Prepared, Vec<Due>) {
+        let wanted: HashMap<&str, &Arc<Schedule>> = schedules
+            .iter()
+            .filter(|schedule| cron(schedule).is_some())
+            .map(|schedule| (schedule.name.as_str(), schedule))
+            .collect();
+        let heirs: HashMap<&str, &Arc<Schedule>> = wanted
+            .values()
+            .filter_map(|schedule| Some((schedule.was.as_ref()?.as_str(), *schedule)))
+            .filter(|(was, heir)| !wanted.contains_key(was) && self.schedule(&heir.name).is_none())
+            .collect();
+        let mut prepared =
+            Prepared { at: now, remove: Vec::new(), begin: Vec::new(), renamed: HashSet::new(), go_on: Vec::new() };
+        let mut settled = Vec::new();
+        let known: Vec<ScheduleName> = self.gates().map(|(name, _)| name.clone()).collect();
+        for name in &known {
+            let Some(before) = self.schedule(name).cloned() else { continue };
+            match (wanted.get(name.as_str()), heirs.get(name.as_str())) {
+                (Some(after), _) if Arc::ptr_eq(&before, after) => {}
+                (Some(after), _) if same_times(&before, after) => prepared.go_on.push(Arc::clone(after)),
+                (Some(after), _) => {
+                    settled.extend(self.end(name, now, None));
+                    prepared.begin.push(Arc::clone(after));
+                }
+                (None, heir) => {
+                    prepared.remove.push(name.clone());
+                    match heir {
+                        Some(heir) if same_times(&before, heir) => {
+                            self.hold(name);
+                            prepared.renamed.insert(heir.name.clone());
+                        }
+                        Some(_) => settled.extend(self.end(name, now, Some("was edited and renamed"))),
+                        None => settled.extend(self.end(name, now, Some("was removed"))),
+                    }
+                }
+            }
+        }
+        let new = wanted.values().filter(|schedule| self.schedule(&schedule.name).is_none());
+        prepared.begin.extend(new.map(|schedule| Arc::clone(schedule)));
+        (prepared, settled)
+    }
+
+    /// Makes an edit that the ledger has committed; the names of the schedules that it is about.
+    pub fn make(
+        &mut self,
+        prepared: Prepared,
+        states: &ScheduleStates,
+        gates: &Gates,
+        now: Timestamp,
+    ) -> Vec<ScheduleName> {
+        let mut touched = prepared.remove;
+        for name in &touched {
+            self.remove(name);
+        }
+        for schedule in prepared.begin {
+            let name = schedule.name.clone();
+            let cursor = states.get(&name).map_or(prepared.at, |state| state.cron_cursor);
+            let gate = gates.get(&name).cloned().unwrap_or_default();
+            // An older cursor is that of a schedule which came back, as after a time without a leader.
+            let held_up = cursor >= prepared.at || prepared.renamed.contains(&name);
+            let why = if held_up { Blindness::HeldUp } else { Blindness::Down };
+            self.insert(schedule, cursor, gate, why, now);
+            touched.push(name);
+        }
+        for schedule in prepared.go_on {
+            touched.push(schedule.name.clone());
+            self.go_on_as(schedule);
+        }
+        touched
+    }
+}
+
+fn same_times(one: &Schedule, other: &Schedule) -> bool {
+    cron(one).zip(cron(other)).is_some_and(|(one, other)| one.same_times(other))
+}

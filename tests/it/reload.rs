@@ -1,0 +1,327 @@
+//! Definitions that change while a member serves: the real binary, its files, and a fake Airflow.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use flowkeeper::clock::Clock;
+use flowkeeper::domain::run::RunState;
+use flowkeeper::store::model::Run;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::fake_airflow::{FakeAirflow, State, World};
+use crate::support::process::Member;
+
+/// How soon a change is to be in force.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The same on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn airflow(fake: &FakeAirflow) -> String {
+    format!(
+        "[airflow.main]\nurl = \"{}\"\nauth = {{ username = \"admin\", password = {{ file = \"password\" }} }}\n",
+        fake.url()
+    )
+}
+
+fn cron(name: &str, cron: &str, more: &str) -> String {
+    format!(
+        "[[schedule]]\nname = \"{name}\"\ncron = \"{cron}\"\ndag = \"load\"\noverlap = \"allow\"\ncatchup = \"all\"\n{more}\n"
+    )
+}
+
+/// A member whose definitions are in `schedules/`.
+async fn serving(fake: &FakeAirflow, schedules: &str) -> Member {
+    let mut member = Member::new(&airflow(fake));
+    let main = member.path().join("flowkeeper.toml");
+    let text = std::fs::read_to_string(&main).expect("the configuration");
+    save(&main, &format!("include = [\"schedules/*.toml\"]\n{text}"));
+    save(&member.path().join("password"), "admin");
+    save(&member.path().join("schedules/a.toml"), schedules);
+    member.start();
+    member.armed().await;
+    member
+}
+
+fn save(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().expect("a directory")).expect("make the directory");
+    std::fs::write(path, text).expect("write the file");
+}
+
+async fn fake() -> FakeAirflow {
+    FakeAirflow::start(World::default().with_dags(["load"])).await
+}
+
+/// Waits until the definitions are as wanted; how long that took.
+async fn until(member: &Member, what: &str, wanted: impl Fn(&Value) -> bool) -> Duration {
+    let began = Instant::now();
+    loop {
+        let config = member.get("config").await;
+        if config.as_ref().is_some_and(&wanted) {
+            return began.elapsed();
+        }
+        assert!(began.elapsed() < PATIENCE, "{what}: {config:#?}\n{}", member.logged());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn version(member: &Member) -> String {
+    member.get("config").await.expect("an answer")["in_force"]["version"].as_str().expect("a version").to_owned()
+}
+
+/// Waits until another version is in force; which, and how long that took.
+async fn another(member: &Member, before: &str) -> (String, Duration) {
+    let took = until(member, "another version", |config| config["in_force"]["version"] != before).await;
+    (version(member).await, took)
+}
+
+async fn reload(member: &Member) -> (StatusCode, Value) {
+    let url = format!("{}/api/v1/config/reload", member.url());
+    let answer = reqwest::Client::new().post(url).json(&json!({"reason": "a test"})).send().await.expect("an answer");
+    (answer.status(), answer.json().await.expect("JSON"))
+}
+
+fn names(schedules: &Value) -> Vec<String> {
+    let items = schedules["items"].as_array().cloned().unwrap_or_default();
+    items.iter().map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn of<'r>(runs: &'r [Run], schedule: &str) -> Vec<&'r Run> {
+    runs.iter().filter(|run| run.schedule == schedule).collect()
+}
+
+/// Every second from the first nominal time to the last is covered once, and none twice.
+fn without_a_gap(runs: &[&Run], seconds: i64) {
+    let mut times: Vec<Timestamp> = runs.iter().filter_map(|run| run.nominal_time).collect();
+    times.sort_unstable();
+    for pair in times.windows(2) {
+        assert_eq!(pair[1].duration_since(pair[0]), SignedDuration::from_secs(seconds), "{pair:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_saved_file_is_in_force_within_a_second_and_disturbs_nothing_else() {
+    let fake = fake().await;
+    let beside = cron("beside", "* * * * * *", "");
+    let member = serving(&fake, &beside).await;
+    let file = member.path().join("schedules/a.toml");
+    let mut before = version(&member).await;
+
+    // Saved in place.
+    save(&file, &(beside.clone() + &cron("new", "* * * * * *", "")));
+    let (now, saved) = another(&member, &before).await;
+    before = now;
+    assert_eq!(names(&member.get("schedules").await.expect("an answer")), ["beside", "new"]);
+
+    // Another file, renamed over it.
+    save(&member.path().join("tmp"), &(beside.clone() + &cron("newer", "* * * * * *", "was = \"new\"")));
+    std::fs::rename(member.path().join("tmp"), &file).expect("rename");
+    let (now, renamed) = another(&member, &before).await;
+    before = now;
+    assert_eq!(names(&member.get("schedules").await.expect("an answer")), ["beside", "newer"]);
+
+    // One more file, which a glob finds.
+    save(&member.path().join("schedules/b.toml"), &cron("more", "* * * * * *", ""));
+    let (now, found) = another(&member, &before).await;
+    before = now;
+
+    // The directory swapped by a link, as Kubernetes does.
+    let directory = member.path().to_path_buf();
+    save(&directory.join("..two/a.toml"), &beside);
+    std::os::unix::fs::symlink("..two", directory.join("link")).expect("link");
+    std::fs::rename(directory.join("schedules"), directory.join("..one")).expect("rename");
+    std::fs::rename(directory.join("link"), directory.join("schedules")).expect("rename");
+    let (_, swapped) = another(&member, &before).await;
+    assert_eq!(names(&member.get("schedules").await.expect("an answer")), ["beside"]);
+
+    let took = [saved, renamed, found, swapped];
+    println!("in force after {took:?}");
+    let soon = took.iter().filter(|took| **took <= SOON).count();
+    assert!(soon >= 3, "in force within a second, but for a busy machine: {took:?}");
+
+    member.wait_for_runs("some more seconds", |runs| of(runs, "beside").len() >= 8).await;
+    let runs = member.runs().await;
+    without_a_gap(&of(&runs, "beside"), 1);
+    // What was renamed goes on where it was, under both names.
+    without_a_gap(&of(&runs, "newer"), 1);
+    let ids: Vec<_> =
+        of(&runs, "newer").iter().map(|run| run.dag_run_id.split("__").nth(1).unwrap_or_default().to_owned()).collect();
+    assert!(ids.contains(&"new".to_owned()) && ids.contains(&"newer".to_owned()), "{ids:?}");
+    assert!(runs.iter().all(|run| run.state != RunState::Missed && run.state != RunState::Skipped), "{runs:#?}");
+}
+
+#[tokio::test]
+async fn a_bad_set_is_refused_and_seen_and_a_good_one_ends_that() {
+    let fake = fake().await;
+    let good = cron("a", "* * * * * *", "");
+    let member = serving(&fake, &good).await;
+    let file = member.path().join("schedules/a.toml");
+    let before = version(&member).await;
+
+    save(&file, &good.replace("dag =", "dga ="));
+    until(&member, "the refusal", |config| !config["refused"].is_null()).await;
+    let config = member.get("config").await.expect("an answer");
+    assert_eq!(config["in_force"]["version"], before.as_str());
+    let fault = &config["refused"]["faults"][0];
+    assert!(
+        fault["file"].as_str().expect("text").ends_with("schedules/a.toml") && fault["line"].as_u64() > Some(0),
+        "{fault}"
+    );
+    assert!(member.get("members").await.expect("members")["items"][0]["refuses"].is_string());
+    assert!(member.text("metrics").await.expect("an answer").contains("flowkeeper_definitions_refused 1"));
+    assert_eq!(member.logged().matches("the newest definitions are refused").count(), 1, "{}", member.logged());
+
+    let (status, problem) = reload(&member).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+    assert_eq!(problem["faults"][0]["key"], fault["key"], "{problem}");
+    assert_eq!(member.logged().matches("the newest definitions are refused").count(), 1, "said once");
+
+    // A secret that is not there is a fault as well: the client needs it.
+    let other = "[airflow.other]\nurl = \"http://127.0.0.1:1\"\nauth = { token = { file = \"nowhere\" } }\n";
+    save(&member.path().join("schedules/b.toml"), other);
+    save(&file, &good.replace("dag =", "airflow = \"main\"\ndag ="));
+    until(&member, "the other refusal", |config| config["refused"]["faults"][0]["key"] == "airflow.other.auth.token")
+        .await;
+
+    let runs_so_far = of(&member.runs().await, "a").len();
+    std::fs::remove_file(member.path().join("schedules/b.toml")).expect("remove");
+    until(&member, "no refusal", |config| config["refused"].is_null()).await;
+    let (status, applied) = reload(&member).await;
+    assert_eq!((status, applied["version"] != before.as_str()), (StatusCode::OK, true), "{applied}");
+    member.wait_for_runs("more runs", |runs| of(runs, "a").len() > runs_so_far + 2).await;
+    without_a_gap(&of(&member.runs().await, "a"), 1);
+    let audit = member.get("audit").await.expect("an answer");
+    assert_eq!(audit["items"][0]["action"], "reload", "{audit}");
+}
+
+#[tokio::test]
+async fn signals_and_requests_read_the_files_again_and_say_what_came_of_it() {
+    let fake = fake().await;
+    let member = serving(&fake, &cron("a", "@daily", "")).await;
+    let file = member.path().join("schedules/a.toml");
+    let (status, applied) = reload(&member).await;
+    assert_eq!((status, &applied["version"]), (StatusCode::OK, &applied["version_before"]), "nothing has changed");
+
+    save(&file, &(cron("a", "@hourly", "") + &cron("b", "@daily", "")));
+    let (status, applied) = reload(&member).await;
+    assert_eq!(status, StatusCode::OK, "{applied}");
+    let expected = json!({"added": ["b"], "changed": ["a"], "removed": [], "renamed": {}});
+    // The follower may have been faster.
+    assert!(applied["changes"] == expected || applied["version"] == version(&member).await, "{applied}");
+    assert_eq!(names(&member.get("schedules").await.expect("an answer")), ["a", "b"]);
+
+    let before = version(&member).await;
+    save(&file, &cron("c", "@daily", ""));
+    member.signal("HUP");
+    another(&member, &before).await;
+
+    // What is read at the start only is told, and stays.
+    let main = member.path().join("flowkeeper.toml");
+    let text = std::fs::read_to_string(&main).expect("the configuration");
+    save(&main, &text.replace("level = \"debug\"", "level = \"trace\""));
+    until(&member, "a section that needs a restart", |config| config["restart"] == json!(["log"])).await;
+    assert!(member.logged().contains("they stay as they were"), "{}", member.logged());
+}
+
+#[tokio::test]
+async fn an_edited_schedule_fires_by_one_rule_at_a_time() {
+    let fake = fake().await;
+    let beside = cron("beside", "* * * * * *", "");
+    let even = cron("job", "*/2 * * * * *", "");
+    let odd = cron("job", "1-59/2 * * * * *", "");
+    let member = serving(&fake, &(beside.clone() + &even)).await;
+    let file = member.path().join("schedules/a.toml");
+    let mut edits: Vec<(Timestamp, bool)> = Vec::new();
+    let mut before = version(&member).await;
+    // Edited, rolled back, deleted and recreated, again and again.
+    for text in [&odd, &even, &String::new(), &even, &odd, &String::new(), &odd, &even] {
+        tokio::time::sleep(Duration::from_millis(2_300)).await;
+        save(&file, &(beside.clone() + text));
+        before = another(&member, &before).await.0;
+        edits.push((Clock::system().now(), text.contains("*/2")));
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let runs = member.runs().await;
+    without_a_gap(&of(&runs, "beside"), 1);
+    let job = of(&runs, "job");
+    assert!(job.len() >= 8, "{job:#?}");
+    let mut times: Vec<_> = job.iter().filter_map(|run| run.nominal_time).collect();
+    let count = times.len();
+    times.sort_unstable();
+    times.dedup();
+    assert_eq!(times.len(), count, "no time twice");
+    for run in &job {
+        // Nothing is older than the edit that made it due, and nothing waits for long: no catching up.
+        let late = run.recorded_at.duration_since(run.due_at);
+        assert!(late < SignedDuration::from_secs(1), "{late:#}: {run:#?}");
+        assert_eq!(run.count, 1, "{run:#?}");
+    }
+    let deleted = |from: usize, to: usize| {
+        let (from, to) = (edits[from].0, edits[to].0);
+        times.iter().filter(|time| **time > from && **time < to - SignedDuration::from_millis(1_500)).count()
+    };
+    assert_eq!((deleted(2, 3), deleted(5, 6)), (0, 0), "nothing while there was no such schedule: {times:?} {edits:?}");
+}
+
+#[tokio::test]
+async fn an_airflow_that_moves_is_followed_and_one_that_goes_keeps_its_runs() {
+    let (one, two) = (fake().await, fake().await);
+    let member = serving(&one, &cron("a", "* * * * * *", "")).await;
+    let sent = |fake: &FakeAirflow| fake.world().runs().len();
+    member.wait_for_runs("runs in the first", |runs| runs.iter().any(|run| run.state != RunState::Pending)).await;
+
+    let main = member.path().join("flowkeeper.toml");
+    let text = std::fs::read_to_string(&main).expect("the configuration");
+    let before = version(&member).await;
+    save(&main, &text.replace(&one.url(), &two.url()));
+    let (before, _) = another(&member, &before).await;
+    let at_change = sent(&one);
+    member.wait_for_runs("runs in the second", |_| sent(&two) >= 2).await;
+    assert!(sent(&one) <= at_change + 1, "{} and {}", sent(&one), at_change);
+
+    // Renamed: the runs of the old name stay as they are until it is back.
+    let moved = std::fs::read_to_string(&main).expect("the configuration");
+    save(&main, &moved.replace("[airflow.main]", "[airflow.other]"));
+    let (before, _) = another(&member, &before).await;
+    let open = member.runs().await.iter().filter(|run| run.airflow == "main" && run.state.is_open()).count();
+    assert!(open > 0);
+    member.wait_for_runs("runs of the other name", |runs| runs.iter().any(|run| run.airflow == "other")).await;
+    save(&main, &moved);
+    another(&member, &before).await;
+    let ids: Vec<_> = two.world().runs().iter().map(|run| run.dag_run_id.clone()).collect();
+    for id in ids {
+        two.world().set_state("load", &id, State::Success);
+    }
+    member
+        .wait_for_runs("ends", |runs| {
+            runs.iter().filter(|run| run.airflow == "main" && run.state == RunState::Success).count() >= 2
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_killed_while_it_reloads_loses_and_doubles_nothing() {
+    let fake = fake().await;
+    let beside = cron("beside", "* * * * * *", "");
+    let mut member = serving(&fake, &beside).await;
+    let file = member.path().join("schedules/a.toml");
+    for round in 0..6_u64 {
+        let job = cron("job", if round % 2 == 0 { "*/2 * * * * *" } else { "1-59/2 * * * * *" }, "");
+        save(&file, &(beside.clone() + &job));
+        tokio::time::sleep(Duration::from_millis(150 + 90 * round)).await;
+        member.kill();
+        member.start();
+        member.armed().await;
+    }
+    member.wait_for_runs("runs after the last start", |runs| of(runs, "beside").len() >= 8).await;
+    let runs = member.runs().await;
+    without_a_gap(&of(&runs, "beside"), 1);
+    let mut ids: Vec<_> = runs.iter().map(|run| &run.dag_run_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), runs.len());
+    let in_airflow = fake.world().runs().len();
+    assert!(in_airflow <= runs.len(), "{in_airflow} DAG runs for {} rows", runs.len());
+}
