@@ -30,6 +30,7 @@ pub mod publisher;
 pub mod secret;
 pub mod status;
 pub mod store;
+pub mod sync;
 pub mod triggers;
 pub mod vigil;
 pub mod why;

@@ -4,6 +4,7 @@
 //! file. Names follow Prometheus: base units, `_total` on counters. Labels have few values: states,
 //! outcomes, names from the configuration; never run ids or paths.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -12,6 +13,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use crate::domain::component::{ComponentKind, ComponentState};
 use crate::domain::run::RunState;
 use crate::domain::schedule::TriggerKind;
+use crate::domain::sync::plan::Step;
 
 const RUNS: &str = "flowkeeper_runs_total";
 const OCCURRENCES: &str = "flowkeeper_occurrences_total";
@@ -50,6 +52,10 @@ const RELOADS: &str = "flowkeeper_definitions_reloads_total";
 const APPLYING: &str = "flowkeeper_definitions_apply_seconds";
 const REFUSED: &str = "flowkeeper_definitions_refused";
 const CLOCK_JUMPS: &str = "flowkeeper_clock_jumps_total";
+const SYNC_ENTRIES: &str = "flowkeeper_sync_entries";
+const SYNC_COMPARISONS: &str = "flowkeeper_sync_comparisons_total";
+const SYNC_WRITES: &str = "flowkeeper_sync_writes_total";
+const SYNC_FAILING: &str = "flowkeeper_sync_failing";
 const HTTP_REQUESTS: &str = "flowkeeper_http_requests_total";
 
 /// From a millisecond, which a cron run should meet, to an hour, which is an outage.
@@ -96,6 +102,28 @@ pub fn definitions_applied(took: Duration) {
 /// Whether the newest definitions are refused.
 pub fn definitions_refused(refused: bool) {
     gauge!(REFUSED).set(if refused { 1.0 } else { 0.0 });
+}
+
+/// What was done to an entry of an Airflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryWrite {
+    /// It was made.
+    Create,
+    /// It was changed.
+    Update,
+    /// It was deleted.
+    Delete,
+}
+
+impl EntryWrite {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 /// Makes the recorder of this process and returns what renders it. Metrics that were moved before
@@ -151,6 +179,10 @@ fn describe() {
     );
     describe_gauge!(ZOOKEEPER_GENERATION, "How often a rebuilt ensemble was adopted, by ensemble");
     describe_histogram!(LOCK_WAIT, Unit::Seconds, "From asking for a lock to holding it, by lock");
+    describe_gauge!(SYNC_ENTRIES, Unit::Count, "Keys of a sync as its last comparison found or left them, by step");
+    describe_counter!(SYNC_COMPARISONS, Unit::Count, "Comparisons of a sync, by outcome");
+    describe_counter!(SYNC_WRITES, Unit::Count, "Entries of Airflow that a sync wrote or deleted, by what it did");
+    describe_gauge!(SYNC_FAILING, "1 while the last comparison of a sync failed");
     describe_gauge!(LOCKS_HELD, Unit::Count, "Runs of ours that hold a lock, by lock");
     describe_gauge!(LOCKS_WAITING, Unit::Count, "Runs of ours that wait for a lock, by lock");
     describe_histogram!(ENSEMBLE_INSPECTION, Unit::Seconds, "Time of one inspection of an ensemble, by ensemble");
@@ -368,6 +400,34 @@ pub fn http_request(route: &str, method: &str, status: u16) {
 
 fn flag(value: bool) -> f64 {
     if value { 1.0 } else { 0.0 }
+}
+
+/// A sync has compared; `counts` are keys by step.
+#[expect(clippy::cast_precision_loss, reason = "a gauge of keys is exact far beyond any Airflow")]
+pub fn sync_compared(sync: &str, counts: &BTreeMap<String, u64>, is_good: bool) {
+    let sync = sync.to_owned();
+    if is_good {
+        for word in Step::WORDS {
+            let count = counts.get(word).copied().unwrap_or_default();
+            gauge!(SYNC_ENTRIES, "sync" => sync.clone(), "step" => word).set(count as f64);
+        }
+    }
+    gauge!(SYNC_FAILING, "sync" => sync.clone()).set(if is_good { 0.0 } else { 1.0 });
+    let outcome = if is_good { "ok" } else { "failed" };
+    counter!(SYNC_COMPARISONS, "sync" => sync, "outcome" => outcome).increment(1);
+}
+
+/// A sync has written or deleted entries.
+pub fn sync_written(sync: &str, write: EntryWrite, count: usize) {
+    counter!(SYNC_WRITES, "sync" => sync.to_owned(), "action" => write.as_str()).increment(count as u64);
+}
+
+/// A sync runs here no more: another member tells how it stands.
+pub fn sync_ended(sync: &str) {
+    for word in Step::WORDS {
+        gauge!(SYNC_ENTRIES, "sync" => sync.to_owned(), "step" => word).set(0.0);
+    }
+    gauge!(SYNC_FAILING, "sync" => sync.to_owned()).set(0.0);
 }
 
 #[cfg(test)]

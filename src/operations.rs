@@ -1,4 +1,4 @@
-//! What operators do: trigger by hand, pause, resume, backfill, retry, cancel, adopt.
+//! What operators do: trigger by hand, pause, resume, backfill, retry, cancel, adopt, apply a sync.
 //!
 //! Each is checked here, written to the ledger together with its line in the audit, and safe to
 //! repeat. Nothing here closes a run that Airflow holds: it asks Airflow, and the monitor sees what
@@ -7,6 +7,7 @@
 pub mod adopt;
 pub mod backfill;
 mod error;
+mod sync;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::domain::team::{Reach, Teams};
 use crate::domain::template::{RenderContext, default_conf};
 use crate::store::model::{NewAudit, NewRun, Pause, Run, microseconds, optional_microseconds};
 use crate::store::{Leadership, Ledger, Reopen, StoreError};
+use crate::sync::Desks;
 use crate::triggers::lineage::Lineages;
 
 /// How many nominal times a backfill decides about in one go.
@@ -62,6 +64,8 @@ pub struct OperationsParts {
     pub airflows: watch::Receiver<Airflows>,
     /// How the ledger and each watched ensemble stand to each other.
     pub lineages: watch::Receiver<Arc<Lineages>>,
+    /// Where syncs take orders.
+    pub desks: Desks,
     /// The time.
     pub clock: Clock,
 }

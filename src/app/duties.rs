@@ -18,6 +18,7 @@ use crate::components;
 use crate::domain::schedule::Schedule;
 use crate::monitor;
 use crate::store::StoreError;
+use crate::sync;
 use crate::triggers::gate::Gates;
 use crate::triggers::znode::{Handover, ZnodeTriggerParts};
 use crate::triggers::{consume, lineage, znode};
@@ -40,6 +41,7 @@ pub(super) fn declare(work: &Work, set: &InForce) -> Vec<Part> {
         let watched: BTreeSet<_> = set.znode_schedules().map(|(_, ensemble)| ensemble).collect();
         let ensembles = watched.into_iter().filter_map(|name| set.resources.ensembles.get(name));
         parts.extend(ensembles.map(|ensemble| consumer(crew, ensemble)));
+        parts.extend(syncs(crew, set));
     }
     parts
 }
@@ -122,6 +124,37 @@ fn consumer(crew: &Crew, kept: &KeptEnsemble) -> Part {
         consume::run(ensemble, lineage, ledger, leadership, end).await;
         Ok::<(), StoreError>(())
     })
+}
+
+/// What keeps entries of Airflows in step with znodes. A shadow does not: it changes nothing outside.
+fn syncs(crew: &Crew, set: &InForce) -> Vec<Part> {
+    let resources = &set.resources;
+    // The configuration was checked: a sync names only what there is, and needs the home ensemble.
+    let declared = set.config.syncs.iter().filter_map(|definition| {
+        let airflow = resources.airflows.get(&definition.airflow)?;
+        let (ensemble, home) = (resources.ensembles.get(&definition.ensemble)?, resources.ensembles.get(&None)?);
+        let configured = set.config.syncs_beside(definition);
+        let needs_text = format!("{definition:?} {configured:?}");
+        let parts = sync::keeper::Parts {
+            definition: Arc::clone(definition),
+            configured,
+            ensemble: ensemble.ensemble.clone(),
+            home: home.ensemble.clone(),
+            root: crew.member.home()?.1,
+            airflow: airflow.client.clone(),
+            ledger: crew.member.ledger.clone(),
+            leadership: crew.leadership.clone(),
+            desks: crew.member.desks.clone(),
+        };
+        let needs = vec![
+            Needs::Incarnation(airflow.incarnation),
+            Needs::Incarnation(ensemble.incarnation),
+            Needs::Incarnation(home.incarnation),
+            Needs::Text(needs_text),
+        ];
+        Some(Part::asked(Key::new("sync", &definition.name), needs, |end| sync::keeper::run(parts, end)))
+    });
+    declared.collect()
 }
 
 /// What a part is called that is for an ensemble; the home ensemble, which has no name, has an empty one.

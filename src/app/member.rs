@@ -32,6 +32,7 @@ use crate::metrics;
 use crate::operations::{Operations, OperationsParts};
 use crate::status::Status;
 use crate::store::{Leadership, Ledger, StoreError};
+use crate::sync::Desks;
 use crate::zookeeper::{Ensemble, MemberCard, Membership, MembershipParts, member_id};
 
 /// A member with everything that outlives its terms.
@@ -62,6 +63,8 @@ pub(super) struct Member {
     pub(super) membership: Option<Membership>,
     /// Whose root it is.
     pub(super) owner: watch::Receiver<Owner>,
+    /// Where syncs take orders.
+    pub(super) desks: Desks,
     /// The lead, while this member has it.
     pub(super) lead: watch::Sender<Option<Leadership>>,
     /// What is known of the members.
@@ -123,6 +126,7 @@ impl Member {
             card,
             membership,
             owner,
+            desks: Desks::default(),
             lead: watch::Sender::new(None),
             store_silent_since: watch::Sender::new(None),
         })
@@ -157,6 +161,7 @@ impl Member {
             teams: self.board.teams(),
             airflows: self.board.airflows(),
             lineages: self.board.lineages(),
+            desks: self.desks.clone(),
             clock: self.clock.clone(),
         });
         let api = Api {

@@ -225,13 +225,14 @@ fn same_client(one: &model::Airflow, other: &model::Airflow) -> bool {
         && one.timeout == other.timeout
 }
 
-/// The home ensemble, and every other that a schedule watches.
+/// The home ensemble, and every other that a schedule or a sync watches.
 fn ensembles_of(config: &Config) -> BTreeSet<Option<Arc<str>>> {
     let watched = config.schedules.iter().filter_map(|schedule| match &schedule.trigger {
         Trigger::Znode(trigger) => Some(trigger.ensemble.clone()),
         Trigger::Cron(_) => None,
     });
-    std::iter::once(None).chain(watched).collect()
+    let synced = config.syncs.iter().map(|sync| sync.ensemble.clone());
+    std::iter::once(None).chain(watched).chain(synced).collect()
 }
 
 /// The DAGs that schedules run in an Airflow, sorted.

@@ -123,6 +123,9 @@ pub enum Command {
     Airflow,
     /// Show the members, and which of them leads
     Members,
+    /// Compare Airflow's variables, pools and connections with znodes, or bring them into step
+    #[command(subcommand)]
+    Sync(SyncCommand),
     /// Go on after ZooKeeper was rebuilt or the ledger restored
     Adopt(AdoptArguments),
     /// Show who holds distributed locks, and who waits for them
@@ -407,6 +410,48 @@ pub struct AdoptArguments {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 }
+
+/// What to do about syncs.
+#[derive(Debug, Subcommand)]
+pub enum SyncCommand {
+    /// Show by key how Airflow differs from what znodes want; changes nothing
+    Diff(SyncDiffArguments),
+    /// Compare now and bring Airflow into step; the member that leads does it
+    Apply(SyncApplyArguments),
+}
+
+/// Arguments of `sync diff`.
+#[derive(Debug, Args)]
+#[command(after_help = SYNC_DIFF_EXIT_CODES)]
+pub struct SyncDiffArguments {
+    /// One sync [default: all]
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Arguments of `sync apply`.
+#[derive(Debug, Args)]
+pub struct SyncApplyArguments {
+    /// One sync [default: all]
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Change nothing, and show what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Delete everything in Airflow that flowkeeper wrote and that is gone from ZooKeeper, also when nothing is
+    /// left there
+    #[arg(long)]
+    pub prune: bool,
+    /// Undo changes that people made in Airflow
+    #[arg(long)]
+    pub repair: bool,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+const SYNC_DIFF_EXIT_CODES: &str =
+    "Exit codes: 0 everything is in step, 1 something differs, 2 usage or configuration, 3 it could not be compared";
 
 /// Arguments of `lock`.
 #[derive(Debug, Args)]

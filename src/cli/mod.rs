@@ -25,6 +25,7 @@ mod schedules;
 mod serve;
 mod setup;
 mod show;
+mod sync;
 mod time;
 mod trigger;
 mod why;
@@ -69,6 +70,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<(), CommandErr
         Command::Lock(arguments) => lock::run(context, arguments).await,
         Command::Airflow => airflow::run(context).await,
         Command::Members => members::run(context).await,
+        Command::Sync(command) => sync::run(context, command).await,
         Command::Schema => setup::schema(),
         Command::Completions(arguments) => setup::completions(arguments),
     }

@@ -8,6 +8,7 @@ mod json;
 mod schedule;
 mod sections;
 mod store;
+mod sync;
 mod team;
 mod znode;
 
@@ -15,6 +16,7 @@ pub(super) use connections::{airflow, ensemble, zookeeper};
 pub(super) use schedule::{Draft, ScheduleDefaults, Shared, defaults, schedule};
 pub(super) use sections::{log, server, token_teams};
 pub(super) use store::store;
+pub(super) use sync::{SyncDraft, resolve as resolve_syncs, sync};
 pub(super) use team::{check_teams, check_token_teams, team};
 
 use std::fmt::Write as _;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::checks::{self, Draft, ScheduleDefaults, Shared};
+use super::checks::{self, Draft, ScheduleDefaults, Shared, SyncDraft};
 use super::document::{self, Document};
 use super::environment::Environment;
 use super::fault::{Fault, Severity};
@@ -60,6 +60,8 @@ pub(super) struct Loader<'a> {
     globs: RefCell<Vec<(PathBuf, String)>>,
     /// Checked schedules, and the file of each.
     pub(super) drafts: Vec<(usize, Draft)>,
+    /// Checked syncs, and the file of each.
+    pub(super) syncs: Vec<(usize, SyncDraft)>,
     /// Whether a file could not be understood: what seems to be missing may be in it.
     pub(super) incomplete: bool,
 }
@@ -102,6 +104,7 @@ impl<'a> Loader<'a> {
             teams: BTreeMap::new(),
             globs: RefCell::default(),
             drafts: Vec::new(),
+            syncs: Vec::new(),
             incomplete: false,
         }
     }
@@ -172,11 +175,12 @@ impl<'a> Loader<'a> {
 
     /// Checks a source; what it includes.
     fn source(&mut self, index: usize, source: &Source, overrides: &[overrides::Override<'_>]) -> Includes {
-        let marks = (self.sink.len(), self.drafts.len());
+        let marks = (self.sink.len(), self.drafts.len(), self.syncs.len());
         self.in_parts(index, source, overrides).unwrap_or_else(|| {
             // Nothing of the attempt in parts stays.
             self.sink.truncate(marks.0);
             self.drafts.truncate(marks.1);
+            self.syncs.truncate(marks.2);
             self.airflows.retain(|_, (_, (file, _))| *file != index);
             self.ensembles.retain(|_, (_, (file, _))| *file != index);
             self.teams.retain(|_, (_, (file, _))| *file != index);
@@ -344,6 +348,9 @@ impl<'a> Loader<'a> {
                 }
             }
         }
+        if let Some((base, value)) = find("sync") {
+            self.syncs(index, source, &sink, base, value);
+        }
         let own = section("defaults").map(|section| checks::defaults(&section, &mut self.shared)).unwrap_or_default();
         let defaults = own.over(&self.main_defaults);
         let includes = find("include").map(|(base, value)| (base, value.clone()));
@@ -500,6 +507,30 @@ impl<'a> Loader<'a> {
 
     fn is_being_read(&self, real: &Path) -> bool {
         self.including.iter().any(|file| file == real)
+    }
+
+    /// Checks the syncs of a source.
+    fn syncs(&mut self, index: usize, source: &Source, sink: &Sink, base: usize, value: &Spanned<DeValue<'_>>) {
+        let fault = |span: Range<usize>| {
+            sink.push(source.fault(
+                span.start + base..span.end + base,
+                "sync".to_owned(),
+                Severity::Error,
+                "syncs are written as [[sync]]".to_owned(),
+                "put two brackets around the header of each sync".to_owned(),
+            ));
+        };
+        let Some(items) = value.get_ref().as_array() else { return fault(value.span()) };
+        for item in items {
+            let Some(table) = item.get_ref().as_table() else {
+                fault(item.span());
+                continue;
+            };
+            let section = Section { source, sink, base, key: "sync", table, header: item.span() };
+            if let Some(draft) = checks::sync(&section, &mut self.shared) {
+                self.syncs.push((index, draft));
+            }
+        }
     }
 
     /// Checks the schedules of a part.

@@ -4,7 +4,7 @@
 //! Secrets are still references here; [`SecretRef::resolve`](super::secret::SecretRef::resolve)
 //! reads them when they are needed, so that checking a configuration needs none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -18,6 +18,7 @@ use super::environment::Environment;
 use super::secret::{Secret, SecretError, SecretRef};
 use crate::domain::health::Thresholds;
 use crate::domain::schedule::{Schedule, ScheduleName};
+use crate::domain::sync::definition::SyncDefinition;
 use crate::domain::team::Teams;
 use crate::secret::without_password;
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub teams: Teams,
     /// Every schedule, in the order of the files; names are unique.
     pub schedules: Vec<Arc<Schedule>>,
+    /// Every sync, in the order of the files; names are unique.
+    pub syncs: Vec<Arc<SyncDefinition>>,
     /// A short digest of the text of the definitions: members with the same have the same ones. The
     /// sections of the main file are no part of it.
     pub version: String,
@@ -51,6 +54,17 @@ impl Config {
     /// The schedule of this name. Walks the list: for commands, not for loops.
     pub fn schedule(&self, name: &str) -> Option<&Arc<Schedule>> {
         self.schedules.iter().find(|schedule| schedule.name.as_str() == name)
+    }
+
+    /// The sync of this name.
+    pub fn sync(&self, name: &str) -> Option<&Arc<SyncDefinition>> {
+        self.syncs.iter().find(|sync| &*sync.name == name)
+    }
+
+    /// The names of the syncs that write into the same collection as this one, it included.
+    pub fn syncs_beside(&self, sync: &SyncDefinition) -> BTreeSet<Arc<str>> {
+        let beside = self.syncs.iter().filter(|other| other.airflow == sync.airflow && other.kind == sync.kind);
+        beside.map(|other| Arc::clone(&other.name)).collect()
     }
 
     /// How to reach the ensemble that a znode trigger names; `None` is the home ensemble.

@@ -63,9 +63,9 @@ pub(super) fn apply<'i>(table: &mut DeTable<'i>, overrides: &[Override<'i>], sou
             sink.push(source.fault(span.clone(), path.join("."), Severity::Error, message, hint));
         };
         let Some((first, _)) = path.split_first() else { continue };
-        if !SECTIONS.contains(&first.as_str()) || matches!(first.as_str(), "include" | "schedule") {
+        if !SECTIONS.contains(&first.as_str()) || matches!(first.as_str(), "include" | "schedule" | "sync") {
             let known: Vec<&str> =
-                SECTIONS.into_iter().filter(|section| !matches!(*section, "include" | "schedule")).collect();
+                SECTIONS.into_iter().filter(|section| !matches!(*section, "include" | "schedule" | "sync")).collect();
             let hint = text::did_you_mean(first, &known, "sections whose values can be set");
             fault(format!("no section `{first}` has values that a variable can set"), hint);
             continue;

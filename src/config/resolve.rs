@@ -15,6 +15,7 @@ use crate::domain::schedule::{Schedule, ScheduleName, Trigger, WatchScope};
 /// the files and lines.
 pub(super) fn resolve(loader: &mut Loader<'_>, main: &Path) -> (Option<Config>, Vec<Fault>) {
     let mut drafts = std::mem::take(&mut loader.drafts);
+    let mut syncs = std::mem::take(&mut loader.syncs);
     check_names(loader, &drafts);
     let default_airflow = match loader.airflows.len() {
         1 => loader.airflows.keys().next().cloned(),
@@ -28,6 +29,7 @@ pub(super) fn resolve(loader: &mut Loader<'_>, main: &Path) -> (Option<Config>, 
     checks::check_teams(loader, &drafts);
     checks::check_token_teams(loader);
     check_own_znodes(loader, &drafts);
+    checks::resolve_syncs(loader, &mut syncs);
     let order: HashMap<String, usize> =
         loader.sources.iter().enumerate().rev().map(|(index, source)| (source.name.clone(), index)).collect();
     let main_sections = std::mem::take(&mut loader.main);
@@ -55,6 +57,7 @@ pub(super) fn resolve(loader: &mut Loader<'_>, main: &Path) -> (Option<Config>, 
                 std::mem::take(&mut loader.teams).into_iter().map(|(name, (team, _))| (name, team)).collect(),
             ),
             schedules: drafts.into_iter().map(|(_, draft)| Arc::new(draft.schedule)).collect(),
+            syncs: syncs.into_iter().map(|(_, draft)| Arc::new(draft.definition)).collect(),
             version,
         }),
         _ => None,
@@ -68,6 +71,7 @@ pub(super) fn resolve(loader: &mut Loader<'_>, main: &Path) -> (Option<Config>, 
 }
 
 impl Loader<'_> {
+    /// Notes an error in a source.
     pub(super) fn error(&self, file: usize, span: &Range<usize>, key: &str, message: String, hint: String) {
         let fault = self.sources[file].fault(span.clone(), key.to_owned(), Severity::Error, message, hint);
         self.sink.push(fault);

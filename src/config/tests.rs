@@ -4,6 +4,7 @@ mod accepted;
 mod arbitrary;
 mod documents;
 mod pushed;
+mod syncs;
 mod wrong;
 
 /// An Airflow for schedules to name.

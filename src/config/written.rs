@@ -8,6 +8,7 @@
 mod leaf;
 mod schedule;
 mod sections;
+mod sync;
 
 pub(super) use leaf::{Choice, DurationText, InFlightText, SecretText};
 pub(super) use schedule::{Deadline, Defaults, Retry, Schedule, Znode};
@@ -15,6 +16,8 @@ pub(super) use sections::{
     Airflow, AirflowAuth, Ensemble, HeaderValue, Log, OAuth2, Sasl, Server, Store, Team, Threshold, Token, ZooKeeper,
     ZooKeeperAuth, ZooKeeperTls,
 };
+
+pub(super) use sync::SyncSection;
 
 use std::collections::BTreeMap;
 
@@ -50,18 +53,16 @@ pub(super) struct File {
     pub defaults: Option<Defaults>,
     /// The schedules: a trigger, a DAG, and the policies between them.
     pub schedule: Option<Vec<Schedule>>,
+    /// Variables, pools and connections of Airflows that are kept in step with znodes.
+    pub sync: Option<Vec<SyncSection>>,
 }
 
 /// The sections of [`File`], in its order.
-pub(super) const SECTIONS: [&str; 10] =
-    ["include", "server", "log", "store", "zookeeper", "airflow", "ensemble", "team", "defaults", "schedule"];
+pub(super) const SECTIONS: [&str; 11] =
+    ["include", "server", "log", "store", "zookeeper", "airflow", "ensemble", "team", "defaults", "schedule", "sync"];
 
 /// The sections that only the main file may hold.
 pub(super) const MAIN_FILE_SECTIONS: [&str; 4] = ["server", "log", "store", "zookeeper"];
 
 /// Sections of the design that this version does not have.
-pub(super) const SECTIONS_TO_COME: [(&str, &str); 3] = [
-    ("expect", "dead man's switches"),
-    ("notify", "notifications"),
-    ("sync", "keeping Airflow's variables, pools and connections in step"),
-];
+pub(super) const SECTIONS_TO_COME: [(&str, &str); 2] = [("expect", "dead man's switches"), ("notify", "notifications")];

@@ -316,7 +316,7 @@ impl PathGlobs {
 }
 
 /// What a znode trigger watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WatchScope {
     /// The znode itself.
     Node,

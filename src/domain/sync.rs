@@ -4,6 +4,7 @@
 //! Everything here is pure. [`plan::plan`] is the table of cases that the whole feature rests on: only
 //! what flowkeeper wrote is ever changed or deleted. Values may be secrets, so no type here shows one.
 
+pub mod definition;
 pub mod digest;
 pub mod entry;
 pub mod mark;

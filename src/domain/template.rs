@@ -11,6 +11,7 @@ mod default_conf;
 mod filters;
 mod methods;
 mod names;
+mod value;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use serde_json::value::RawValue;
 pub use compile::{Compiler, ConfFaults, TemplateError};
 pub use context::{RenderContext, VARIABLES, ZnodeFacts};
 pub use default_conf::{DEFAULT_CONF_TEXT_BYTES, DEFAULT_CONF_TOTAL_BYTES, default_conf};
+pub use value::{VALUE_VARIABLES, ValueContext, ValueTemplate};
 
 use compile::Compiled;
 

@@ -21,6 +21,7 @@ mod probes;
 pub mod problem;
 mod runs;
 pub mod schedules;
+mod sync;
 
 use std::io;
 use std::net::SocketAddr;
@@ -166,6 +167,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(config::reload))
         .routes(routes!(locks::list))
         .routes(routes!(airflow::list))
+        .routes(routes!(sync::list))
+        .routes(routes!(sync::apply))
         .routes(routes!(members::list))
 }
 

@@ -171,9 +171,12 @@ impl From<OperationError> for Problem {
             OperationError::NoSchedule { .. }
             | OperationError::NoRun { .. }
             | OperationError::NoEnsemble { .. }
+            | OperationError::NoSync { .. }
             | OperationError::NoHome => ProblemKind::NotFound,
             OperationError::OutOfReach { .. } => ProblemKind::Forbidden,
-            OperationError::NotLeading { .. } | OperationError::StillAtWork { .. } => ProblemKind::Unavailable,
+            OperationError::NotLeading { .. }
+            | OperationError::StillAtWork { .. }
+            | OperationError::SyncAtRest { .. } => ProblemKind::Unavailable,
             OperationError::BadKey { .. }
             | OperationError::EmptyRange { .. }
             | OperationError::PauseInThePast { .. } => ProblemKind::InvalidRequest,

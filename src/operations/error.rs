@@ -171,6 +171,20 @@ pub enum OperationError {
         /// Which ensemble.
         ensemble: String,
     },
+    /// The configuration has no such sync.
+    #[error("find the sync `{name}`: the configuration has none of that name")]
+    NoSync {
+        /// As asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The loop of the sync does not run.
+    #[error("compare the sync `{name}`: it does not run at the moment")]
+    SyncAtRest {
+        /// The sync.
+        name: String,
+    },
     /// The ledger refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -212,6 +226,9 @@ impl OperationError {
             Self::NoHome => "name the ensemble: `flowkeeper adopt --ensemble NAME`".into(),
             Self::NothingToAdopt { .. } => "`flowkeeper schedules` shows what troubles a trigger".into(),
             Self::StillAtWork { .. } => "ask again in a moment; is the ledger writable?".into(),
+            Self::NoSync { known, .. } if known.is_empty() => "add a [[sync]]; docs/sync.md tells how".into(),
+            Self::NoSync { known, .. } => format!("there are {known}"),
+            Self::SyncAtRest { .. } => "ask again in a moment; a shadow runs no syncs".into(),
             Self::Store(error) => return error.hint(),
         })
     }

@@ -39,6 +39,7 @@ mod story_outage;
 mod story_runs;
 mod story_trouble;
 mod support;
+mod sync;
 mod znode;
 mod znode_consume;
 mod znode_faults;

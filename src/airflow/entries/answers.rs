@@ -79,24 +79,19 @@ pub(super) fn bulk(change: &Change, body: &[u8]) -> Option<Bulk> {
         errors: Vec<Value>,
     }
     let mut answer: Value = serde_json::from_slice(body).ok()?;
-    let actions: &[&str] = match change {
-        Change::Create(_) => &["create"],
-        Change::Update(_) => &["update", "create"],
-        Change::Delete(_) => &["delete"],
+    let action = match change {
+        Change::Create(_) => "create",
+        Change::Update(_) => "update",
+        Change::Delete(_) => "delete",
     };
-    let outcomes: Vec<Outcome> =
-        actions.iter().filter_map(|action| serde_json::from_value(answer.get_mut(action)?.take()).ok()).collect();
-    if let Some(error) = outcomes.iter().find_map(|outcome| outcome.errors.first()) {
+    let outcome: Outcome = serde_json::from_value(answer.get_mut(action)?.take()).ok()?;
+    if let Some(error) = outcome.errors.first() {
         let status = error.get("status_code").and_then(Value::as_u64).unwrap_or(400);
         return Some(Bulk::Refused(format!("{status}: Airflow refuses it")));
     }
-    if outcomes.is_empty() {
-        return None;
-    }
     let keys: BTreeSet<&str> = change.keys().into_iter().collect();
     // Only what was asked for can have been done by this request.
-    let done = outcomes.into_iter().flat_map(|outcome| outcome.success).filter(|key| keys.contains(key.as_str()));
-    Some(Bulk::Done(done.collect()))
+    Some(Bulk::Done(outcome.success.into_iter().filter(|key| keys.contains(key.as_str())).collect()))
 }
 
 /// A refusal without anything of what was sent: its status, and which rules of the API were broken where.

@@ -15,36 +15,22 @@ pub(super) fn list(kind: EntryKind, limit: u32, offset: u64) -> Call {
     Call::new(Method::GET, [kind.as_str()]).page(limit, offset).query("order_by", "id")
 }
 
-/// The body of a request for many (API v2).
-///
-/// Airflow never takes a password away from a connection that it updates, so one that is to have none is
-/// deleted and made anew, which is one transaction.
+/// The body of a request for many (API v2). It has one action: Airflow finds out what is there before it
+/// carries out any of a request, so what one deletes the next does not make anew.
 pub(super) fn bulk(change: &Change) -> Value {
-    let create =
-        |entries: &[&Outgoing]| json!({"action": "create", "action_on_existence": "skip", "entities": all(entries)});
-    let delete = |keys: &[&str]| json!({"action": "delete", "action_on_non_existence": "skip", "entities": keys});
-    let actions = match change {
-        Change::Create(entries) => vec![create(&entries.iter().collect::<Vec<_>>())],
-        Change::Delete(_) => vec![delete(&change.keys())],
-        Change::Update(entries) => {
-            let (anew, changed): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| has_no_password(&entry.value));
-            let update = json!({"action": "update", "action_on_non_existence": "skip", "entities": all(&changed)});
-            let keys: Vec<&str> = anew.iter().map(|entry| entry.key.as_str()).collect();
-            match (anew.is_empty(), changed.is_empty()) {
-                (true, _) => vec![update],
-                (false, true) => vec![delete(&keys), create(&anew)],
-                (false, false) => vec![delete(&keys), create(&anew), update],
-            }
+    let action = match change {
+        Change::Create(entries) => {
+            json!({"action": "create", "action_on_existence": "skip", "entities": all(entries)})
         }
+        Change::Update(entries) => {
+            json!({"action": "update", "action_on_non_existence": "skip", "entities": all(entries)})
+        }
+        Change::Delete(keys) => json!({"action": "delete", "action_on_non_existence": "skip", "entities": keys}),
     };
-    json!({"actions": actions})
+    json!({"actions": [action]})
 }
 
-fn has_no_password(value: &EntryValue) -> bool {
-    matches!(value, EntryValue::Connection(connection) if connection.password.is_none())
-}
-
-fn all(entries: &[&Outgoing]) -> Vec<Value> {
+fn all(entries: &[Outgoing]) -> Vec<Value> {
     entries.iter().map(|entry| Value::Object(object(entry))).collect()
 }
 

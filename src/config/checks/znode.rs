@@ -79,7 +79,7 @@ pub(super) fn znode_trigger(
     })
 }
 
-fn check_path(section: &Section<'_, '_>, path: &str) {
+pub(super) fn check_path(section: &Section<'_, '_>, path: &str) {
     if let Some(fault) = znode_path_fault(path) {
         let trimmed = path.trim_end_matches('/');
         let hint = match fault {

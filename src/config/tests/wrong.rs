@@ -312,7 +312,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "features of later versions",
         &[
             BOTH,
-            "[[expect]]\nname = \"x\"\n[[notify]]\nname = \"y\"\n[sync]\n",
+            "[[expect]]\nname = \"x\"\n[[notify]]\nname = \"y\"\n",
             CRON,
             "[[schedule]]\nname = \"b\"\ndag = \"d\"\nensemble = { name = \"main\", on = [\"degraded\"] }\n",
         ],

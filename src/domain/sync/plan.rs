@@ -73,7 +73,7 @@ pub struct Rules<'a> {
     pub sync: &'a str,
     /// The identity of the store.
     pub store_id: &'a str,
-    /// The names of all syncs of the configuration.
+    /// The names of the syncs that are configured to write into the same collection.
     pub configured: &'a BTreeSet<Arc<str>>,
     /// Whether to delete what vanished from ZooKeeper.
     pub prune: Prune,

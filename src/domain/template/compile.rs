@@ -85,13 +85,17 @@ impl Compiled {
 
     pub(super) fn evaluate(&self, context: &RenderContext<'_>) -> Result<Value, RenderError> {
         let variables = context.variables(&|name| self.uses(name));
+        self.evaluate_on(variables).map_err(|error| RenderError::from_engine(&error, &self.source))
+    }
+
+    /// The value with these variables. The error may tell what they hold.
+    pub(super) fn evaluate_on(&self, variables: Value) -> Result<Value, minijinja::Error> {
         match &self.code {
             Code::Expression(expression) => expression.eval(variables),
             Code::Text(environment) => {
                 environment.get_template(TEMPLATE_NAME).and_then(|template| template.render(variables)).map(Value::from)
             }
         }
-        .map_err(|error| RenderError::from_engine(&error, &self.source))
     }
 
     /// The value as JSON text.
@@ -218,7 +222,7 @@ impl Compiler {
         if let Some(known) = self.strings.get(source) {
             return Ok(Arc::clone(known));
         }
-        let compiled = Arc::new(compile_string(source)?);
+        let compiled = Arc::new(compile_string(source, &VARIABLES)?);
         self.strings.insert(source.into(), Arc::clone(&compiled));
         Ok(compiled)
     }
@@ -235,16 +239,17 @@ fn is_template(text: &str) -> bool {
 fn compile_expression(source: &str) -> Result<Compiled, TemplateError> {
     let expression =
         ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|error| TemplateError::from_engine(&error))?;
-    finish(source, &expression.undeclared_variables(true), Code::Expression(expression))
+    finish(source, &expression.undeclared_variables(true), Code::Expression(expression), &VARIABLES)
 }
 
-/// A string that is exactly one `{{ expression }}` keeps its type; any other becomes text.
-fn compile_string(source: &str) -> Result<Compiled, TemplateError> {
+/// A string that is exactly one `{{ expression }}` keeps its type; any other becomes text. It reads only
+/// `known` variables.
+pub(super) fn compile_string(source: &str, known: &[&str]) -> Result<Compiled, TemplateError> {
     // `{{ a }} and {{ b }}` begins and ends like one, but its inside is no expression.
     if let Some(inside) = source.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"))
         && let Ok(expression) = ENVIRONMENT.compile_expression_owned(without_trim_marks(inside).to_owned())
     {
-        return finish(source, &expression.undeclared_variables(true), Code::Expression(expression));
+        return finish(source, &expression.undeclared_variables(true), Code::Expression(expression), known);
     }
     let mut environment = Box::new(ENVIRONMENT.clone());
     environment
@@ -254,7 +259,7 @@ fn compile_string(source: &str) -> Result<Compiled, TemplateError> {
         .get_template(TEMPLATE_NAME)
         .map_err(|error| TemplateError::from_engine(&error))?
         .undeclared_variables(true);
-    finish(source, &variables, Code::Text(environment))
+    finish(source, &variables, Code::Text(environment), known)
 }
 
 /// Takes the white-space marks of `{{- x -}}` away: there is no white space around it to trim.
@@ -264,16 +269,16 @@ fn without_trim_marks(inside: &str) -> &str {
 }
 
 /// Checks the names that the engine itself looks up only when it evaluates.
-fn finish(source: &str, variables: &HashSet<String>, code: Code) -> Result<Compiled, TemplateError> {
+fn finish(source: &str, variables: &HashSet<String>, code: Code, known: &[&str]) -> Result<Compiled, TemplateError> {
     let mut read: Vec<Box<str>> = Vec::with_capacity(variables.len());
     for variable in variables {
         let root = variable.split('.').next().unwrap_or(variable);
-        if VARIABLES.contains(&root) {
+        if known.contains(&root) {
             read.push(variable.as_str().into());
         } else if !ENVIRONMENT.globals().any(|(name, _)| name == root) {
             return Err(TemplateError::new(
                 format!("`{root}` is not a variable of templates"),
-                Some(suggest(root, &VARIABLES).unwrap_or_else(|| format!("there are {}", VARIABLES.join(", ")))),
+                Some(suggest(root, known).unwrap_or_else(|| format!("there are {}", known.join(", ")))),
             ));
         }
     }

@@ -135,7 +135,7 @@ impl ZnodeFacts {
         Some(STANDARD.encode(self.data.as_deref()?))
     }
 
-    fn to_value(self: &Arc<Self>) -> Value {
+    pub(super) fn to_value(self: &Arc<Self>) -> Value {
         Value::from_dyn_object(Arc::clone(self))
     }
 

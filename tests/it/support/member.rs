@@ -197,6 +197,7 @@ impl Member {
             schedules: schedules.subscribe(),
             teams: teams.subscribe(),
             airflows: watch::Sender::new(Arc::new(BTreeMap::from([(Arc::from("main"), airflow)]))).subscribe(),
+            desks: flowkeeper::sync::Desks::default(),
             clock: clock.clone(),
         });
         let status = Status::new();

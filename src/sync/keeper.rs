@@ -1,0 +1,222 @@
+//! The loop of one sync: waits for a hint, for its interval or for an operator, compares, and carries out
+//! what is planned.
+//!
+//! ZooKeeper away: nothing changes, since nothing can be read. Airflow away: tried again with growing
+//! pauses. Both are told by the report in the ledger, which every member reads.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::Applier;
+use super::desk::{Desks, Order};
+use super::key;
+use super::pass::{Options, Parties, PassError, look};
+use super::report::PassReport;
+use super::timing::Timing;
+use crate::airflow::Airflow;
+use crate::domain::schedule::WatchScope;
+use crate::domain::sync::definition::SyncDefinition;
+use crate::domain::sync::digest::Digests;
+use crate::metrics;
+use crate::store::{Leadership, Ledger, StoreError};
+use crate::zookeeper::{Ensemble, Interest, Session};
+
+/// How often znodes are compared where the servers tell of no changes (ZooKeeper 3.5).
+const UNWATCHED_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What a sync works with.
+pub struct Parts {
+    /// What it does.
+    pub definition: Arc<SyncDefinition>,
+    /// The names of the syncs that write into the same collection.
+    pub configured: BTreeSet<Arc<str>>,
+    /// The ensemble that its znodes are in.
+    pub ensemble: Ensemble,
+    /// The home ensemble, which has the key of the digests.
+    pub home: Ensemble,
+    /// The root of flowkeeper's znodes there.
+    pub root: Arc<str>,
+    /// The Airflow that is kept in step.
+    pub airflow: Airflow,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Proof of leading.
+    pub leadership: Leadership,
+    /// Where operators hand in orders.
+    pub desks: Desks,
+}
+
+/// What wakes the loop.
+enum Event {
+    Hint,
+    Due,
+    Order(Order),
+}
+
+/// Keeps entries in step until the term ends.
+pub async fn run(parts: Parts, ending: CancellationToken) -> Result<(), StoreError> {
+    let interest = match parts.definition.scope {
+        WatchScope::Node => Interest::Node,
+        WatchScope::Children => Interest::Children,
+        WatchScope::Subtree => Interest::Subtree,
+    };
+    let subscription = parts.ensemble.subscribe(Arc::clone(&parts.definition.path), interest);
+    let mut desk = parts.desks.open(&parts.definition.name);
+    let mut timing = Timing::new(Instant::now());
+    let mut known_session = None;
+    let mut keeper = Keeper { parts, ending: ending.clone(), digests: None, told: None };
+    let ended = loop {
+        let event = tokio::select! {
+            biased;
+            () = ending.cancelled() => break Ok(()),
+            () = keeper.parts.leadership.lost().cancelled() => break Ok(()),
+            Some(order) = desk.orders.recv() => Event::Order(order),
+            () = subscription.changed() => Event::Hint,
+            () = tokio::time::sleep_until(timing.due()) => Event::Due,
+        };
+        let (options, reply) = match event {
+            Event::Hint => {
+                let touched = subscription.take(usize::MAX);
+                let session = subscription.arming().map(|arming| arming.session.number());
+                if session.is_some() && session != known_session {
+                    timing.connected(Instant::now());
+                } else if touched.overflowed || !touched.paths.is_empty() {
+                    timing.hint(Instant::now());
+                }
+                known_session = session;
+                continue;
+            }
+            Event::Due => (Options::default(), None),
+            Event::Order(order) => (order.options, Some(order.reply)),
+        };
+        timing.begin();
+        let report = match keeper.compare(options).await {
+            Ok(report) => report,
+            Err(error) => break Err(error),
+        };
+        let interval = match subscription.arming() {
+            Some(arming) if !arming.watched => keeper.parts.definition.interval.min(UNWATCHED_INTERVAL),
+            _ => keeper.parts.definition.interval,
+        };
+        match &report.error {
+            None => timing.done(Instant::now(), interval),
+            Some(_) => timing.failed(Instant::now(), interval),
+        }
+        if let Some(reply) = reply {
+            // Whoever asked may have gone.
+            drop(reply.send(report));
+        }
+    };
+    metrics::sync_ended(&keeper.parts.definition.name);
+    ended
+}
+
+struct Keeper {
+    parts: Parts,
+    ending: CancellationToken,
+    /// Makes digests, with the session of the home ensemble that the key was read in.
+    digests: Option<(u64, Digests)>,
+    /// What the log was told last.
+    told: Option<String>,
+}
+
+impl Keeper {
+    /// Compares, and carries out what is planned unless it is only to be looked at. What went wrong is in
+    /// the report; an error is one of the ledger, and ends the loop.
+    async fn compare(&mut self, options: Options) -> Result<PassReport, StoreError> {
+        let report = match self.look(options).await {
+            Ok(report) => report,
+            Err(PassError::Store(error)) => return Err(error),
+            Err(error) => {
+                PassReport { error: Some(format!("failed to {error}")), hint: error.hint(), ..PassReport::default() }
+            }
+        };
+        if !options.dry_run {
+            self.tell(&report);
+            metrics::sync_compared(&self.parts.definition.name, &report.counts, report.error.is_none());
+            // A report holds text, numbers and lists only.
+            let json = serde_json::to_string(&report).unwrap_or_default();
+            self.parts.ledger.note_sync_pass(&self.parts.leadership, &self.parts.definition.name, &json).await?;
+        }
+        Ok(report)
+    }
+
+    async fn look(&mut self, options: Options) -> Result<PassReport, PassError> {
+        let session = self.session(&self.parts.ensemble)?;
+        let digests = self.digests().await?;
+        let parts = &self.parts;
+        let parties = Parties {
+            definition: &parts.definition,
+            configured: &parts.configured,
+            session: &session,
+            digests: &digests,
+            airflow: &parts.airflow,
+            ledger: Some(&parts.ledger),
+        };
+        let look = look(parties, options).await?;
+        if options.dry_run {
+            return Ok(look.report());
+        }
+        let applier = Applier {
+            definition: &parts.definition,
+            airflow: &parts.airflow,
+            ledger: &parts.ledger,
+            leadership: &parts.leadership,
+            ending: &self.ending,
+        };
+        Ok(applier.apply(look).await?)
+    }
+
+    fn session(&self, ensemble: &Ensemble) -> Result<Session, PassError> {
+        ensemble.session().ok_or_else(|| PassError::Source {
+            sync: self.parts.definition.name.to_string(),
+            path: self.parts.definition.path.to_string(),
+            reason: format!("there is no session with the ensemble {}", ensemble.label()),
+            hint: "is ZooKeeper running, and can this member reach it? Nothing changes in Airflow meanwhile",
+        })
+    }
+
+    /// The key is read anew in each session: the ensemble may be another one.
+    async fn digests(&mut self) -> Result<Digests, PassError> {
+        let session = self.session(&self.parts.home)?;
+        match &self.digests {
+            Some((number, digests)) if *number == session.number() => Ok(digests.clone()),
+            _ => {
+                let digests = key::find_or_make(&session, &self.parts.root).await?;
+                self.digests = Some((session.number(), digests.clone()));
+                Ok(digests)
+            }
+        }
+    }
+
+    /// Logs what is news: what was written, and what is not in step, once.
+    fn tell(&mut self, report: &PassReport) {
+        let definition = &self.parts.definition;
+        let (sync, airflow) = (&*definition.name, &*definition.airflow);
+        let written: Vec<String> = report.written.iter().map(|(word, count)| format!("{count} {word}")).collect();
+        if !written.is_empty() {
+            let kind = definition.kind.as_str();
+            tracing::info!(sync, airflow, kind, written = written.join(", "), "Airflow was brought into step");
+        }
+        let news = match (&report.error, &report.guard) {
+            (Some(error), _) => error.clone(),
+            (None, Some(guard)) => guard.clone(),
+            (None, None) if report.differences() > 0 => format!("not everything is in step: {}", report.summary()),
+            (None, None) => {
+                if self.told.take().is_some() {
+                    tracing::info!(sync, airflow, "everything is in step again");
+                }
+                return;
+            }
+        };
+        if self.told.as_ref() != Some(&news) {
+            let hint = report.hint.as_deref().unwrap_or("`flowkeeper sync diff` names the keys");
+            tracing::warn!(sync, airflow, reason = news, hint, "a sync has something to tell");
+            self.told = Some(news);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! One comparison: reads what znodes want, what the ledger remembers and what Airflow has, and plans.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::key::KeyError;
+use super::report::PassReport;
+use super::source::{self, SourceError};
+use crate::airflow::{self, Airflow};
+use crate::domain::sync::definition::{DriftPolicy, SyncDefinition};
+use crate::domain::sync::digest::Digests;
+use crate::domain::sync::plan::{self, Owned, Plan, Prune, Rules, Wish};
+use crate::store::{Ledger, StoreError};
+use crate::zookeeper::Session;
+
+/// What an operator may ask for beyond what is configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Change nothing.
+    pub dry_run: bool,
+    /// Delete everything that vanished from ZooKeeper, also when nothing is left there.
+    pub prune: bool,
+    /// Undo changes that were made in Airflow.
+    pub repair: bool,
+}
+
+/// Why nothing could be compared; nothing was changed. Fits "failed to …".
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The znodes cannot be read.
+    #[error("read {path} for the sync {sync}: {reason}")]
+    Source {
+        /// The sync.
+        sync: String,
+        /// Its znode.
+        path: String,
+        /// Why.
+        reason: String,
+        /// What can be done.
+        hint: &'static str,
+    },
+    /// The key of the digests is not there.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Airflow does not tell what it has.
+    #[error(transparent)]
+    Airflow(#[from] Box<airflow::Error>),
+    /// The ledger does not tell what is ours.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PassError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Source { hint, .. } => Some((*hint).to_owned()),
+            Self::Key(KeyError::Foreign { path }) => {
+                Some(format!("delete {path}: every value is then compared or written once more"))
+            }
+            Self::Key(KeyError::ZooKeeper { source, .. }) => Some(source.hint().to_owned()),
+            Self::Airflow(error) => Some(error.hint().to_owned()),
+            Self::Store(error) => error.hint(),
+        }
+    }
+}
+
+/// What a comparison needs.
+#[derive(Clone, Copy)]
+pub struct Parties<'a> {
+    /// The sync.
+    pub definition: &'a SyncDefinition,
+    /// The names of the syncs that write into the same collection.
+    pub configured: &'a BTreeSet<Arc<str>>,
+    /// The session with the ensemble that the znodes are in.
+    pub session: &'a Session,
+    /// Makes digests.
+    pub digests: &'a Digests,
+    /// The Airflow that is kept in step.
+    pub airflow: &'a Airflow,
+    /// The ledger; `None` before anything has served.
+    pub ledger: Option<&'a Ledger>,
+}
+
+/// What a comparison found.
+pub struct Look {
+    pub(super) plan: Plan,
+    pub(super) wishes: BTreeMap<String, Wish>,
+    pub(super) owned: BTreeMap<String, Owned>,
+}
+
+impl Look {
+    /// For people.
+    pub fn report(&self) -> PassReport {
+        PassReport::of(&self.plan.steps, self.plan.guard)
+    }
+}
+
+/// Compares; changes nothing.
+pub async fn look(parties: Parties<'_>, options: Options) -> Result<Look, PassError> {
+    let Parties { definition, configured, session, digests, airflow, ledger } = parties;
+    let wishes = source::read(session, definition, digests).await.map_err(|error| PassError::Source {
+        sync: definition.name.to_string(),
+        path: definition.path.to_string(),
+        reason: error.to_string(),
+        hint: match &error {
+            SourceError::ZooKeeper(error) => error.hint(),
+            SourceError::NotAnObject => "write a JSON object into it, or another `watch`",
+        },
+    })?;
+    // Before the list: what another sync writes meanwhile is then told by its mark.
+    let owned = match ledger {
+        Some(ledger) => ledger.owned_entries(&definition.airflow, definition.kind).await?,
+        None => BTreeMap::new(),
+    };
+    let shown = airflow.list_entries(definition.kind).await.map_err(Box::new)?;
+    let rules = Rules {
+        sync: &definition.name,
+        store_id: ledger.map_or("", Ledger::store_id),
+        configured,
+        prune: match (options.prune, definition.prune) {
+            (true, _) => Prune::Always,
+            (false, true) => Prune::Guarded,
+            (false, false) => Prune::Never,
+        },
+        repair: options.repair || definition.drift == DriftPolicy::Repair,
+        adopt: definition.adopt,
+    };
+    let plan = plan::plan(wishes.as_ref(), &owned, &shown, &rules);
+    Ok(Look { plan, wishes: wishes.unwrap_or_default(), owned })
+}

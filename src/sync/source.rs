@@ -1,0 +1,170 @@
+//! What znodes want: reads all of them and makes an entry of each, or says why it cannot become one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _};
+use serde_json::Value;
+
+use crate::domain::schedule::WatchScope;
+use crate::domain::sync::definition::SyncDefinition;
+use crate::domain::sync::digest::Digests;
+use crate::domain::sync::entry::EntryValue;
+use crate::domain::sync::plan::Wish;
+use crate::domain::template::{ValueContext, ZnodeFacts};
+use crate::domain::znode::ZnodeStat;
+use crate::zookeeper::{Session, ZooKeeperError};
+
+/// How many requests of one reading may be under way. A server holds all connections back when 1,000 wait.
+const PIPELINE: usize = 256;
+
+/// Why nothing can be said of what is wanted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    /// It cannot be read.
+    #[error("{0}")]
+    ZooKeeper(#[from] ZooKeeperError),
+    /// `watch = "node"`, and the znode is something else.
+    #[error("its data is not a JSON object")]
+    NotAnObject,
+}
+
+/// By key, what each znode wants; `None` when the znode of the sync itself is missing.
+pub(super) type Wishes = Option<BTreeMap<String, Wish>>;
+
+/// Reads everything.
+pub(super) async fn read(
+    session: &Session,
+    definition: &SyncDefinition,
+    digests: &Digests,
+) -> Result<Wishes, SourceError> {
+    let reader = Reader { session, definition, digests };
+    match definition.scope {
+        WatchScope::Node => reader.members().await,
+        WatchScope::Children => reader.children().await,
+        WatchScope::Subtree => reader.subtree().await,
+    }
+}
+
+struct Reader<'a> {
+    session: &'a Session,
+    definition: &'a SyncDefinition,
+    digests: &'a Digests,
+}
+
+type Answer = Result<Option<(Vec<u8>, ZnodeStat)>, ZooKeeperError>;
+
+impl Reader<'_> {
+    async fn members(&self) -> Result<Wishes, SourceError> {
+        let path = &self.definition.path;
+        let Some((data, stat)) = self.session.get_data(path).await? else { return Ok(None) };
+        let Ok(Value::Object(members)) = serde_json::from_slice(&data) else { return Err(SourceError::NotAnObject) };
+        let facts = facts(path, data, &stat);
+        let mut wishes = BTreeMap::new();
+        for (name, value) in &members {
+            self.enter(&mut wishes, name, self.wish(name, &facts, Some(value)));
+        }
+        Ok(Some(wishes))
+    }
+
+    async fn children(&self) -> Result<Wishes, SourceError> {
+        let path = &self.definition.path;
+        let Some((names, _)) = self.session.get_children(path).await? else { return Ok(None) };
+        let read = |name: String| {
+            let path = join(path, &name);
+            let answer = self.session.get_data(&path);
+            async move { (name, path, answer.await) }
+        };
+        let mut answers = stream::iter(names).map(read).buffer_unordered(PIPELINE);
+        let mut wishes = BTreeMap::new();
+        while let Some((name, path, answer)) = answers.next().await {
+            if let Some(wish) = self.answered(&name, &path, answer)? {
+                self.enter(&mut wishes, &name, wish);
+            }
+        }
+        Ok(Some(wishes))
+    }
+
+    async fn subtree(&self) -> Result<Wishes, SourceError> {
+        let root = &self.definition.path;
+        let Some((names, _)) = self.session.get_children(root).await? else { return Ok(None) };
+        let mut wishes = BTreeMap::new();
+        let mut level = names;
+        while !level.is_empty() {
+            let read = |name: String| {
+                let path = join(root, &name);
+                let (data, children) = (self.session.get_data(&path), self.session.get_children(&path));
+                async move { (name, path, data.await, children.await) }
+            };
+            let mut answers = stream::iter(std::mem::take(&mut level)).map(read).buffer_unordered(PIPELINE / 2);
+            while let Some((name, path, data, children)) = answers.next().await {
+                // What cannot be listed might hold more: nothing below it may count as gone.
+                let children = children?.map(|(names, _)| names).unwrap_or_default();
+                let only_holds = !children.is_empty() && matches!(&data, Ok(Some((data, _))) if data.is_empty());
+                level.extend(children.into_iter().map(|child| format!("{name}/{child}")));
+                if !only_holds && let Some(wish) = self.answered(&name, &path, data)? {
+                    self.enter(&mut wishes, &name, wish);
+                }
+            }
+        }
+        Ok(Some(wishes))
+    }
+
+    /// `None` for a znode that was deleted meanwhile.
+    fn answered(&self, name: &str, path: &str, answer: Answer) -> Result<Option<Wish>, SourceError> {
+        match answer {
+            Ok(Some((data, stat))) => Ok(Some(self.wish(name, &facts(path, data, &stat), None))),
+            Ok(None) => Ok(None),
+            Err(error) if error.ends_session() => Err(error.into()),
+            Err(error) => Ok(Some(Wish::Fault(format!("its znode cannot be read: {error}")))),
+        }
+    }
+
+    fn wish(&self, name: &str, znode: &Arc<ZnodeFacts>, member: Option<&Value>) -> Wish {
+        let (definition, key) = (self.definition, self.definition.key(name));
+        if let Some(fault) = definition.kind.key_fault(&key) {
+            return Wish::Fault(fault.to_owned());
+        }
+        let given = match (&definition.value, member) {
+            (Some(template), value) => {
+                template.render(&ValueContext { key: name, value, znode }).map_err(|error| error.to_string())
+            }
+            (None, Some(member)) => Ok(member.clone()),
+            (None, None) => znode.text().map(Value::from).ok_or_else(|| "its data is not UTF-8".to_owned()),
+        };
+        match given.and_then(|given| EntryValue::read(definition.kind, given)) {
+            Ok(value) => {
+                let digest = self.digests.of(&definition.airflow, definition.kind, &key, &value);
+                Wish::Entry { value, digest }
+            }
+            Err(fault) => Wish::Fault(fault),
+        }
+    }
+
+    fn enter(&self, wishes: &mut BTreeMap<String, Wish>, name: &str, wish: Wish) {
+        let key = self.definition.key(name);
+        let wish = match wishes.get(&key) {
+            Some(_) => Wish::Fault("two znodes become this key; write another `separator`".to_owned()),
+            None => wish,
+        };
+        wishes.insert(key, wish);
+    }
+}
+
+fn join(parent: &str, name: &str) -> String {
+    if parent == "/" { format!("/{name}") } else { format!("{parent}/{name}") }
+}
+
+fn facts(path: &str, data: Vec<u8>, stat: &ZnodeStat) -> Arc<ZnodeFacts> {
+    Arc::new(ZnodeFacts {
+        path: path.to_owned(),
+        event: None,
+        data: Some(data),
+        version: stat.version,
+        czxid: stat.czxid,
+        mzxid: stat.mzxid,
+        recreated: false,
+        coalesced: 0,
+        truncated: false,
+    })
+}
