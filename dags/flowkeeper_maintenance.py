@@ -174,8 +174,10 @@ class GrowthOperator(FlowkeeperOperator):
         task.xcom_push(key=HISTORY, value=history)
         rates = growth(history)
         excess = too_fast(rates, self.most_a_day, left["unit"])
-        if excess and worst(report.findings) != "critical":
-            left["verdict"] = "warning"
+        if excess:
+            if worst(report.findings) != "critical":
+                left["verdict"] = "warning"
+            left["findings"].append({"server": None, "verdict": "warning", "meaning": excess})
         self.leave(context, {**left, "growth_a_day": rates})
         self.show(growth_table(report.findings, rates))
         state, why = judge(report.findings, self.fail_on)

@@ -253,6 +253,7 @@ class Tasks(unittest.TestCase):
         ended, why, pushed, _ = execute(operator, report(finding(value=3000, **size)), held=earlier)
         self.assertEqual((ended, pushed["result"]["verdict"]), ("success", "warning"), why)
         self.assertAlmostEqual(pushed["result"]["growth_a_day"]["zk1:2181"], 2000, delta=1)
+        self.assertIn("a day", sum_up(["directory_size"], [pushed["result"]], "warning")["failed"])
         operator.fail_on = "warning"
         ended, why, _, _ = execute(operator, report(finding(value=3000, **size)), held=earlier)
         self.assertEqual((ended, why[:33]), ("AirflowFailException", "It grows by more than 1 bytes a d"))
