@@ -1,15 +1,19 @@
 //! The health of an ensemble: asking its servers, trying them out, and judging what came back.
 //!
-//! Data takes one way: [`sample`] asks every server for what it knows of itself, twice, and
-//! [`canary`] works as a client would in between; both give [`facts`]. [`checks`] turns facts into a
-//! [`Report`], and does nothing else: it is pure, and knows neither network nor clock. Nothing here
-//! changes an ensemble, but for the canary's own ephemeral znodes.
+//! Data takes one way: [`sample`] asks every server for what it knows of itself, and [`canary`] works as
+//! a client would; both give [`facts`]. [`checks`] turns facts into a [`Report`], and does nothing else:
+//! it is pure, and knows neither network nor clock. [`look`] puts a look together, [`rounds`] looks again
+//! and again for the leader, [`inspector`] when somebody asks. Nothing here changes an ensemble, but for
+//! the canary's own ephemeral znodes.
 
 mod canary;
 mod checks;
 mod facts;
 mod inspector;
+mod latest;
+mod look;
 mod owners;
+pub mod rounds;
 mod sample;
 mod shared;
 
@@ -17,10 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::inspector::{Inspection, Inspector, ON_DEMAND};
+pub use self::latest::{Inspections, Latest};
 pub use self::owners::{AskedServer, Owner, OwnerConnection, Owners};
 
-use self::canary::Canary;
-use self::checks::Evidence;
+use self::look::Looker;
 use self::sample::Sampler;
 use crate::clock::Clock;
 use crate::domain::health::{Report, Thresholds};
@@ -52,26 +56,7 @@ pub struct Effort {
 /// Looks at an ensemble once. Takes `effort.interval` and as long as its slowest server; the error,
 /// for a person, is about settings that cannot be used.
 pub async fn inspect(target: &Target, effort: Effort, clock: &Clock) -> Result<Report, String> {
-    let settings = (target.settings)()?;
-    let servers: Vec<Arc<str>> = settings.server_names().map(Arc::from).collect();
-    let sampler = Sampler::new(&servers, settings.tls.clone(), target.admin.as_deref(), effort.timeout, clock.clone())?;
-    let first = sampler.take().await;
-    let canary = target.canary.as_ref().map(|parent| Canary::new(&settings, parent, effort.timeout, clock.clone()));
-    let flying = async {
-        match &canary {
-            Some(canary) => Some(canary.fly(&first).await),
-            None => None,
-        }
-    };
-    // Zero waits for nothing, and needs the canary to be back before it judges all the same.
-    let (canary, ()) = tokio::join!(flying, tokio::time::sleep(effort.interval));
-    let second = if effort.interval.is_zero() { None } else { Some(sampler.take().await) };
-    let (before, now) = match &second {
-        Some(second) => (Some(&first), second),
-        None => (None, &first),
-    };
-    let evidence = Evidence { before, now, canary: canary.as_ref(), thresholds: &target.thresholds, at: clock.now() };
-    Ok(Report::new(target.name.to_string(), checks::judge(&evidence)))
+    Looker::new(target, effort.timeout, clock.clone()).look(effort.interval).await
 }
 
 /// Asks who owns the ephemeral znodes of an ensemble. Takes as long as its slowest server; the error,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::domain::ensemble::EnsembleEvent;
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{PausedDag, Schedule, Trigger, WatchScope};
 use crate::domain::znode::ChangeKind;
@@ -34,14 +35,15 @@ pub struct ScheduleOverview {
     pub paused: bool,
     /// Who paused it, and why.
     pub pause: Option<PauseOverview>,
-    /// Whether its timer is set, or its watch is set and the first diff is done; null when the leader
-    /// was not asked.
+    /// Whether its timer is set, its watch is set and the first diff is done, or its ensemble was looked
+    /// at; null when the leader was not asked.
     pub armed: Option<bool>,
     /// What keeps its trigger from seeing everything, or has stopped it; null when nothing does or the
     /// leader was not asked.
     #[serde(default)]
     pub trouble: Option<String>,
-    /// The next nominal time that would run; null for znode triggers and while paused without an end.
+    /// The next nominal time that would run; null for znode and ensemble triggers, and while paused
+    /// without an end.
     #[serde(serialize_with = "optional_microseconds")]
     pub next_time: Option<Timestamp>,
     /// The newest run.
@@ -70,6 +72,13 @@ pub enum TriggerOverview {
         /// Name of the ensemble; null is the home ensemble.
         ensemble: Option<String>,
     },
+    /// A change of an ensemble's health.
+    Ensemble {
+        /// Name of the ensemble.
+        ensemble: String,
+        /// What fires.
+        on: Vec<String>,
+    },
 }
 
 impl TriggerOverview {
@@ -95,6 +104,10 @@ impl TriggerOverview {
                     .collect(),
                 ensemble: znode.ensemble.as_deref().map(str::to_owned),
             },
+            Trigger::Ensemble(trigger) => Self::Ensemble {
+                ensemble: trigger.ensemble.to_string(),
+                on: trigger.on.iter().map(EnsembleEvent::as_str).map(ToOwned::to_owned).collect(),
+            },
         }
     }
 
@@ -111,6 +124,7 @@ impl TriggerOverview {
                 let at = ensemble.as_ref().map(|ensemble| format!(" at {ensemble}")).unwrap_or_default();
                 format!("{}{below}{at}", path.trim_end_matches('/'))
             }
+            Self::Ensemble { ensemble, on } => format!("{ensemble}: {}", on.join(", ")),
         }
     }
 }
@@ -181,7 +195,7 @@ pub fn overview(
 ) -> ScheduleOverview {
     let pause = pause_in_force(schedule, state, now);
     let next_time = match (&schedule.trigger, &pause) {
-        (Trigger::Znode(_), _) | (_, Some(PauseOverview { until: None, .. })) => None,
+        (Trigger::Znode(_) | Trigger::Ensemble(_), _) | (_, Some(PauseOverview { until: None, .. })) => None,
         (Trigger::Cron(cron), pause) => {
             let after = pause.as_ref().and_then(|pause| pause.until).unwrap_or(now);
             cron.next_after(after).map(|next| next.at)

@@ -28,7 +28,8 @@ impl Status {
         Self::default()
     }
 
-    /// Notes whether a schedule's timer is set, or its watch is set and the first diff is done.
+    /// Notes whether a schedule's timer is set, its watch is set and the first diff is done, or its
+    /// ensemble was looked at.
     pub fn set_armed(&self, schedule: &ScheduleName, armed: bool) {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if armed {

@@ -6,10 +6,13 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::domain::ensemble::Transition;
 use crate::domain::run::RunState;
 use crate::domain::schedule::{CronTrigger, Schedule, Trigger};
 use crate::overview::{PauseOverview, TriggerOverview, pause_in_force};
-use crate::store::model::{DecisionEntry, NominalRow, Run, ScheduleState, microseconds, optional_microseconds};
+use crate::store::model::{
+    DecisionEntry, EnsembleState, NominalRow, Run, ScheduleState, microseconds, optional_microseconds,
+};
 
 /// What an explanation is made from.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +27,10 @@ pub struct Facts<'a> {
     pub nominal_rows: &'a [NominalRow],
     /// Runs around `at`, oldest first.
     pub runs: &'a [Run],
+    /// What is known of the ensemble that its trigger is about.
+    pub ensemble: Option<&'a EnsembleState>,
+    /// What became of that ensemble around `at`, oldest first.
+    pub transitions: &'a [Transition],
     /// Decisions that made no row, newest first.
     pub decisions: &'a [DecisionEntry],
     /// How many decisions without a row there were in all, by kind.
@@ -92,6 +99,13 @@ pub fn explain(facts: &Facts<'_>, show: &dyn Fn(Timestamp) -> String) -> Explana
             ),
             None => "It has not looked at its znodes yet: is ZooKeeper reachable?".to_owned(),
         }),
+        (Trigger::Ensemble(_), Some(state)) => {
+            sentences
+                .push(format!("It listens since {}; what happened before is of no concern to it.", show(state.since)));
+            sentences.push(ensemble_sentence(facts, show));
+            sentences
+                .extend(facts.transitions.iter().map(|transition| transition_sentence(transition, state.since, show)));
+        }
     }
     sentences.extend(facts.runs.iter().map(|run| run_sentence(run, show)));
     if facts.runs.is_empty() && facts.state.is_some() {
@@ -133,6 +147,9 @@ fn what_it_does(schedule: &Schedule) -> String {
     let when = match TriggerOverview::of(&schedule.trigger) {
         TriggerOverview::Cron { cron, timezone } => format!("at `{cron}` ({timezone})"),
         trigger @ TriggerOverview::Znode { .. } => format!("when {} changes", trigger.summary()),
+        TriggerOverview::Ensemble { ensemble, on } => {
+            format!("when the ensemble `{ensemble}` has one of {}", on.join(", "))
+        }
     };
     format!("`{}` runs the DAG `{}` in Airflow `{}` {when}.", schedule.name, schedule.dag_id, schedule.airflow)
 }
@@ -173,6 +190,30 @@ fn nominal_sentence(
         }
         None => format!("The nominal time {shown} has no row: it is older than what the ledger retains."),
     }
+}
+
+fn ensemble_sentence(facts: &Facts<'_>, show: &dyn Fn(Timestamp) -> String) -> String {
+    let Some(ensemble) = facts.ensemble else {
+        return "Its ensemble has not been looked at yet.".to_owned();
+    };
+    let condition = ensemble.standing.condition().as_str().replace('_', " ");
+    let doubt = if ensemble.standing.is_in_doubt() { ", and about to be judged anew" } else { "" };
+    let sight = if ensemble.report.in_sight { "" } else { "; nothing of it was in sight" };
+    format!("The ensemble was last looked at {}: {condition}{doubt}{sight}.", show(ensemble.reported_at))
+}
+
+fn transition_sentence(transition: &Transition, since: Timestamp, show: &dyn Fn(Timestamp) -> String) -> String {
+    let events: Vec<String> = transition
+        .events
+        .iter()
+        .map(|happening| {
+            let server = happening.server.as_ref().map(|server| format!(" of {server}")).unwrap_or_default();
+            let count = if happening.count > 1 { format!(", {} times", happening.count) } else { String::new() };
+            format!("{}{server}{count}", happening.event.as_str())
+        })
+        .collect();
+    let before = if transition.at < since { ", before it listened" } else { "" };
+    format!("At {} the ensemble had {}{before}.", show(transition.at), events.join("; "))
 }
 
 fn run_sentence(run: &Run, show: &dyn Fn(Timestamp) -> String) -> String {

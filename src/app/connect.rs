@@ -134,6 +134,28 @@ pub fn health(
     }))
 }
 
+/// An ensemble whose health the leader checks.
+pub struct Watched {
+    /// What is checked.
+    pub target: Arc<health::Target>,
+    /// How often.
+    pub interval: Duration,
+    /// A text that changes with anything that this depends on. Holds no secret.
+    pub identity: String,
+}
+
+/// The ensembles of the configuration whose health the leader checks. Asks nobody.
+pub fn watched(config: &model::Config, environment: &Arc<Environment>) -> Result<Vec<Watched>, ConnectError> {
+    let mut watched = Vec::new();
+    for ensemble in config.ensembles_to_check() {
+        let Some(target) = health(config, &ensemble, Arc::clone(environment))? else { continue };
+        let connection = ensemble.connection.as_ref().or(config.zookeeper.as_ref().map(|home| &home.connection));
+        let identity = format!("{ensemble:?} {connection:?}");
+        watched.push(Watched { target: Arc::new(target), interval: ensemble.interval, identity });
+    }
+    Ok(watched)
+}
+
 /// What inspects every ensemble of the configuration. Asks nobody.
 pub fn inspector(config: &model::Config, environment: &Arc<Environment>) -> Result<health::Inspector, ConnectError> {
     let mut targets = Vec::new();

@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::connect::Watched;
 use super::crew::Crew;
 use super::in_force::InForce;
 use super::parts::{Key, Needs, Part};
 use super::resources::{KeptAirflow, KeptEnsemble};
 use super::term::Work;
+use super::witness::AirflowWitness;
 use crate::components;
 use crate::domain::schedule::Schedule;
+use crate::health::rounds;
 use crate::monitor;
 use crate::store::StoreError;
 use crate::sync;
@@ -37,6 +40,7 @@ pub(super) fn declare(work: &Work, set: &InForce) -> Vec<Part> {
         let ensemble = set.resources.ensembles.get(ensemble);
         parts.extend(ensemble.map(|ensemble| znode_trigger(crew, schedule, ensemble, gates, handover)));
     }
+    parts.extend(set.resources.watched.iter().map(|watched| rounds(crew, watched, gates)));
     if !crew.member.shadow {
         let watched: BTreeSet<_> = set.znode_schedules().map(|(_, ensemble)| ensemble).collect();
         let ensembles = watched.into_iter().filter_map(|name| set.resources.ensembles.get(name));
@@ -114,6 +118,24 @@ fn znode_trigger(
         znode::run(parts, znode::End { edit, now }).await;
         Ok::<(), StoreError>(())
     })
+}
+
+/// The schedules that listen are read anew for each transition.
+fn rounds(crew: &Crew, watched: &Watched, gates: &watch::Sender<Gates>) -> Part {
+    let member = &crew.member;
+    let work = rounds::run(rounds::Parts {
+        target: Arc::clone(&watched.target),
+        interval: watched.interval,
+        ledger: member.ledger.clone(),
+        leadership: crew.leadership.clone(),
+        schedules: member.board.schedules(),
+        gates: gates.subscribe(),
+        status: member.status.clone(),
+        witness: AirflowWitness::new(member.board.airflows()),
+        latest: member.inspections.clone(),
+        clock: member.clock.clone(),
+    });
+    Part::cut(Key::new("health", &watched.target.name), vec![Needs::Text(watched.identity.clone())], work)
 }
 
 fn consumer(crew: &Crew, kept: &KeptEnsemble) -> Part {

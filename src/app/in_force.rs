@@ -36,7 +36,7 @@ impl InForce {
     pub(super) fn znode_schedules(&self) -> impl Iterator<Item = (&Arc<Schedule>, &Option<Arc<str>>)> {
         self.schedules.iter().filter_map(|schedule| match &schedule.trigger {
             Trigger::Znode(trigger) => Some((schedule, &trigger.ensemble)),
-            Trigger::Cron(_) => None,
+            Trigger::Cron(_) | Trigger::Ensemble(_) => None,
         })
     }
 }
@@ -183,7 +183,7 @@ impl Board {
 }
 
 fn count(in_force: &InForce) {
-    for kind in [TriggerKind::Cron, TriggerKind::Znode] {
+    for kind in [TriggerKind::Cron, TriggerKind::Znode, TriggerKind::Ensemble] {
         let count = in_force.schedules.iter().filter(|schedule| schedule.trigger.kind() == kind).count();
         metrics::schedules(kind, count);
     }

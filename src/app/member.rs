@@ -25,6 +25,7 @@ use crate::config::{Config, Environment};
 use crate::definitions::desk::Desk;
 use crate::definitions::reloads::Reloads;
 use crate::definitions::{Set, follower};
+use crate::health::Latest;
 use crate::http::{self, Access, Api, Peers};
 use crate::lifecycle::Lifecycle;
 use crate::members::Sight;
@@ -56,6 +57,8 @@ pub(super) struct Member {
     /// What the resources of definitions are made with.
     pub(super) workshop: Workshop,
     pub(super) status: Status,
+    /// What was seen of ensembles in the rounds of the term.
+    pub(super) inspections: Latest,
     /// What the other members are told of this one.
     pub(super) card: MemberCard,
     /// Its place among the others; `None` without `[zookeeper]`, and for a shadow: a shadow has a store
@@ -122,6 +125,7 @@ impl Member {
             ledger,
             znode,
             status: Status::new(),
+            inspections: Latest::default(),
             sight: watch::Sender::new(Sight { own: Some(card.clone()), ..Sight::default() }),
             card,
             membership,

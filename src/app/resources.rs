@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
-use super::connect::{self, ConnectError};
+use super::connect::{self, ConnectError, Watched};
 use crate::airflow::Airflow;
 use crate::airflow::dags::{self, DagDirectory};
 use crate::clock::Clock;
@@ -90,6 +90,8 @@ pub(super) struct Resources {
     pub(super) ensembles: HashMap<Option<Arc<str>>, Arc<KeptEnsemble>>,
     /// Looks at the health of ensembles for those who ask.
     pub(super) inspector: Arc<Inspector>,
+    /// The ensembles whose health the leader checks.
+    pub(super) watched: Arc<Vec<Watched>>,
     directories: HashMap<Arc<str>, Arc<KeptDirectory>>,
 }
 
@@ -131,7 +133,8 @@ impl Resources {
             directories.insert(Arc::clone(name), kept);
         }
         let inspector = Arc::new(connect::inspector(config, &workshop.environment)?);
-        Ok(Self { airflows, ensembles, inspector, directories })
+        let watched = Arc::new(connect::watched(config, &workshop.environment)?);
+        Ok(Self { airflows, ensembles, inspector, watched, directories })
     }
 
     /// The clients by name.
@@ -229,7 +232,7 @@ fn same_client(one: &model::Airflow, other: &model::Airflow) -> bool {
 fn ensembles_of(config: &Config) -> BTreeSet<Option<Arc<str>>> {
     let watched = config.schedules.iter().filter_map(|schedule| match &schedule.trigger {
         Trigger::Znode(trigger) => Some(trigger.ensemble.clone()),
-        Trigger::Cron(_) => None,
+        Trigger::Cron(_) | Trigger::Ensemble(_) => None,
     });
     let synced = config.syncs.iter().map(|sync| sync.ensemble.clone());
     std::iter::once(None).chain(watched).chain(synced).collect()

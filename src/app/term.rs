@@ -15,7 +15,7 @@ use super::crew::Crew;
 use super::duties;
 use super::in_force::InForce;
 use super::member::Member;
-use super::witness::AirflowClocks;
+use super::witness::AirflowWitness;
 use crate::chores::Chores;
 use crate::definitions::changes::Changes;
 use crate::definitions::history;
@@ -218,7 +218,7 @@ impl Work {
             ledger: member.ledger.clone(),
             leadership: leadership.clone(),
             clock: member.clock.clone(),
-            witness: AirflowClocks::new(member.board.airflows()),
+            witness: AirflowWitness::new(member.board.airflows()),
             gates: self.gates.subscribe(),
             edits,
             status: member.status.clone(),

@@ -1,25 +1,48 @@
-//! Airflow as a second opinion on the time: the `Date` header of its answers.
+//! Airflow as a second opinion: on the time, by the `Date` header of its answers, and on the network, by
+//! answering at all.
 
 use std::sync::Arc;
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::airflow::Airflow;
+use crate::health::rounds::NetworkWitness;
 use crate::operations::Airflows;
 use crate::triggers::cron::TimeWitness;
 
-/// The clocks of all Airflows; the first that answers is heard.
+/// All Airflows; the first that answers is heard.
 #[derive(Debug)]
-pub(super) struct AirflowClocks(watch::Receiver<Airflows>);
+pub(super) struct AirflowWitness(watch::Receiver<Airflows>);
 
-impl AirflowClocks {
+impl AirflowWitness {
     pub(super) fn new(airflows: watch::Receiver<Airflows>) -> Self {
         Self(airflows)
     }
 }
 
-impl TimeWitness for AirflowClocks {
+/// Nobody can be told of an ensemble while no Airflow answers, so nothing is lost by asking just them.
+impl NetworkWitness for AirflowWitness {
+    async fn answers(&self) -> bool {
+        let airflows = Arc::clone(&self.0.borrow());
+        let asked = airflows.values().map(|airflow| async {
+            match airflow.health().await {
+                Ok(_) => true,
+                Err(error) => error.is_answer(),
+            }
+        });
+        let mut answers: FuturesUnordered<_> = asked.collect();
+        while let Some(answered) = answers.next().await {
+            if answered {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl TimeWitness for AirflowWitness {
     async fn time(&self) -> Option<Timestamp> {
         let airflows = Arc::clone(&self.0.borrow());
         for airflow in airflows.values() {

@@ -60,5 +60,9 @@ fn trigger(context: &Context, arguments: &NextArguments) -> Result<(String, Cron
             Err(CommandError::usage(format!("failed to tell the next times of `{name}`: its trigger is not cron"))
                 .hint(format!("it comes due when {} changes in ZooKeeper", znode.path)))
         }
+        Trigger::Ensemble(trigger) => {
+            Err(CommandError::usage(format!("failed to tell the next times of `{name}`: its trigger is not cron"))
+                .hint(format!("it comes due when the health of the ensemble `{}` changes", trigger.ensemble)))
+        }
     }
 }

@@ -26,6 +26,12 @@ const DECISIONS: usize = 5;
 /// How many of them the ledger is asked for.
 const DECISIONS_READ: u32 = 100;
 
+/// How many transitions of an ensemble are told.
+const TRANSITIONS: usize = 5;
+
+/// How many of them the ledger is asked for.
+const TRANSITIONS_READ: u32 = 100;
+
 pub(super) async fn run(context: &Context, arguments: &WhyArguments) -> Result<(), CommandError> {
     let config = context.config()?;
     let zones = context.zones(&config);
@@ -38,11 +44,19 @@ pub(super) async fn run(context: &Context, arguments: &WhyArguments) -> Result<(
 
     let (mut state, mut nominal_rows, mut runs) = (None, Vec::new(), Vec::new());
     let (mut decisions, mut decision_counts) = (Vec::new(), Vec::new());
+    let (mut ensemble, mut transitions) = (None, Vec::new());
     if let Some(ledger) = &ledger {
         state = ledger.schedule_states().await?.remove(name);
         if let Trigger::Cron(cron) = &schedule.trigger {
             let (previous, next) = around(cron, at);
             nominal_rows = ledger.nominal_rows(name, previous.unwrap_or(at), next.unwrap_or(at)).await?;
+        }
+        if let Trigger::Ensemble(trigger) = &schedule.trigger {
+            ensemble = ledger.ensemble_state(&trigger.ensemble).await?;
+            transitions = ledger.transitions(Some(&trigger.ensemble), TRANSITIONS_READ, None).await?.items;
+            transitions.sort_by_key(|transition| transition.at.duration_since(at).abs());
+            transitions.truncate(TRANSITIONS);
+            transitions.sort_by_key(|transition| transition.at);
         }
         let own = |since, until| RunFilter { schedule: Some(name.to_string()), since, until, ..RunFilter::default() };
         let later = ledger.runs(&own(Some(at), at.checked_add(AFTER).ok()), 500, None).await?.items;
@@ -61,6 +75,8 @@ pub(super) async fn run(context: &Context, arguments: &WhyArguments) -> Result<(
         state: state.as_ref(),
         nominal_rows: &nominal_rows,
         runs: &runs,
+        ensemble: ensemble.as_ref(),
+        transitions: &transitions,
         decisions: &decisions,
         decision_counts: &decision_counts,
         at,

@@ -4,6 +4,7 @@
 //! next. A check that compares two values runs only where both could be read.
 
 mod connections;
+mod ensemble;
 mod json;
 mod schedule;
 mod sections;

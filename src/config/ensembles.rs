@@ -6,9 +6,6 @@ use std::sync::Arc;
 use super::model::{Config, Ensemble};
 use super::text::did_you_mean;
 
-/// The name of the home ensemble where the configuration has no section for it.
-const HOME: &str = "home";
-
 /// Why it is not known which ensemble is meant; fits "failed to …".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoEnsemble {
@@ -52,7 +49,7 @@ impl Config {
     /// without one.
     pub fn ensembles_to_check(&self) -> Vec<Ensemble> {
         let mut ensembles: Vec<Ensemble> = self.ensembles.values().cloned().collect();
-        let is_named = |ensemble: &Ensemble| ensemble.connection.is_none() || &*ensemble.name == HOME;
+        let is_named = |ensemble: &Ensemble| ensemble.connection.is_none() || &*ensemble.name == Ensemble::HOME;
         if self.zookeeper.is_some() && !ensembles.iter().any(is_named) {
             ensembles.push(Ensemble::home());
             ensembles.sort_by(|one, other| one.name.cmp(&other.name));
@@ -68,7 +65,7 @@ impl Config {
         let meant = match name {
             Some(name) => {
                 let named = ensembles.iter().position(|ensemble| *ensemble.name == *name);
-                named.or(home.filter(|_| name == HOME))
+                named.or(home.filter(|_| name == Ensemble::HOME))
             }
             None => home.or((ensembles.len() == 1).then_some(0)),
         };

@@ -98,7 +98,7 @@ without braces. A variable that is not defined is an error, and an error in an e
 | `dag_run_id` | the id of the DAG run (in `conf` only) |
 | `znode` | what changed: `path`, `name`, `event` (`created`, `changed`, `deleted`), `text` (none where the data is not UTF-8), `base64`, `json` (an error where the data is not JSON), `size_bytes`, `version`, `czxid`, `mzxid`, `recreated`, `coalesced`, `truncated` |
 | `previous` | the same znode as it was last handled, or none |
-| `ensemble` | the name of the ensemble; none for the home ensemble |
+| `ensemble` | of an ensemble schedule, what became of it: `name`, `event` and `server` (the first of `events`), `events` (each with `event`, `server`, `count`), `count`, `at`, `before` and `after` (`healthy`, `degraded`, `quorum_lost`), `leader_before`, `leader_after`, `servers` (each with `server` and `state`: `up`, `waiting`, `down`, `unknown`), `failing` (the checks that are not well, the worst first, with `check`, `server`, `verdict`, `value`, `unit`, `meaning`, `remedy`); of a znode schedule, the name of the ensemble, none for the home ensemble |
 | `changes` | the changes of a batch, each like `znode`; with `settle` only |
 
 | filter | writes |

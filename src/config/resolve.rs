@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::checks::{self, Draft};
 use super::fault::{Fault, Severity};
 use super::load::{Loader, Origin};
-use super::model::Config;
-use crate::domain::schedule::{Schedule, ScheduleName, Trigger, WatchScope};
+use super::model::{Config, Ensemble};
+use crate::domain::schedule::{EnsembleTrigger, Schedule, ScheduleName, Trigger, WatchScope};
 
 /// The configuration, if nothing is wrong with it, and everything that was found, in the order of
 /// the files and lines.
@@ -164,10 +164,19 @@ fn check_airflows(loader: &Loader<'_>, drafts: &mut [(usize, Draft)], only: Opti
     }
 }
 
-/// Every znode trigger has an ensemble that is there. The home ensemble has one name, which is none.
+/// Every trigger has an ensemble that is there. For those that watch znodes the home ensemble has one
+/// name, which is none; for those that listen to its health, that of its section.
 fn resolve_ensembles(loader: &Loader<'_>, drafts: &mut [(usize, Draft)]) {
     for (file, draft) in drafts {
-        let (Trigger::Znode(znode), Some(at)) = (&mut draft.schedule.trigger, &draft.ensemble_at) else { continue };
+        let Some(at) = &draft.ensemble_at else { continue };
+        let znode = match &mut draft.schedule.trigger {
+            Trigger::Znode(znode) => znode,
+            Trigger::Ensemble(trigger) => {
+                resolve_listener(loader, *file, at, trigger);
+                continue;
+            }
+            Trigger::Cron(_) => continue,
+        };
         match &znode.ensemble {
             Some(name) if !loader.ensembles.contains_key(name) => {
                 let hint = checks::not_among(name, loader.ensembles.keys().map(|name| &**name), "ensemble");
@@ -184,6 +193,26 @@ fn resolve_ensembles(loader: &Loader<'_>, drafts: &mut [(usize, Draft)]) {
                 znode.ensemble = None;
             }
             _ => {}
+        }
+    }
+}
+
+fn resolve_listener(loader: &Loader<'_>, file: usize, at: &Range<usize>, trigger: &mut EnsembleTrigger) {
+    let home = loader.ensembles.values().map(|(ensemble, _)| ensemble).find(|ensemble| ensemble.connection.is_none());
+    let home = home.map_or(Ensemble::HOME, |ensemble| &*ensemble.name);
+    match &*trigger.ensemble {
+        name if loader.ensembles.contains_key(name) => {}
+        "" | Ensemble::HOME if loader.main.zookeeper.is_some() => trigger.ensemble = home.into(),
+        "" => loader.error(
+            file,
+            at,
+            "schedule.ensemble",
+            "this listens to the home ensemble, and there is none".to_owned(),
+            "add a section [zookeeper] with `connect`, or name an ensemble: name = \"…\"".to_owned(),
+        ),
+        name => {
+            let hint = checks::not_among(name, loader.ensembles.keys().map(|name| &**name), "ensemble");
+            loader.error(file, at, "schedule.ensemble.name", format!("there is no [ensemble.{name}]"), hint);
         }
     }
 }

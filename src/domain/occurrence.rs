@@ -44,6 +44,13 @@ pub enum Occurrence {
         /// [`batch_hash`] of them.
         hash: String,
     },
+    /// A transition of an ensemble.
+    Ensemble {
+        /// When it was found out; no two of an ensemble have the same.
+        at: Timestamp,
+        /// The ensemble's name.
+        ensemble: String,
+    },
     /// By hand.
     Manual {
         /// The caller's key: the same key is the same run.
@@ -68,6 +75,7 @@ impl Occurrence {
             Self::Batch { generation, highest_zxid, hash } => {
                 format!("{}b{highest_zxid:x}-{hash}", generation_prefix(*generation))
             }
+            Self::Ensemble { at, ensemble } => format!("e{}-{ensemble}", at.as_microsecond()),
             Self::Manual { key } => format!("m{key}"),
         }
     }
@@ -183,6 +191,13 @@ mod tests {
                 Occurrence::Batch { generation: 0, highest_zxid: 255, hash: "0123456789abcdef".into() },
                 "bff-0123456789abcdef".into(),
             ),
+            (
+                Occurrence::Ensemble {
+                    at: "2026-11-22T02:30:00.5Z".parse().expect("a time"),
+                    ensemble: "my_zk-1".into(),
+                },
+                "e1795314600500000-my_zk-1".into(),
+            ),
             (Occurrence::Manual { key: "fix-42".into() }, "mfix-42".into()),
         ];
         for (occurrence, expected) in cases {
@@ -192,6 +207,7 @@ mod tests {
             let (kind, nominal) = match &occurrence {
                 Occurrence::Nominal(time) => (TriggerKind::Cron, Some(*time)),
                 Occurrence::Manual { .. } => (TriggerKind::Manual, None),
+                Occurrence::Ensemble { .. } => (TriggerKind::Ensemble, None),
                 Occurrence::Znode { .. } | Occurrence::Batch { .. } => (TriggerKind::Znode, None),
             };
             assert_eq!((kind_of(&id), nominal_time_of(&id)), (Some(kind), nominal));

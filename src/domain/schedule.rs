@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::calendar::CronExpression;
+use super::ensemble::EnsembleEvent;
 use super::template::{ConfTemplate, Expression};
 use super::znode::ChangeKind;
 
@@ -78,7 +79,7 @@ pub struct Schedule {
     pub timezone: TimeZone,
     /// What makes it due.
     pub trigger: Trigger,
-    /// Condition over `znode` and `previous`; `None` is always true.
+    /// Condition over what came due; `None` is always true.
     pub when: Option<Expression>,
     /// What the DAG run's `conf` is rendered from; `None` is the default of the trigger.
     pub conf: Option<ConfTemplate>,
@@ -111,6 +112,8 @@ pub enum Trigger {
     Cron(CronTrigger),
     /// A change in ZooKeeper.
     Znode(ZnodeTrigger),
+    /// A change of an ensemble's health.
+    Ensemble(EnsembleTrigger),
 }
 
 impl Trigger {
@@ -119,6 +122,7 @@ impl Trigger {
         match self {
             Self::Cron(_) => TriggerKind::Cron,
             Self::Znode(_) => TriggerKind::Znode,
+            Self::Ensemble(_) => TriggerKind::Ensemble,
         }
     }
 }
@@ -142,6 +146,10 @@ impl Trigger {
                 znode.on.deleted,
                 znode.include.as_ref().map(PathGlobs::patterns)
             ),
+            Self::Ensemble(trigger) => {
+                let on: Vec<&str> = trigger.on.iter().map(EnsembleEvent::as_str).collect();
+                format!("ensemble {} on {}", trigger.ensemble, on.join(" "))
+            }
         }
     }
 
@@ -279,6 +287,41 @@ pub struct ZnodeTrigger {
     pub initial: Initial,
     /// When a child is deleted after its run.
     pub consume: Option<Consume>,
+}
+
+/// An ensemble trigger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnsembleTrigger {
+    /// Name of the ensemble, under which its health is kept.
+    pub ensemble: Arc<str>,
+    /// What fires.
+    pub on: EnsembleEvents,
+}
+
+/// A set of [`EnsembleEvent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EnsembleEvents(u8);
+
+impl EnsembleEvents {
+    /// Whether this fires.
+    pub fn contains(self, event: EnsembleEvent) -> bool {
+        self.0 & Self::bit(event) != 0
+    }
+
+    /// Those that fire, in the order of [`EnsembleEvent`].
+    pub fn iter(self) -> impl Iterator<Item = EnsembleEvent> {
+        EnsembleEvent::ALL.into_iter().filter(move |event| self.contains(*event))
+    }
+
+    fn bit(event: EnsembleEvent) -> u8 {
+        1 << event as u8
+    }
+}
+
+impl FromIterator<EnsembleEvent> for EnsembleEvents {
+    fn from_iter<T: IntoIterator<Item = EnsembleEvent>>(events: T) -> Self {
+        Self(events.into_iter().fold(0, |bits, event| bits | Self::bit(event)))
+    }
 }
 
 /// Glob patterns over paths, with the text that they were made of.
@@ -458,6 +501,16 @@ pub enum PausedDag {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ensemble_trigger_is_what_it_listens_to() {
+        let events: EnsembleEvents = [EnsembleEvent::Recovered, EnsembleEvent::QuorumLost].into_iter().collect();
+        assert_eq!(events.iter().collect::<Vec<_>>(), [EnsembleEvent::QuorumLost, EnsembleEvent::Recovered]);
+        assert!(!events.contains(EnsembleEvent::ServerUp));
+        let trigger = Trigger::Ensemble(EnsembleTrigger { ensemble: "main".into(), on: events });
+        assert_eq!(trigger.identity(), "ensemble main on quorum_lost recovered");
+        assert_eq!(EnsembleEvent::ALL.into_iter().collect::<EnsembleEvents>().iter().count(), 6);
+    }
 
     #[test]
     fn a_trigger_is_known_again_by_its_identity() {

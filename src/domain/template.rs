@@ -8,6 +8,7 @@
 mod compile;
 mod context;
 mod default_conf;
+mod ensemble;
 mod filters;
 mod methods;
 mod names;
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 pub use compile::{Compiler, ConfFaults, TemplateError};
 pub use context::{RenderContext, VARIABLES, ZnodeFacts};
 pub use default_conf::{DEFAULT_CONF_TEXT_BYTES, DEFAULT_CONF_TOTAL_BYTES, default_conf};
+pub use ensemble::EnsembleVariable;
 pub use value::{VALUE_VARIABLES, ValueContext, ValueTemplate};
 
 use compile::Compiled;

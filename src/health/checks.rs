@@ -13,13 +13,14 @@ mod serving;
 #[cfg(test)]
 mod tests;
 mod transactions;
+mod view;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::facts::{CanaryFacts, Flavour, Mode, Sample, ServerFacts, Why};
-use crate::domain::health::{Check, Finding, Scope, Thresholds, Verdict};
+use crate::domain::health::{Check, Finding, Report, Scope, Thresholds, Verdict};
 
 /// What the checks judge.
 pub(super) struct Evidence<'a> {
@@ -35,8 +36,13 @@ pub(super) struct Evidence<'a> {
     pub(super) at: Timestamp,
 }
 
+/// Every check, and what they amount to.
+pub(super) fn report(ensemble: String, evidence: &Evidence<'_>) -> Report {
+    view::add(Report::new(ensemble, judge(evidence)), evidence)
+}
+
 /// Every check, of every server.
-pub(super) fn judge(evidence: &Evidence<'_>) -> Vec<Finding> {
+fn judge(evidence: &Evidence<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for check in Check::all() {
         match check.info().scope {

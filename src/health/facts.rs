@@ -66,8 +66,10 @@ pub(super) enum Why {
     Silent,
     /// The connection is accepted, and closed without a word.
     TurnedAway,
-    /// There is no connection.
+    /// There is no connection: whoever is there refuses it.
     Unreachable(String),
+    /// Nobody is there, not even to refuse a connection: the host is gone, or the way to it.
+    OutOfSight(String),
     /// The server says that it does not serve.
     NotServing,
     /// What came is not what a server says.
@@ -83,7 +85,7 @@ impl fmt::Display for Why {
             Self::Refused(word) => write!(f, "does not allow `{word}`"),
             Self::Silent => f.write_str("accepts connections and stays silent: it hangs, or its process is stopped"),
             Self::TurnedAway => f.write_str("closes connections from this host without a word"),
-            Self::Unreachable(reason) => write!(f, "cannot be reached: {reason}"),
+            Self::Unreachable(reason) | Self::OutOfSight(reason) => write!(f, "cannot be reached: {reason}"),
             Self::NotServing => f.write_str("says that it does not serve: it has no quorum, or is starting"),
             Self::Unreadable(reason) => write!(f, "answers something that no ZooKeeper says: {reason}"),
             Self::NotAsked => f.write_str("was not asked"),

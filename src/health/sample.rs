@@ -203,7 +203,7 @@ struct AdminAnswer {
 
 /// Whether the AdminServer may know what the words did not tell.
 fn is_open<T>(learned: &Learned<T>) -> bool {
-    matches!(learned, Err(Why::Refused(_) | Why::TurnedAway | Why::Unreachable(_)))
+    matches!(learned, Err(Why::Refused(_) | Why::TurnedAway | Why::Unreachable(_) | Why::OutOfSight(_)))
 }
 
 /// How far a server's clock is from ours at least, in milliseconds, given its `Date` (whole seconds,

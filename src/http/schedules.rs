@@ -108,7 +108,9 @@ pub(super) async fn next(
             ProblemKind::Unprocessable,
             format!("failed to tell the next times of `{name}`: its trigger is not cron"),
         )
-        .hint("a znode trigger comes due when the znode changes"));
+        .hint(
+            "a znode trigger comes due when the znode changes, an ensemble trigger when the ensemble's health does",
+        ));
     };
     let items = cron
         .times_after(from)

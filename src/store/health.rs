@@ -14,10 +14,14 @@ use super::model::{EnsembleState, HealthChange, HealthFilter, HealthRecord, Page
 use super::record;
 use super::sql::{Columns, Value, bind, bulk};
 use super::{Leadership, Ledger, StoreError};
-use crate::domain::ensemble::{Happening, Recount, Transition};
+use crate::domain::ensemble::{Happening, Recount, Standing, Transition};
 use crate::domain::health::{Check, Finding, Report, Verdict};
 
 const STATE: &str = "SELECT report, reported_at, standing, revision FROM ensembles";
+
+/// The types of a row of changes. Numbers go as text: the driver takes a missing number for one of another
+/// size, and what is prepared for the one refuses the other.
+const CHANGE_TYPES: [&str; 9] = ["TEXT", "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "DOUBLE PRECISION", "TEXT", "TEXT"];
 
 fn parsed<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Corrupt { what: format!("{what} cannot be read: {error}") })
@@ -43,6 +47,21 @@ impl Ledger {
     pub async fn ensemble_state(&self, ensemble: &str) -> Result<Option<EnsembleState>, StoreError> {
         let rows = self.0.readers.fetch(format!("{STATE} WHERE name = $1"), [ensemble.into()]).await?;
         rows.first().map(state).transpose()
+    }
+
+    /// The revision of what is known of an ensemble, and from where it is judged next; 0 and nothing of one
+    /// that was never seen. A standing that cannot be read is as good as none.
+    pub async fn ensemble_standing(&self, ensemble: &str) -> Result<(i64, Standing), StoreError> {
+        let sql = "SELECT revision, standing FROM ensembles WHERE name = $1";
+        let rows = self.0.readers.fetch(sql, [ensemble.into()]).await?;
+        let Some(row) = rows.first() else { return Ok((0, Standing::default())) };
+        let mut columns = Columns::of(row);
+        let revision = columns.integer()?;
+        let standing = parsed(&columns.text()?, "the standing of an ensemble").unwrap_or_else(|error| {
+            tracing::error!(ensemble, %error, "an ensemble is judged as if it was seen for the first time");
+            Standing::default()
+        });
+        Ok((revision, standing))
     }
 
     /// The latest that is known of every ensemble, by name.
@@ -130,14 +149,21 @@ impl Ledger {
         let mut transaction = self.begin(leadership).await?;
         let shadow = transaction.is_shadow();
         let (connection, at, changes) = transaction.parts();
-        let before = bind(format!("{STATE} WHERE name = $1"), [ensemble.into()]).fetch_all(&mut *connection).await?;
-        let before = before.first().map(state).transpose()?;
-        let revision = before.as_ref().map_or(0, |before| before.revision);
+        let sql = "SELECT revision, report FROM ensembles WHERE name = $1";
+        let rows = bind(sql, [ensemble.into()]).fetch_all(&mut *connection).await?;
+        let (revision, before) = match rows.first() {
+            None => (0, None),
+            Some(row) => {
+                let mut columns = Columns::of(row);
+                // One of another version of flowkeeper that cannot be read is compared with nothing.
+                (columns.integer()?, parsed::<Report>(&columns.text()?, "a report").ok())
+            }
+        };
         if revision != health.expected_revision {
             return Ok(None);
         }
         write_state(connection, health, revision + 1).await?;
-        write_changes(connection, before.as_ref().map(|before| &before.report), health).await?;
+        write_changes(connection, before.as_ref(), health).await?;
         for recount in &health.recounts {
             count_again(connection, ensemble, recount).await?;
         }
@@ -220,7 +246,7 @@ async fn write_changes(
         "INSERT INTO health_changes (ensemble, at, check_name, server, verdict_before, verdict_after, value, unit, \
          meaning) VALUES ",
         "",
-        &[],
+        &CHANGE_TYPES,
         rows.collect(),
     )
     .await?;
@@ -235,7 +261,7 @@ fn change_row(health: &HealthRecord, before: Option<Verdict>, finding: &Finding)
         finding.server.clone().into(),
         before.map(Verdict::as_str).into(),
         finding.verdict.as_str().into(),
-        finding.value.into(),
+        finding.value.filter(|value| value.is_finite()).map(|value| value.to_string()).into(),
         finding.unit.as_deref().into(),
         finding.meaning.as_str().into(),
     ]

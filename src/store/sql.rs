@@ -37,7 +37,6 @@ pub(super) enum Value {
     Integer(Option<i64>),
     Text(Option<String>),
     Blob(Option<Vec<u8>>),
-    Real(Option<f64>),
 }
 
 impl From<i64> for Value {
@@ -91,12 +90,6 @@ impl From<Option<Vec<u8>>> for Value {
     }
 }
 
-impl From<Option<f64>> for Value {
-    fn from(value: Option<f64>) -> Self {
-        Self::Real(value)
-    }
-}
-
 /// A statement with its values, which waits for its answer only as long as one may come: a server
 /// that is gone without a word would keep its client waiting for ever.
 pub(super) struct Statement {
@@ -112,7 +105,6 @@ pub(super) fn bind(sql: impl Into<String>, values: impl IntoIterator<Item = Valu
             Value::Integer(value) => query.bind(value),
             Value::Text(value) => query.bind(value.map(without_nul)),
             Value::Blob(value) => query.bind(value),
-            Value::Real(value) => query.bind(value),
         };
     }
     Statement { query, patience: ANSWER_TIMEOUT }

@@ -2,6 +2,7 @@
 
 pub mod consume;
 pub mod cron;
+pub mod ensemble;
 pub mod gate;
 pub mod gatekeeper;
 pub mod lineage;

@@ -11,6 +11,7 @@ mod crash;
 mod dags;
 mod disconnected;
 mod election;
+mod ensemble_triggers;
 mod ephemerals;
 mod failover;
 mod health;

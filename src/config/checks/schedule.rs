@@ -10,11 +10,12 @@ use jiff::tz::TimeZone;
 use super::super::section::Section;
 use super::super::text;
 use super::super::written;
+use super::ensemble::ensemble_trigger;
 use super::znode::{consume_conflicts, znode_trigger};
 use crate::domain::calendar::{CronError, CronExpression};
 use crate::domain::schedule::{
     Catchup, CronTrigger, DataInterval, Deadline, DstPolicy, FoldPolicy, GapPolicy, Initial, LogicalDate, Overlap,
-    PausedDag, RetryPolicy, Schedule, ScheduleName, Trigger, TriggerKind,
+    PausedDag, RetryPolicy, Schedule, ScheduleName, Trigger, TriggerKind, ZnodeTrigger,
 };
 use crate::domain::template::{Compiler, ConfTemplate, Expression};
 
@@ -70,7 +71,7 @@ pub(crate) struct Draft {
     pub(crate) name_at: Range<usize>,
     /// Where its Airflow is named, by itself or by defaults.
     pub(crate) airflow_at: Option<Range<usize>>,
-    /// Where its ensemble is named; its `znode` otherwise.
+    /// Where its ensemble is named; its `znode` or `ensemble` otherwise.
     pub(crate) ensemble_at: Option<Range<usize>>,
     /// Where its DAG is named.
     pub(crate) dag_at: Range<usize>,
@@ -191,6 +192,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     let dst = written.dst.unwrap_or_default();
     let cron = written.cron.as_deref().and_then(|text| cron(section, shared, text));
     let znode = written.znode.and_then(|znode| znode_trigger(section, znode, shared));
+    let ensemble = written.ensemble.and_then(|ensemble| ensemble_trigger(section, ensemble, shared));
     let kind = trigger_kind(section);
     if let Some(kind) = kind {
         check_keys_fit(section, kind);
@@ -210,23 +212,12 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     check_lock_and_pause(section, own_lock.as_ref(), own_paused_dag);
     let own_overlap = written.overlap.map(|choice| choice.0);
     let own_initial = written.initial.map(|initial| initial.0);
-    let trigger = if kind? == TriggerKind::Cron {
-        let expression = cron?;
-        let by_itself = expression.default_dst();
-        let dst = DstPolicy {
-            gap: dst.gap.map(|choice| choice.0).or(defaults.gap).unwrap_or(by_itself.gap),
-            fold: dst.fold.map(|choice| choice.0).or(defaults.fold).unwrap_or(by_itself.fold),
-        };
-        Trigger::Cron(CronTrigger { expression, timezone: timezone.clone(), dst, jitter: jitter.unwrap_or_default() })
-    } else {
-        let mut znode = znode?;
-        let consumes = znode.consume.is_some();
-        if consumes {
-            consume_conflicts(section, own_overlap, own_initial);
-        }
-        let by_itself = if consumes { Initial::Fire } else { defaults.initial.unwrap_or(Initial::Ignore) };
-        znode.initial = own_initial.unwrap_or(by_itself);
-        Trigger::Znode(znode)
+    let trigger = match kind? {
+        TriggerKind::Cron => Trigger::Cron(cron_trigger(cron?, timezone.clone(), &dst, jitter, defaults)),
+        TriggerKind::Znode => Trigger::Znode(with_initial(section, znode?, own_overlap, own_initial, defaults)),
+        TriggerKind::Ensemble => Trigger::Ensemble(ensemble?),
+        // No trigger of the configuration.
+        TriggerKind::Manual => return None,
     };
     let is_cron = matches!(trigger, Trigger::Cron(_));
     let consumes = matches!(&trigger, Trigger::Znode(znode) if znode.consume.is_some());
@@ -239,11 +230,11 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     );
     let overlap = own_overlap.or(if consumes { None } else { defaults.overlap });
     let overlap = overlap.unwrap_or(if is_cron { Overlap::Skip } else { Overlap::Allow });
-    let catchup = catchup(section, is_cron, written.catchup.map(|choice| choice.0), defaults.catchup, overlap);
+    let catchup = catchup(section, trigger.kind(), written.catchup.map(|choice| choice.0), defaults.catchup, overlap);
     Some(Draft {
         name_at: section.span(&["name"]),
         airflow_at: airflow_at(section, defaults),
-        ensemble_at: (!is_cron).then(|| section.span(&["znode", "ensemble"])),
+        ensemble_at: ensemble_at(section, &trigger),
         dag_at: section.span(&["dag"]),
         owner_at: section.span(&["owner"]),
         path_at: section.span(&["znode", "path"]),
@@ -285,16 +276,58 @@ fn airflow_at(section: &Section<'_, '_>, defaults: &ScheduleDefaults) -> Option<
     (own || defaults.airflow.is_some()).then(|| section.span(&[if own { "airflow" } else { "name" }]))
 }
 
+fn cron_trigger(
+    expression: CronExpression,
+    timezone: TimeZone,
+    dst: &written::Dst,
+    jitter: Option<Duration>,
+    defaults: &ScheduleDefaults,
+) -> CronTrigger {
+    let by_itself = expression.default_dst();
+    let gap = dst.gap.as_ref().map(|choice| choice.0);
+    let fold = dst.fold.as_ref().map(|choice| choice.0);
+    let dst = DstPolicy {
+        gap: gap.or(defaults.gap).unwrap_or(by_itself.gap),
+        fold: fold.or(defaults.fold).unwrap_or(by_itself.fold),
+    };
+    CronTrigger { expression, timezone, dst, jitter: jitter.unwrap_or_default() }
+}
+
+/// The trigger with what it does at first sight.
+fn with_initial(
+    section: &Section<'_, '_>,
+    znode: ZnodeTrigger,
+    overlap: Option<Overlap>,
+    initial: Option<Initial>,
+    defaults: &ScheduleDefaults,
+) -> ZnodeTrigger {
+    let consumes = znode.consume.is_some();
+    if consumes {
+        consume_conflicts(section, overlap, initial);
+    }
+    let by_itself = if consumes { Initial::Fire } else { defaults.initial.unwrap_or(Initial::Ignore) };
+    ZnodeTrigger { initial: initial.unwrap_or(by_itself), ..znode }
+}
+
+/// Where the ensemble of a trigger is named.
+fn ensemble_at(section: &Section<'_, '_>, trigger: &Trigger) -> Option<Range<usize>> {
+    match trigger {
+        Trigger::Cron(_) => None,
+        Trigger::Znode(_) => Some(section.span(&["znode", "ensemble"])),
+        Trigger::Ensemble(_) => Some(section.span(&["ensemble", "name"])),
+    }
+}
+
 /// The one trigger of a schedule.
 fn trigger_kind(section: &Section<'_, '_>) -> Option<TriggerKind> {
     let triggers = ["cron", "znode", "ensemble"].map(|key| section.has(key));
     match triggers {
         [true, false, false] => return Some(TriggerKind::Cron),
         [false, true, false] => return Some(TriggerKind::Znode),
-        // Refused by its key.
-        [false, false, true] => {}
+        [false, false, true] => return Some(TriggerKind::Ensemble),
         [false, false, false] => {
-            section.error(&[], "a schedule needs a trigger", "add cron = \"30 2 * * *\" or znode = { path = \"/…\" }");
+            let hint = "add cron = \"30 2 * * *\", znode = { path = \"/…\" } or ensemble = { on = [\"quorum_lost\"] }";
+            section.error(&[], "a schedule needs a trigger", hint);
         }
         _ => section.error(&[], "a schedule has one trigger, and this has several", "make a schedule of each"),
     }
@@ -384,14 +417,25 @@ fn cron(section: &Section<'_, '_>, shared: &mut Shared, text: &str) -> Option<Cr
     }
 }
 
-/// Keys that one kind of trigger has and the other has not.
+/// Keys that one kind of trigger has and the others have not.
 fn check_keys_fit(section: &Section<'_, '_>, kind: TriggerKind) {
-    let (wrong, other): (&[&str], &str) = match kind {
-        TriggerKind::Cron => (&["initial", "when"], "znode"),
-        _ => (&["dst", "jitter", "data_interval"], "cron"),
+    const OF_CRON: [&str; 3] = ["dst", "jitter", "data_interval"];
+    let goes_with = |key| match kind {
+        TriggerKind::Cron => match key {
+            "initial" => Some("`znode`"),
+            "when" => Some("`znode` and `ensemble`"),
+            _ => None,
+        },
+        TriggerKind::Znode => OF_CRON.contains(&key).then_some("`cron`"),
+        TriggerKind::Ensemble | TriggerKind::Manual => match key {
+            "initial" => Some("`znode`"),
+            "catchup" | "catchup_window" => Some("`cron` and `znode`"),
+            key => OF_CRON.contains(&key).then_some("`cron`"),
+        },
     };
-    for key in wrong.iter().filter(|key| section.has(key)) {
-        section.error(&[key], format!("`{key}` goes with `{other}`, which this schedule has not"), "take it out");
+    for key in OF_CRON.into_iter().chain(["initial", "when", "catchup", "catchup_window"]) {
+        let Some(others) = goes_with(key).filter(|_| section.has(key)) else { continue };
+        section.error(&[key], format!("`{key}` goes with {others}, which this schedule has not"), "take it out");
     }
 }
 
@@ -409,6 +453,12 @@ fn check_variables_fit(
             ("previous", "a cron schedule has no znode"),
             ("changes", "a cron schedule has no changes"),
         ],
+        TriggerKind::Ensemble => &[
+            ("znode", "an ensemble schedule has no znode"),
+            ("previous", "an ensemble schedule has no znode"),
+            ("changes", "an ensemble schedule has no changes"),
+            ("nominal_time", "an ensemble schedule has no nominal time"),
+        ],
         _ if batches => &[
             ("znode", "a batch has several changes"),
             ("previous", "a batch has several changes"),
@@ -419,6 +469,8 @@ fn check_variables_fit(
     for (variable, why) in missing {
         let hint = match (*variable, batches) {
             ("znode" | "previous", true) => "use `changes`, a list of what `znode` would be",
+            ("nominal_time", _) if kind == TriggerKind::Ensemble => "use `ensemble.at`",
+            (_, _) if kind == TriggerKind::Ensemble => "use `ensemble`",
             ("changes", _) => "use `znode`, or add `settle` for batches",
             _ => "leave the variable out",
         };
@@ -482,7 +534,7 @@ fn dates(
         if matches!(logical_date, Some(LogicalDate::Nominal | LogicalDate::IntervalStart)) {
             section.error(
                 &["logical_date"],
-                "a znode schedule has no nominal time to take the logical date from",
+                "only a cron schedule has a nominal time to take the logical date from",
                 "write \"none\", or take the key out",
             );
         }
@@ -512,14 +564,19 @@ fn dates(
 
 fn catchup(
     section: &Section<'_, '_>,
-    is_cron: bool,
+    kind: TriggerKind,
     own: Option<Catchup>,
     defaults: Option<Catchup>,
     overlap: Overlap,
 ) -> Catchup {
-    let by_itself = if is_cron { Catchup::Latest } else { Catchup::All };
+    let by_itself = match kind {
+        TriggerKind::Cron => Catchup::Latest,
+        TriggerKind::Znode => Catchup::All,
+        // Nothing comes due unseen.
+        TriggerKind::Ensemble | TriggerKind::Manual => return Catchup::None,
+    };
     let catchup = own.or(defaults).unwrap_or(by_itself);
-    if is_cron && (catchup, overlap) == (Catchup::All, Overlap::Skip) {
+    if kind == TriggerKind::Cron && (catchup, overlap) == (Catchup::All, Overlap::Skip) {
         section.warning(
             &[if own.is_some() { "catchup" } else { "name" }],
             "catchup = \"all\" makes many times due at once, and overlap = \"skip\" (cron's default) runs only the first of them",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{AIRFLOW, BOTH, accepted, check_files};
 use crate::config::model::{AirflowAuth, HeaderText, InFlight, Role};
 use crate::config::{Environment, SecretRef, render};
+use crate::domain::ensemble::EnsembleEvent;
 use crate::domain::schedule::{
     Catchup, Consume, DataInterval, FoldPolicy, GapPolicy, Initial, LogicalDate, Overlap, Trigger, WatchScope,
     ZnodeTrigger,
@@ -16,7 +17,7 @@ const ZNODE: &str = "[[schedule]]\nname = \"a\"\ndag = \"d\"\n";
 fn znode(config: &crate::config::Config) -> &ZnodeTrigger {
     match &config.schedules[0].trigger {
         Trigger::Znode(znode) => znode,
-        Trigger::Cron(_) => panic!("a cron trigger"),
+        Trigger::Cron(_) | Trigger::Ensemble(_) => panic!("another trigger"),
     }
 }
 
@@ -69,12 +70,38 @@ fn a_lock_is_that_of_the_schedule_or_of_the_defaults() {
 }
 
 #[test]
+fn an_ensemble_trigger_listens_to_an_ensemble_by_the_name_of_its_section() {
+    let home = "[zookeeper]\nconnect = \"zk1\"\n";
+    let solr = "[ensemble.solr]\nconnect = \"solr1\"\n";
+    for (ensembles, named, expected) in [
+        (home.to_owned(), "", "home"),
+        (home.to_owned(), "name = \"home\", ", "home"),
+        (format!("{home}[ensemble.main]\n{solr}"), "", "main"),
+        (format!("{home}[ensemble.main]\n{solr}"), "name = \"home\", ", "main"),
+        (format!("{home}{solr}"), "name = \"solr\", ", "solr"),
+        (solr.to_owned(), "name = \"solr\", ", "solr"),
+    ] {
+        let listens = format!("ensemble = {{ {named}on = [\"server_up\", \"quorum_lost\"] }}\n");
+        let config = accepted(&format!("{ensembles}{AIRFLOW}[defaults]\ncatchup = \"all\"\n{ZNODE}{listens}"));
+        let schedule = &config.schedules[0];
+        let Trigger::Ensemble(trigger) = &schedule.trigger else { panic!("another trigger") };
+        assert_eq!(&*trigger.ensemble, expected);
+        assert_eq!(trigger.on.iter().collect::<Vec<_>>(), [EnsembleEvent::QuorumLost, EnsembleEvent::ServerUp]);
+        assert_eq!((schedule.overlap, schedule.catchup), (Overlap::Allow, Catchup::None));
+        assert!(config.ensemble_to_check(Some(expected)).is_ok(), "it is looked at");
+    }
+    let config = accepted(&format!("{home}[ensemble.main]\ninterval = \"5s\"\n{solr}"));
+    let intervals: Vec<_> = config.ensembles.values().map(|ensemble| ensemble.interval.as_secs()).collect();
+    assert_eq!(intervals, [5, 15]);
+}
+
+#[test]
 fn the_hour_field_decides_about_changes_of_the_clock() {
     let dst = |lines: &str| {
         let config = accepted(&format!("{AIRFLOW}[[schedule]]\nname = \"a\"\ndag = \"d\"\n{lines}\n"));
         match &config.schedules[0].trigger {
             Trigger::Cron(cron) => (cron.dst.gap, cron.dst.fold),
-            Trigger::Znode(_) => panic!("a znode trigger"),
+            Trigger::Znode(_) | Trigger::Ensemble(_) => panic!("another trigger"),
         }
     };
     assert_eq!(dst("cron = \"30 2 * * *\""), (GapPolicy::Shift, FoldPolicy::First));

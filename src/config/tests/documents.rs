@@ -14,7 +14,7 @@ fn the_example_is_right_and_shows_every_section() {
     match check(&in_repository("examples/flowkeeper.toml"), &Environment::default()) {
         Ok((config, warnings)) => {
             assert_eq!(warnings, [], "{}", render::human(&warnings, render::Color::Off));
-            assert_eq!(config.schedules.len(), 7);
+            assert_eq!(config.schedules.len(), 8);
         }
         Err(faults) => panic!("{}", render::human(&faults.faults, render::Color::Off)),
     }

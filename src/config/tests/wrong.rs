@@ -307,16 +307,39 @@ const TABLE: &[(&str, &[&str])] = &[
             "[team.payments]\n",
         ],
     ),
-    // What comes later.
+    // Ensembles.
+    ("an ensemble trigger without a home ensemble", &[AIRFLOW, ZNODE, "ensemble = { on = [\"degraded\"] }\n"]),
     (
-        "features of later versions",
+        "ensembles that are not there",
         &[
             BOTH,
-            "[[expect]]\nname = \"x\"\n[[notify]]\nname = \"y\"\n",
-            CRON,
-            "[[schedule]]\nname = \"b\"\ndag = \"d\"\nensemble = { name = \"main\", on = [\"degraded\"] }\n",
+            "[ensemble.solr]\nconnect = \"zk1:2181\"\n",
+            ZNODE,
+            "ensemble = { name = \"sollr\", on = [\"degraded\"] }\n[[schedule]]\nname = \"b\"\ndag = \"d\"\n\
+             ensemble = { name = \"main\", on = [\"recovered\"] }\n",
         ],
     ),
+    (
+        "events that are none",
+        &[
+            BOTH,
+            ZNODE,
+            "ensemble = { on = [\"quorum-lost\", \"recovered\"] }\n[[schedule]]\nname = \"b\"\ndag = \"d\"\n\
+             ensemble = { on = [] }\n[[schedule]]\nname = \"c\"\ndag = \"d\"\nensemble = {}\n",
+        ],
+    ),
+    (
+        "what goes with other triggers",
+        &[
+            BOTH,
+            ZNODE,
+            "ensemble = { on = [\"degraded\"] }\ncatchup = \"all\"\ncatchup_window = \"1h\"\ninitial = \"fire\"\n\
+             jitter = \"1s\"\nlogical_date = \"nominal\"\nwhen = \"znode.text\"\nconf = { t = \"{{ nominal_time }}\" }\n",
+        ],
+    ),
+    ("two triggers", &[BOTH, CRON, "ensemble = { on = [\"degraded\"] }\n"]),
+    // What comes later.
+    ("features of later versions", &[BOTH, "[[expect]]\nname = \"x\"\n[[notify]]\nname = \"y\"\n", CRON]),
 ];
 
 #[test]

@@ -164,17 +164,6 @@ impl JsonSchema for SecretText {
     }
 }
 
-/// A key whose feature this version does not have: present, it is a fault.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::config) struct NotYet;
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer)?;
-        Err(fault("this is not supported yet by this version of flowkeeper", "take it out"))
-    }
-}
-
 /// A fixed set of words.
 pub(in crate::config) trait Words: Sized + Copy + 'static {
     /// Each word and what it stands for.

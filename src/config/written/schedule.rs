@@ -3,13 +3,15 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::leaf::{Choice, DurationText, InitialText, NotYet, Table, Words};
+use super::leaf::{Choice, DurationText, InitialText, Table, Words};
+use crate::domain::ensemble::EnsembleEvent;
 use crate::domain::schedule::{
     Catchup, Consume, DataInterval, FoldPolicy, GapPolicy, LogicalDate, Overlap, PausedDag, WatchScope,
 };
 use crate::domain::znode::ChangeKind;
 
-/// A named rule: when its trigger comes due, its DAG runs. It has either `cron` or `znode`.
+/// A named rule: when its trigger comes due, its DAG runs. It has one of `cron`, `znode`
+/// and `ensemble`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Schedule {
@@ -31,20 +33,19 @@ pub(in crate::config) struct Schedule {
     pub(in crate::config) cron: Option<String>,
     /// A change in ZooKeeper.
     pub(in crate::config) znode: Option<Znode>,
-    /// To come: transitions of an ensemble's health.
-    #[schemars(skip)]
-    #[expect(dead_code, reason = "read only to be refused by name")]
-    pub(in crate::config) ensemble: Option<NotYet>,
+    /// A change of an ensemble's health.
+    pub(in crate::config) ensemble: Option<EnsembleEvents>,
     /// An IANA name, `Europe/Berlin`: the zone of `cron`, of the templates' times, and of tables.
     #[schemars(extend("default" = "UTC"))]
     pub(in crate::config) timezone: Option<String>,
-    /// A condition, as an expression of Jinja over `znode` and `previous`, the state last handled.
-    /// Where it is false, nothing runs.
+    /// A condition, as an expression of Jinja: over `znode` and `previous`, the state last handled, or
+    /// over `ensemble`. Where it is false, nothing runs.
     pub(in crate::config) when: Option<String>,
     /// The DAG run's `conf`: a table of any depth. Its strings may be templates of Jinja over
     /// `schedule`, `nominal_time`, `dag_run_id`, `znode`, `previous`, `ensemble` and `changes`; a
     /// string that is exactly one expression keeps its type. Without it: `{ znode = … }` for a
-    /// change, `{ changes = … }` for a batch, `{ schedule = …, nominal_time = … }` for a time.
+    /// change, `{ changes = … }` for a batch, `{ ensemble = … }` for an ensemble,
+    /// `{ schedule = …, nominal_time = … }` for a time.
     pub(in crate::config) conf: Option<Table>,
     /// What exists when a znode trigger looks for the first time: `"ignore"` it, `"fire"` for it,
     /// or fire for what was changed by a later transaction, `{ after_zxid = "0x…" }`, or at a later
@@ -52,18 +53,19 @@ pub(in crate::config) struct Schedule {
     #[schemars(extend("default" = "ignore"))]
     pub(in crate::config) initial: Option<InitialText>,
     /// The DAG run's logical date: the nominal time (cron's default), the start of the data interval
-    /// (as Airflow 2's own cron schedules have it), or none (the default of znode triggers).
+    /// (as Airflow 2's own cron schedules have it), or none (the default of the other triggers).
     pub(in crate::config) logical_date: Option<Choice<LogicalDate>>,
     /// The DAG run's data interval: the nominal time alone, from the previous nominal time to this
     /// one (the default with `logical_date = "interval_start"`), or as the DAG itself derives it
-    /// (the default of znode triggers).
+    /// (the default of the other triggers).
     pub(in crate::config) data_interval: Option<Choice<DataInterval>>,
     /// What came due while nobody could act: nothing of it runs, the latest (cron's default), or
-    /// all (the default of znode triggers).
+    /// all (the default of znode triggers). Ensemble triggers are never late.
     pub(in crate::config) catchup: Option<Choice<Catchup>>,
     /// How far back catch-up reaches; without it there is no limit. What is older is `missed`.
     pub(in crate::config) catchup_window: Option<DurationText>,
-    /// What happens while an earlier run is open: run beside it (the default of znode triggers),
+    /// What happens while an earlier run is open: run beside it (the default of znode and
+    /// ensemble triggers),
     /// skip (cron's default), wait and let a newer one take the place, wait its turn, or end the
     /// earlier one as failed.
     pub(in crate::config) overlap: Option<Choice<Overlap>>,
@@ -161,6 +163,18 @@ pub(in crate::config) struct Znode {
     pub(in crate::config) consume: Option<Choice<Consume>>,
 }
 
+/// A change of an ensemble's health. `docs/ensemble-triggers.md` says what each event is, and when it is
+/// told.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct EnsembleEvents {
+    /// The ensemble, a name of `[ensemble.NAME]`; without it the home ensemble, which `home` names too.
+    pub(in crate::config) name: Option<String>,
+    /// What fires. Several that happen at one moment are one run.
+    #[schemars(required)]
+    pub(in crate::config) on: Option<Vec<Choice<EnsembleEvent>>>,
+}
+
 /// What a wall time that the zone skips or repeats becomes. The defaults depend on the hour field:
 /// without `*` they are `shift` and `first`, with `*` (also `*/n`) `skip` and `both`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -205,6 +219,17 @@ impl Words for WatchScope {
 impl Words for ChangeKind {
     const WORDS: &'static [(&'static str, Self)] =
         &[("created", Self::Created), ("changed", Self::Changed), ("deleted", Self::Deleted)];
+}
+
+impl Words for EnsembleEvent {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("leader_changed", Self::LeaderChanged),
+        ("degraded", Self::Degraded),
+        ("quorum_lost", Self::QuorumLost),
+        ("recovered", Self::Recovered),
+        ("server_down", Self::ServerDown),
+        ("server_up", Self::ServerUp),
+    ];
 }
 
 impl Words for Consume {

@@ -308,8 +308,8 @@ pub(in crate::config) struct Ensemble {
     pub(in crate::config) tls: Option<ZooKeeperTls>,
     /// SASL authentication.
     pub(in crate::config) sasl: Option<Sasl>,
-    /// How often health is checked. Checked for its form, and without effect until members check
-    /// health by themselves; `flowkeeper health` checks at once.
+    /// How often the leader checks its health. What is seen for the first time is looked at again within
+    /// three seconds.
     #[schemars(extend("default" = "15s"))]
     pub(in crate::config) interval: Option<DurationText>,
     /// The URL of the AdminServers' commands, `{host}` standing for each server's host. They are

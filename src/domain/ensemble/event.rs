@@ -1,7 +1,7 @@
 //! What is told of an ensemble.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::domain::health::{Finding, ServerView};
@@ -82,6 +82,7 @@ pub struct Transition {
     /// The ensemble's name in the configuration.
     pub ensemble: String,
     /// When it was found out; no two transitions of an ensemble have the same.
+    #[serde(serialize_with = "six_digits")]
     pub at: Timestamp,
     /// What happened; never empty, in the order of [`EnsembleEvent`].
     pub events: Vec<Happening>,
@@ -97,6 +98,11 @@ pub struct Transition {
     pub servers: Vec<ServerView>,
     /// The checks that are not well, the worst first; not more than [`Self::FAILING_MAX`].
     pub failing: Vec<Finding>,
+}
+
+/// As the API writes times.
+fn six_digits<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.6}"))
 }
 
 impl Transition {

@@ -41,6 +41,10 @@ connections and stays silent costs that long and no more.
 samples are taken, `--interval` apart (2 s), and checks that compare them are marked below. With one sample they are
 `unknown`.
 
+**The leader looks by itself** at every ensemble of the configuration, each `interval` of its section (15 s), and keeps
+the latest report and every change of a verdict in the ledger. It takes one sample a look and compares it with that of
+the look before. What becomes of an ensemble starts DAGs: see [ensemble-triggers.md](ensemble-triggers.md).
+
 **Which servers.** Those of `connect`. The list of an ensemble that has lost its quorum cannot be read, so it is not
 relied on; `membership` says where both differ.
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Error, ErrorKind, Value};
 
+use super::ensemble::EnsembleVariable;
 use super::filters::Moment;
 use crate::domain::schedule::Schedule;
 use crate::domain::znode::ChangeKind;
@@ -30,8 +31,8 @@ pub struct RenderContext<'a> {
     pub znode: Option<&'a Arc<ZnodeFacts>>,
     /// The same znode as it was last handled.
     pub previous: Option<&'a Arc<ZnodeFacts>>,
-    /// The name of the ensemble; `None` is the home ensemble.
-    pub ensemble: Option<&'a str>,
+    /// The ensemble: what became of it, or, of a znode, its name; `None` is the home ensemble.
+    pub ensemble: Option<EnsembleVariable<'a>>,
     /// The changes of a batch.
     pub changes: &'a [Arc<ZnodeFacts>],
 }
@@ -52,7 +53,7 @@ impl RenderContext<'_> {
             "dag_run_id" => Value::from(self.dag_run_id),
             "znode" => znode(self.znode),
             "previous" => znode(self.previous),
-            "ensemble" => self.ensemble.map_or(none(), Value::from),
+            "ensemble" => self.ensemble.map_or(none(), |ensemble| ensemble.to_value(&self.schedule.timezone)),
             "changes" => self.changes.iter().map(ZnodeFacts::to_value).collect(),
             _ => Value::UNDEFINED,
         }

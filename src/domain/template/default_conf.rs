@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::RenderError;
 use super::context::{RenderContext, ZnodeFacts};
+use super::ensemble::{EnsembleVariable, transition_json};
 
 /// How much of a znode's data the default conf holds.
 pub const DEFAULT_CONF_TEXT_BYTES: usize = 8 * 1024;
@@ -13,7 +14,8 @@ pub const DEFAULT_CONF_TEXT_BYTES: usize = 8 * 1024;
 /// than 64 KiB of conf.
 pub const DEFAULT_CONF_TOTAL_BYTES: usize = 48 * 1024;
 
-/// `{"znode": …}` for a change, `{"changes": […]}` for a batch, and otherwise
+/// `{"znode": …}` for a change, `{"changes": […]}` for a batch, `{"ensemble": …}` for a transition of an
+/// ensemble, and otherwise
 /// `{"schedule": …, "nominal_time": …}`.
 ///
 /// A znode has `text`, or `base64` where the data is not UTF-8, cut to
@@ -24,6 +26,8 @@ pub fn default_conf(context: &RenderContext<'_>) -> Result<Box<RawValue>, Render
         json!({ "changes": context.changes.iter().map(|facts| znode(facts, &mut room_bytes)).collect::<Vec<_>>() })
     } else if let Some(facts) = context.znode {
         json!({ "znode": znode(facts, &mut DEFAULT_CONF_TOTAL_BYTES.clone()) })
+    } else if let Some(EnsembleVariable::Transition(transition)) = context.ensemble {
+        json!({ "ensemble": transition_json(transition) })
     } else {
         json!({
             "schedule": context.schedule.name.as_str(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Evidence, Seen};
 use crate::domain::health::{Check, Finding, Verdict};
-use crate::health::facts::TripEnd;
+use crate::health::facts::{Answer, TripEnd};
 
 pub(super) fn canary(seen: Seen<'_>) -> Finding {
     let Some(canary) = seen.evidence.canary else {
@@ -20,6 +20,10 @@ pub(super) fn canary(seen: Seen<'_>) -> Finding {
                           credentials with `auth`.";
             let meaning = format!("The canary may not {}.", step.as_str());
             return Finding { remedy: Some(remedy.to_owned()), ..seen.unknown(meaning) };
+        }
+        // It went by the sample before.
+        Some(TripEnd::Failed(..)) if matches!(seen.server.answer, Answer::NotServing | Answer::Failed(_)) => {
+            return seen.unknown("The server does not serve: see `serving`.");
         }
         Some(TripEnd::Failed(step, why)) => {
             return seen.verdict(Verdict::Critical, format!("The canary failed to {}: {why}.", step.as_str()));

@@ -5,14 +5,14 @@ use crate::domain::health::{Check, Finding, Verdict};
 use crate::health::facts::{Member, Mode, Sample};
 
 /// A server that is an ensemble by itself has no leader, no quorum and no followers.
-fn stands_alone(sample: &Sample) -> bool {
+pub(super) fn stands_alone(sample: &Sample) -> bool {
     sample.servers.len() == 1 && sample.servers[0].mode() == Some(&Mode::Standalone)
 }
 
 const ALONE: &str = "The server stands alone.";
 
 /// How many voters there are: as members say, else as many as are named and are not observers.
-fn voters(evidence: &Evidence<'_>) -> usize {
+pub(super) fn voters(evidence: &Evidence<'_>) -> usize {
     let told = evidence.now.servers.iter().filter_map(|server| server.settings.as_ref().ok());
     let mut lists = told.map(|settings| &settings.members).chain(evidence.canary.map(|canary| &canary.members));
     match lists.find(|members| !members.is_empty()) {
@@ -22,8 +22,19 @@ fn voters(evidence: &Evidence<'_>) -> usize {
 }
 
 /// How many servers lead or follow.
-fn working(sample: &Sample) -> usize {
+pub(super) fn working(sample: &Sample) -> usize {
     in_mode(sample, &Mode::Leader).count() + in_mode(sample, &Mode::Follower).count()
+}
+
+/// How many servers the leader counts as its own, itself among them; 0 where nobody tells.
+pub(super) fn leaders_own_count(sample: &Sample) -> usize {
+    let leader = in_mode(sample, &Mode::Leader).next();
+    match leader.map(|leader| metric_of(leader, "synced_followers")) {
+        Some(Reading::Value(synced)) => {
+            (0..=sample.servers.len()).take_while(|number| count(*number) <= synced).count()
+        }
+        _ => 0,
+    }
 }
 
 pub(super) fn leader(evidence: &Evidence<'_>) -> Finding {

@@ -156,14 +156,19 @@ impl World {
         self
     }
 
-    fn findings(&self) -> Vec<Finding> {
-        judge(&Evidence {
+    fn report(&self) -> Report {
+        let evidence = Evidence {
             before: self.before.as_ref(),
             now: &self.now,
             canary: self.canary.as_ref(),
             thresholds: &self.thresholds,
             at: "2026-11-22T12:00:00Z".parse().unwrap(),
-        })
+        };
+        report("main".to_owned(), &evidence)
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        self.report().checks
     }
 
     fn find(&self, check: Check, server: Option<&str>) -> Finding {
@@ -717,5 +722,80 @@ fn those_that_are_named_are_the_members() {
             ("half an upgrade", newer, Warning, Some(2.0)),
             ("nobody answers", World::alone().down(0, gone()), Unknown, None),
         ],
+    );
+}
+
+#[test]
+fn a_majority_is_counted_from_what_is_in_sight() {
+    use crate::domain::health::Quorum::{Electing, Held, Lost};
+    use crate::domain::health::ServerState::{Down, Unknown as Unclear, Up, Waiting};
+    let healthy = World::healthy;
+    let hidden = || Why::OutOfSight("no connection in 2s".into());
+    let gone = || Why::Unreachable("Connection refused".into());
+    let seen = |world: &World| {
+        let report = world.report();
+        (report.quorum, report.leader, report.in_sight)
+    };
+    let (a, nobody) = (Some("a".to_owned()), None);
+    // A leader that has not noticed yet still counts its followers.
+    let alone = |synced: f64| {
+        let metrics = move |server: &mut ServerFacts| {
+            server.metrics.as_mut().unwrap().insert("synced_followers".into(), synced);
+        };
+        healthy().down(1, gone()).down(2, gone()).with(0, metrics)
+    };
+    for (case, world, expected) in [
+        ("all is well", healthy(), (Some(Held), a.clone(), true)),
+        ("one is gone", healthy().down(2, gone()), (Some(Held), a.clone(), true)),
+        (
+            "the leader hangs, and nobody has noticed",
+            healthy().down(0, Why::Silent),
+            (Some(Held), nobody.clone(), true),
+        ),
+        ("two are gone", healthy().down(1, gone()).down(2, gone()).down(0, Why::NotServing), (Some(Lost), None, true)),
+        ("two are gone, says the leader", alone(0.0), (Some(Lost), a.clone(), true)),
+        ("the leader has not noticed", alone(2.0), (Some(Held), a.clone(), true)),
+        (
+            "they elect",
+            healthy().down(0, Why::NotServing).down(1, Why::NotServing).down(2, Why::NotServing),
+            (Some(Electing), None, true),
+        ),
+        (
+            "two elect without the third",
+            healthy().down(0, gone()).down(1, Why::NotServing).down(2, Why::NotServing),
+            (Some(Electing), None, true),
+        ),
+        ("all are gone", healthy().down(0, gone()).down(1, gone()).down(2, gone()), (Some(Lost), None, true)),
+        ("nothing is in sight", healthy().down(0, hidden()).down(1, hidden()).down(2, hidden()), (None, None, false)),
+        ("one follower is in sight, and works", healthy().down(0, hidden()).down(1, hidden()), (None, None, true)),
+        (
+            "one is in sight, and looks for a leader",
+            healthy().down(0, hidden()).down(1, hidden()).down(2, Why::NotServing),
+            (Some(Lost), None, true),
+        ),
+        (
+            "nobody may be asked",
+            healthy().down(0, Why::Refused("srvr")).down(1, Why::Refused("srvr")).down(2, Why::TurnedAway),
+            (None, None, true),
+        ),
+        ("a server alone", World::alone(), (Some(Held), None, true)),
+        (
+            "a server alone is gone",
+            World::alone().down(0, gone()).canary(|canary| canary.members.clear()),
+            (Some(Lost), None, true),
+        ),
+        (
+            "two say that they lead",
+            healthy().with(1, |server| server.summary.as_mut().unwrap().mode = Mode::Leader),
+            (Some(Held), None, true),
+        ),
+    ] {
+        assert_eq!(seen(&world), expected, "{case}");
+    }
+    let states = |world: World| world.report().servers.into_iter().map(|view| view.state).collect::<Vec<_>>();
+    assert_eq!(states(healthy().down(0, Why::NotServing).down(1, Why::Silent)), [Waiting, Down, Up]);
+    assert_eq!(
+        states(healthy().down(0, hidden()).down(1, Why::Refused("srvr")).down(2, gone())),
+        [Down, Unclear, Down]
     );
 }

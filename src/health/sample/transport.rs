@@ -144,12 +144,15 @@ pub(super) async fn ask(
     let address = (endpoint.host.as_str(), endpoint.port);
     let connecting = tokio::time::timeout(timeout, TcpStream::connect(address)).await;
     let connection = match connecting {
-        Err(_) => return Err(Why::Unreachable(format!("no connection in {timeout:?}"))),
+        Err(_) => return Err(Why::OutOfSight(format!("no connection in {timeout:?}"))),
         // A server that has too many connections of this host's may be faster than the handshake.
         Ok(Err(error)) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
             return Err(Why::TurnedAway);
         }
-        Ok(Err(error)) => return Err(Why::Unreachable(error.to_string())),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+            return Err(Why::Unreachable(error.to_string()));
+        }
+        Ok(Err(error)) => return Err(Why::OutOfSight(error.to_string())),
         Ok(Ok(connection)) => connection,
     };
     let answering = async {

@@ -7,6 +7,7 @@ use crate::domain::health::{Check, Finding, Report, Verdict};
 on_both_stores! {
     World:
     a_look_writes_its_report_and_the_changes_of_its_verdicts,
+    a_change_has_its_number_or_none,
     a_transition_comes_with_its_runs_or_not_at_all,
     what_comes_again_raises_the_count_of_what_was_told,
     a_leader_that_was_replaced_writes_nothing,
@@ -89,6 +90,21 @@ async fn a_look_writes_its_report_and_the_changes_of_its_verdicts(world: World) 
     assert_eq!(names.iter().map(|state| state.report.ensemble.as_str()).collect::<Vec<_>>(), ["main", "solr"]);
     let solr = world.ledger.health_changes("solr", &HealthFilter::default(), 9, None).await.unwrap().items;
     assert_eq!(solr.iter().map(|change| change.before).collect::<Vec<_>>(), [None], "bad at first sight");
+}
+
+async fn a_change_has_its_number_or_none(world: World) {
+    let found = |value: Option<f64>, verdict| {
+        let finding = Finding::told(Check::Clock, None, verdict, "The clocks differ.");
+        Report::new("main".into(), vec![Finding { value, unit: Some("s".into()), ..finding }])
+    };
+    let values = [None, Some(0.25), None, Some(1e18), Some(-3.0), Some(f64::NAN)];
+    for (revision, value) in (0..).zip(values) {
+        let verdict = if revision % 2 == 0 { Verdict::Warning } else { Verdict::Critical };
+        let look = HealthRecord { report: found(value, verdict), ..look(revision, revision, Verdict::Ok) };
+        assert_eq!(world.write(&look).await, Some(revision + 1));
+    }
+    let kept: Vec<_> = world.changes().await.into_iter().rev().map(|change| change.value).collect();
+    assert_eq!(kept, [None, Some(0.25), None, Some(1e18), Some(-3.0), None]);
 }
 
 async fn a_transition_comes_with_its_runs_or_not_at_all(world: World) {

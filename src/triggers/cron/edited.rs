@@ -54,7 +54,7 @@ fn before_the_edit(schedule: &Schedule, state: &ScheduleState) -> Option<Schedul
     let old = Trigger::cron_of_identity(&state.trigger_key)?;
     let (edited, jitter) = match &schedule.trigger {
         Trigger::Cron(new) => (!new.same_times(&old), new.jitter),
-        Trigger::Znode(_) => (true, std::time::Duration::ZERO),
+        Trigger::Znode(_) | Trigger::Ensemble(_) => (true, std::time::Duration::ZERO),
     };
     let trigger = Trigger::Cron(CronTrigger { jitter, ..old });
     edited.then(|| Schedule { trigger, ..schedule.clone() })

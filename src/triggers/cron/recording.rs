@@ -64,7 +64,7 @@ fn add(due: &Due, now: Timestamp, recording: &mut Recording) {
 fn new_run(schedule: &Schedule, nominal: Timestamp, state: RunState, reason: Option<String>) -> NewRun {
     let RequestDates { logical_date, data_interval } = match &schedule.trigger {
         Trigger::Cron(trigger) => request_dates(trigger, nominal, schedule.logical_date, schedule.data_interval),
-        Trigger::Znode(_) => RequestDates::default(),
+        Trigger::Znode(_) | Trigger::Ensemble(_) => RequestDates::default(),
     };
     NewRun {
         schedule: schedule.name.clone(),

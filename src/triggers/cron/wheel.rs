@@ -312,6 +312,6 @@ impl Entry {
 pub(super) fn cron(schedule: &Schedule) -> Option<&CronTrigger> {
     match &schedule.trigger {
         Trigger::Cron(trigger) => Some(trigger),
-        Trigger::Znode(_) => None,
+        Trigger::Znode(_) | Trigger::Ensemble(_) => None,
     }
 }

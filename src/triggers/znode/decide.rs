@@ -14,7 +14,7 @@ use crate::domain::run::RunState;
 use crate::domain::schedule::{
     Catchup, ChangeKinds, DataInterval, Initial, LogicalDate, Schedule, TriggerKind, WatchScope, ZnodeTrigger,
 };
-use crate::domain::template::{RenderContext, RenderError, ZnodeFacts, default_conf};
+use crate::domain::template::{EnsembleVariable, RenderContext, RenderError, ZnodeFacts, default_conf};
 use crate::domain::znode::{Change, ChangeKind, TimeWentBack, ZnodeStat, ZnodeVersion, compare};
 use crate::store::model::{ConsumeWork, Covered, Decision, NewRun};
 
@@ -344,7 +344,7 @@ impl Rules {
             nominal_time: None,
             znode,
             previous,
-            ensemble: self.trigger.ensemble.as_deref(),
+            ensemble: self.trigger.ensemble.as_deref().map(EnsembleVariable::Name),
             changes,
         }
     }

@@ -85,7 +85,7 @@ mod tests {
         };
         let trigger = |schedule: &Schedule| match &schedule.trigger {
             Trigger::Znode(trigger) => trigger.clone(),
-            other @ Trigger::Cron(_) => panic!("{other:?}"),
+            other @ (Trigger::Cron(_) | Trigger::Ensemble(_)) => panic!("{other:?}"),
         };
         let before = schedule("a", "", "path = \"/x\", watch = \"children\"");
         let cases = [
