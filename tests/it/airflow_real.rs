@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flowkeeper::airflow::{Airflow, DagRun, RunQuery, Submission, SubmitOutcome, submit};
-use flowkeeper::domain::component::Jobs;
+use flowkeeper::domain::component::{ComponentKind, Jobs};
 use flowkeeper::domain::run::AirflowState;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -148,16 +148,18 @@ async fn contract(url: &str, username: &str, password: &str) -> Vec<String> {
         "health: {}",
         health.iter().any(|part| part.name == "metadatabase" && part.status.as_deref() == Some("healthy"))
     ));
-    // What runs and what has never run, and which of it says when it has beaten.
+    // What runs and what has never run, and which of it says when it has beaten. Triggerers come and go
+    // in another story.
+    let parts = health.iter().filter(|part| part.name != "triggerer");
     let mut parts: Vec<_> =
-        health.iter().map(|part| format!("{} {:?} {}", part.name, part.status, part.heartbeat_at.is_some())).collect();
+        parts.map(|part| format!("{} {:?} {}", part.name, part.status, part.heartbeat_at.is_some())).collect();
     parts.sort_unstable();
     seen.extend(parts);
     seen.push(match airflow.jobs().await.expect("jobs") {
         Jobs::Listed { jobs, since } => {
             let alive = jobs.iter().filter(|job| job.ended.is_none() && job.hostname.is_some());
-            let kinds: BTreeSet<_> =
-                alive.filter(|job| job.started_at.is_some()).map(|job| job.kind.as_str()).collect();
+            let started = alive.filter(|job| job.started_at.is_some() && job.kind != ComponentKind::Triggerer);
+            let kinds: BTreeSet<_> = started.map(|job| job.kind.as_str()).collect();
             format!("jobs: {kinds:?} {since:?}")
         }
         other => format!("jobs: {other:?}"),

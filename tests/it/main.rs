@@ -35,6 +35,7 @@ mod shadow;
 mod standby;
 mod story_airflow2;
 mod story_burst;
+mod story_components;
 mod story_health_dag;
 mod story_outage;
 mod story_runs;
