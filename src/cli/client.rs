@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::CommandError;
-use crate::config::Environment;
 use crate::config::model::{Role, Server};
+use crate::config::{Environment, Fault};
 use crate::overview::ScheduleOverview;
 use crate::store::model::Page;
 
@@ -66,10 +66,13 @@ pub(super) struct Problem {
     kind: String,
     detail: String,
     hint: Option<String>,
+    #[serde(default)]
+    faults: Vec<Fault>,
 }
 
 impl ApiClient {
-    pub(super) fn new(server: &Server, environment: &Environment) -> Result<Self, CommandError> {
+    /// For calls that take this role.
+    pub(super) fn new(server: &Server, environment: &Environment, role: Role) -> Result<Self, CommandError> {
         let base = server.advertise.clone().unwrap_or_else(|| format!("http://{}", reachable(server.listen)));
         let base = Url::parse(&base)
             .map_err(|error| CommandError::usage(format!("failed to read the address `{base}`: {error}")))?;
@@ -82,7 +85,7 @@ impl ApiClient {
             .user_agent(concat!("flowkeeper/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| CommandError::failed(format!("failed to prepare the call of the API: {error}")))?;
-        Ok(Self { base, token: token(server, environment), http })
+        Ok(Self { base, token: token(server, environment, role), http })
     }
 
     /// Reads something.
@@ -115,8 +118,26 @@ impl ApiClient {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<T, CallError> {
+        self.repeatable(Method::POST, path, body).await
+    }
+
+    /// As [`Self::post_repeatable`], for what is put somewhere.
+    pub(super) async fn put_repeatable<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        self.repeatable(Method::PUT, path, body).await
+    }
+
+    async fn repeatable<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
         let mut sent = false;
-        let attempt = async || self.post(path, body).await;
+        let attempt = async || self.call(method.clone(), path, &[], Some(body)).await;
         let backoff = ExponentialBuilder::default().with_max_times(RETRIES).with_jitter();
         attempt
             .retry(backoff)
@@ -198,8 +219,21 @@ impl CallError {
         }
     }
 
+    /// What is wrong with a configuration that was sent.
+    pub(super) fn faults(&self) -> &[Fault] {
+        match self {
+            Self::Problem { problem, .. } => &problem.faults,
+            Self::NotServing { .. } | Self::Unknown { .. } | Self::Foreign { .. } => &[],
+        }
+    }
+
     /// For the reader; `action` fits "failed to …".
     pub(super) fn into_error(self, action: &str) -> CommandError {
+        self.into_error_of(action, Role::Operate)
+    }
+
+    /// The same, for an action that takes this role.
+    pub(super) fn into_error_of(self, action: &str, role: Role) -> CommandError {
         match self {
             Self::NotServing { url, reason } => {
                 CommandError::unreachable(format!("failed to {action}: no member serves at {url} ({reason})"))
@@ -228,7 +262,7 @@ impl CallError {
                 };
                 match (status, problem.hint) {
                     (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-                        error.hint(format!("set {TOKEN_VARIABLE} to a token with the role `operate`"))
+                        error.hint(format!("set {TOKEN_VARIABLE} to a token with the role `{}`", role.as_str()))
                     }
                     (_, Some(hint)) => error.hint(hint),
                     (_, None) => error,
@@ -238,14 +272,14 @@ impl CallError {
     }
 }
 
-/// The token to send: that of the environment, else the first of the configuration that may operate
-/// and can be read.
-fn token(server: &Server, environment: &Environment) -> Option<String> {
+/// The token to send: that of the environment, else the first of the configuration that has the role and
+/// can be read.
+fn token(server: &Server, environment: &Environment, role: Role) -> Option<String> {
     if let Some(token) = environment.get(TOKEN_VARIABLE) {
         return Some(token.trim().to_owned());
     }
-    let operating = server.tokens.iter().filter(|token| token.role >= Role::Operate);
-    operating.filter_map(|token| token.value.resolve(environment).ok()).map(|secret| secret.expose().to_owned()).next()
+    let able = server.tokens.iter().filter(|token| token.role >= role);
+    able.filter_map(|token| token.value.resolve(environment).ok()).map(|secret| secret.expose().to_owned()).next()
 }
 
 /// Where a member that listens on every address is reached from the same machine.

@@ -13,6 +13,7 @@ use super::error::CommandError;
 use super::output::Output;
 use super::time::{Direction, TimeArgument};
 use crate::clock::Clock;
+use crate::config::model::Role;
 use crate::config::render::{self, Color};
 use crate::config::secret::Secret;
 use crate::config::{self, Config, Environment, Faults};
@@ -98,7 +99,12 @@ impl Context {
 
     /// The API of the member that serves.
     pub(super) fn api(&self, config: &Config) -> Result<ApiClient, CommandError> {
-        ApiClient::new(&config.server, &self.environment)
+        self.api_as(config, Role::Operate)
+    }
+
+    /// The same, for what takes another role.
+    pub(super) fn api_as(&self, config: &Config, role: Role) -> Result<ApiClient, CommandError> {
+        ApiClient::new(&config.server, &self.environment, role)
     }
 
     /// What the member that serves knows of its schedules, by name; nothing when none answers at once.

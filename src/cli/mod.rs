@@ -12,6 +12,7 @@ mod backfill;
 mod check;
 mod client;
 mod context;
+mod definitions;
 mod error;
 mod health;
 mod history;
@@ -66,6 +67,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<(), CommandErr
         Command::Why(arguments) => why::run(context, arguments).await,
         Command::Audit(arguments) => history::audit(context, arguments).await,
         Command::Adopt(arguments) => adopt::run(context, arguments).await,
+        Command::Config { command } => definitions::run(context, command).await,
         Command::Locks => locks::run(context).await,
         Command::Lock(arguments) => lock::run(context, arguments).await,
         Command::Airflow => airflow::run(context).await,
