@@ -14,7 +14,7 @@ use super::time::{Direction, show_time};
 use crate::operations::{BackfillAction, BackfillItem, BackfillReport};
 
 pub(super) async fn run(context: &Context, arguments: &BackfillArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let name = arguments.name.as_str();
     let zone = zones.of(name);

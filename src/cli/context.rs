@@ -13,11 +13,11 @@ use super::error::CommandError;
 use super::output::Output;
 use super::time::{Direction, TimeArgument};
 use crate::clock::Clock;
-use crate::config::model::Role;
+use crate::config::model::{DefinitionsSource, Role};
 use crate::config::render::{self, Color};
 use crate::config::secret::Secret;
 use crate::config::{self, Config, Environment, Faults};
-use crate::definitions::{Set, files};
+use crate::definitions::{Set, Source, files, history};
 use crate::domain::schedule::Schedule;
 use crate::operations::find_schedule;
 use crate::overview::Standing;
@@ -45,11 +45,28 @@ impl Context {
         self.clock.now()
     }
 
-    /// The configuration; its faults are the error, and its warnings `check`'s to tell.
+    /// The configuration; its faults are the error, and its warnings `check`'s to tell. Definitions in
+    /// ZooKeeper are no part of it.
     pub(super) fn config(&self) -> Result<Config, CommandError> {
         config::check(&self.global.config, &self.environment)
             .map(|(config, _)| config)
             .map_err(|faults| self.refused(&faults))
+    }
+
+    /// The configuration with the definitions in force. Those in ZooKeeper are read from the ledger, which
+    /// keeps what a leader has taken up, so that this works while ZooKeeper is away.
+    pub(super) async fn config_in_force(&self) -> Result<Config, CommandError> {
+        let config = self.config()?;
+        if config.server.definitions == DefinitionsSource::File {
+            return Ok(config);
+        }
+        let Some(ledger) = self.ledger_if_any(&config).await? else { return Ok(config) };
+        let Some((entry, text)) = ledger.latest_definitions(Some(Source::Zookeeper.as_str())).await? else {
+            return Ok(config);
+        };
+        let documents = history::documents(&entry, &text)?;
+        let checked = config::check_definitions(&self.global.config, &documents, &self.environment);
+        checked.map(|(config, _)| config).map_err(|faults| self.refused(&faults))
     }
 
     /// The definitions that a member begins with.

@@ -37,7 +37,7 @@ const AUDIT_FIELDS: [&str; 8] = ["id", "at", "actor", "source", "action", "targe
 const PAGE: u32 = 500;
 
 pub(super) async fn stats(context: &Context, arguments: &StatsArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let since = context.past("since", arguments.since.as_ref(), zones.common())?;
     let (by, heading) = match arguments.by {
@@ -91,7 +91,7 @@ fn percentiles(values: &Percentiles) -> String {
 }
 
 pub(super) async fn audit(context: &Context, arguments: &AuditArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let ledger = context.ledger(&config).await?;
     let mut entries = Vec::new();

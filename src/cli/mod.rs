@@ -56,7 +56,7 @@ async fn dispatch(context: &Context, command: &Command) -> Result<(), CommandErr
         Command::Check(arguments) => check::run(context, arguments).await,
         Command::Health(arguments) => health::run(context, arguments).await,
         Command::Serve(arguments) => serve::run(context, arguments).await,
-        Command::Next(arguments) => next::run(context, arguments),
+        Command::Next(arguments) => next::run(context, arguments).await,
         Command::Schedules(arguments) => schedules::list(context, arguments).await,
         Command::Pause(arguments) => schedules::pause(context, arguments).await,
         Command::Resume(arguments) => schedules::resume(context, arguments).await,

@@ -11,8 +11,8 @@ use crate::domain::calendar::{CronExpression, DstNote};
 use crate::domain::schedule::{CronTrigger, Trigger};
 use crate::http::schedules::NextTime;
 
-pub(super) fn run(context: &Context, arguments: &NextArguments) -> Result<(), CommandError> {
-    let (what, trigger) = trigger(context, arguments)?;
+pub(super) async fn run(context: &Context, arguments: &NextArguments) -> Result<(), CommandError> {
+    let (what, trigger) = trigger(context, arguments).await?;
     let zone = context.global.timezone.clone().unwrap_or_else(|| trigger.timezone.clone());
     let from = match &arguments.from {
         None => context.now(),
@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, arguments: &NextArguments) -> Result<(), Co
     context.output.list(&times, &["nominal_time", "local", "dst"], rows, &format!("{what} never comes due"))
 }
 
-fn trigger(context: &Context, arguments: &NextArguments) -> Result<(String, CronTrigger), CommandError> {
+async fn trigger(context: &Context, arguments: &NextArguments) -> Result<(String, CronTrigger), CommandError> {
     if let Some(text) = &arguments.cron {
         let expression = CronExpression::parse(text).map_err(|error| {
             CommandError::usage(format!("failed to read the cron expression `{text}`: {error}")).hint(error.hint())
@@ -51,7 +51,7 @@ fn trigger(context: &Context, arguments: &NextArguments) -> Result<(String, Cron
         let zone = context.global.timezone.clone().unwrap_or(TimeZone::UTC);
         return Ok((format!("`{text}`"), CronTrigger::new(expression, zone)));
     }
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let name = arguments.name.as_ref().map_or("", |name| name.as_str());
     let schedule = schedule_of(&config, name)?;
     match &schedule.trigger {

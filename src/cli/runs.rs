@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context, arguments: &RunsArguments) -> Result<
 }
 
 async fn one(context: &Context, id: &str) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let run = context.ledger(&config).await?.run(id).await?.ok_or_else(|| {
         CommandError::failed(format!("failed to find the run `{id}`: the ledger has none"))
@@ -47,7 +47,7 @@ async fn one(context: &Context, id: &str) -> Result<(), CommandError> {
 }
 
 async fn act(context: &Context, action: &str, which: &RunActionArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let body = json!({ "reason": which.reason });
     let run: Run = context
@@ -64,7 +64,7 @@ async fn act(context: &Context, action: &str, which: &RunActionArguments) -> Res
 }
 
 async fn list(context: &Context, arguments: &RunsFilterArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let zone = arguments.schedule.as_deref().map_or_else(|| zones.common(), |schedule| zones.of(schedule));
     let filter = RunFilter {

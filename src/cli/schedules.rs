@@ -29,7 +29,7 @@ const FIELDS: [&str; 13] = [
 ];
 
 pub(super) async fn list(context: &Context, arguments: &SchedulesArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let now = context.now();
     let ledger = context.ledger_if_any(&config).await?;
@@ -72,7 +72,7 @@ pub(super) async fn list(context: &Context, arguments: &SchedulesArguments) -> R
 }
 
 pub(super) async fn pause(context: &Context, arguments: &PauseArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let name = arguments.name.as_str();
     let until = arguments
@@ -90,7 +90,7 @@ pub(super) async fn pause(context: &Context, arguments: &PauseArguments) -> Resu
 }
 
 pub(super) async fn resume(context: &Context, arguments: &ResumeArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let name = arguments.name.as_str();
     let body = json!({ "reason": arguments.reason });
     let shown = context

@@ -20,7 +20,7 @@ const MAX_ABSENCE: Duration = Duration::from_mins(5);
 
 pub(super) async fn run(context: &Context, arguments: &TriggerArguments) -> Result<(), CommandError> {
     let conf = arguments.conf.as_deref().map(parse_conf).transpose()?;
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let client = context.api(&config)?;
     let name = arguments.name.as_str();

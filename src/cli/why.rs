@@ -33,7 +33,7 @@ const TRANSITIONS: usize = 5;
 const TRANSITIONS_READ: u32 = 100;
 
 pub(super) async fn run(context: &Context, arguments: &WhyArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let name = &arguments.name;
     let zone = zones.of(name.as_str());

@@ -9,6 +9,7 @@ mod chaos;
 mod cli;
 mod crash;
 mod dags;
+mod definitions_znode;
 mod disconnected;
 mod election;
 mod ensemble_triggers;

@@ -1,0 +1,343 @@
+//! The znode of the definitions on a real ZooKeeper: what readers find whatever happens to writers, and
+//! what a member is told of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flowkeeper::clock::Clock;
+use flowkeeper::config::model::DefinitionsSource;
+use flowkeeper::config::{Document, Environment};
+use flowkeeper::definitions::bundle::{self, Rubbish};
+use flowkeeper::definitions::desk::{Conflict, Desk, Push, PushError};
+use flowkeeper::definitions::follower::Parts;
+use flowkeeper::definitions::znodes::{self, Found};
+use flowkeeper::definitions::{Candidate, Source, history};
+use flowkeeper::store::model::NewAudit;
+use flowkeeper::store::{Leadership, Ledger};
+use flowkeeper::zookeeper::{Ensemble, Session, Settings};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::proxy::{Proxy, SET_DATA};
+use crate::support::zookeeper::{SESSION_TIMEOUT, ZooKeeperServer};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const ROOT: &str = "/flowkeeper";
+const ZNODE: &str = "/flowkeeper/config";
+
+/// One who takes definitions and one who follows them, as a member does.
+struct World {
+    zookeeper: ZooKeeperServer,
+    proxy: Proxy,
+    parts: Parts,
+    desk: Desk,
+    leadership: Leadership,
+    over: CancellationToken,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    async fn start() -> Self {
+        let zookeeper = ZooKeeperServer::start().await;
+        let proxy = Proxy::start(&zookeeper.connect()).await;
+        let directory = tempfile::tempdir().expect("a directory");
+        let main = directory.path().join("flowkeeper.toml");
+        let text = "[server]\ndefinitions = \"zookeeper\"\n[zookeeper]\nconnect = \"127.0.0.1:1\"\n";
+        std::fs::write(&main, text).expect("written");
+        let store = format!("sqlite://{}", directory.path().join("ledger.db").display());
+        let ledger = Ledger::open(&store, Clock::system()).await.expect("a ledger");
+        let leadership = ledger.take_lead("test").await.expect("the lead");
+        let over = CancellationToken::new();
+        let settings =
+            Settings { connect: proxy.connect(), session_timeout: SESSION_TIMEOUT, auth: None, tls: None, sasl: None };
+        let source = Arc::new(move || Ok(settings.clone()));
+        let parts = Parts {
+            ensemble: Ensemble::start(None, source, Clock::system(), over.clone()),
+            path: ZNODE.into(),
+            main_file: Arc::new(main),
+            environment: Arc::new(Environment::default()),
+            ledger,
+            clock: Clock::system(),
+            again: Arc::default(),
+        };
+        let desk = Desk::new(Some(parts.clone()), DefinitionsSource::ZooKeeper);
+        Self { zookeeper, proxy, parts, desk, leadership, over, _directory: directory }
+    }
+
+    async fn session(&self) -> Session {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(session) = self.parts.ensemble.session() {
+                return session;
+            }
+            assert!(Instant::now() < end, "no session");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn push(&self, push: Push) -> Result<bool, PushError> {
+        self.session().await;
+        let audit = NewAudit {
+            actor: "local".into(),
+            source: "127.0.0.1".into(),
+            action: "config push",
+            target: String::new(),
+            detail: None,
+            reason: None,
+        };
+        self.desk.push(&self.leadership, push, audit).await.map(|pushed| pushed.changed)
+    }
+
+    fn follow(&self) -> mpsc::Receiver<Candidate> {
+        let (sender, candidates) = mpsc::channel(8);
+        tokio::spawn(self.parts.clone().follow(sender));
+        candidates
+    }
+
+    async fn read(&self) -> Found {
+        znodes::read(&self.session().await, ZNODE).await.expect("an answer")
+    }
+
+    async fn parts_there(&self) -> Vec<String> {
+        let client = self.zookeeper.client().await;
+        client.list_children(&format!("{ZNODE}/parts")).await.unwrap_or_default()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.over.cancel();
+    }
+}
+
+fn schedule(name: &str) -> String {
+    format!(
+        "[airflow.main]\nurl = \"http://127.0.0.1:9\"\n[[schedule]]\nname = \"{name}\"\ncron = \"@yearly\"\ndag = \"d\"\n"
+    )
+}
+
+/// A schedule and so much besides that it needs several znodes.
+fn large(name: &str) -> String {
+    let filling = format!("# {}\n", "x".repeat(98));
+    schedule(name) + &filling.repeat(25_000)
+}
+
+fn push(text: String, author: &str) -> Push {
+    static PUSHES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = PUSHES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    Push {
+        documents: vec![Document { name: "d.toml".into(), text }],
+        base: None,
+        force: false,
+        author: author.into(),
+        message: None,
+        push: number.to_string(),
+    }
+}
+
+/// The next candidate, in less than a second.
+async fn next(candidates: &mut mpsc::Receiver<Candidate>) -> Candidate {
+    tokio::time::timeout(Duration::from_secs(1), candidates.recv()).await.expect("in a second").expect("it follows")
+}
+
+fn names(candidate: &Candidate) -> Vec<String> {
+    let set = candidate.as_ref().unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    set.config.schedule_names().map(ToString::to_string).collect()
+}
+
+/// What is said of a set that is refused.
+fn fault(candidate: Candidate) -> String {
+    candidate.expect_err("a refusal").faults.faults[0].message.clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_tells_of_every_set_within_a_second_and_of_what_is_none() {
+    let world = World::start().await;
+    world.session().await;
+    let mut candidates = world.follow();
+    // Before the first push there is nothing to tell.
+    tokio::time::timeout(Duration::from_millis(300), candidates.recv()).await.expect_err("nothing is there");
+    for text in [schedule("a"), large("b"), schedule("c")] {
+        assert!(world.push(push(text, "alice")).await.expect("pushed"));
+        let candidate = next(&mut candidates).await;
+        let provenance = &candidate.as_ref().expect("a set").provenance;
+        assert_eq!((provenance.source, provenance.author.as_deref()), (Source::Zookeeper, Some("alice")));
+    }
+    let client = world.zookeeper.client().await;
+    for (data, expected) in [
+        (&b"\xff"[..], "something else than text"),
+        (b"{}", "no set of definitions"),
+        (b"{\"format\": 9}", "newer version"),
+        (b"", "is empty"),
+        (b"[[schedule]]\nname = \"x\"\n", "no Airflow"),
+    ] {
+        client.set_data(ZNODE, data, None).await.expect("set");
+        let refusal = next(&mut candidates).await.expect_err("a refusal");
+        let said: Vec<_> = refusal.faults.faults.iter().map(|fault| fault.message.as_str()).collect();
+        assert!(said.iter().any(|said| said.contains(expected)) || expected == "no Airflow", "{said:?}");
+    }
+    for part in world.parts_there().await {
+        client.delete(&format!("{ZNODE}/parts/{part}"), None).await.expect("deleted");
+    }
+    drop(client.delete(&format!("{ZNODE}/parts"), None).await);
+    client.delete(ZNODE, None).await.expect("deleted");
+    assert!(fault(next(&mut candidates).await).contains("is gone"));
+    // Somebody asks: it is told again.
+    world.parts.again.notify_one();
+    assert!(fault(next(&mut candidates).await).contains("is gone"));
+    assert!(world.push(push(schedule("d"), "alice")).await.expect("pushed"));
+    assert_eq!(names(&next(&mut candidates).await), ["d"]);
+    // Written by hand.
+    client.set_data(ZNODE, schedule("e").as_bytes(), None).await.expect("set");
+    assert_eq!(names(&next(&mut candidates).await), ["e"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changed_while_it_was_cut_off_is_told_when_it_is_back() {
+    let world = World::start().await;
+    assert!(world.push(push(schedule("a"), "alice")).await.expect("pushed"));
+    let mut candidates = world.follow();
+    assert_eq!(names(&next(&mut candidates).await), ["a"]);
+    world.proxy.refuse(true);
+    world.proxy.cut();
+    let client = world.zookeeper.client().await;
+    client.set_data(ZNODE, schedule("b").as_bytes(), None).await.expect("set");
+    tokio::time::timeout(Duration::from_secs(1), candidates.recv()).await.expect_err("it is cut off");
+    world.proxy.refuse(false);
+    let told = tokio::time::timeout(PATIENCE, candidates.recv()).await.expect("it is back").expect("it follows");
+    assert_eq!(names(&told), ["b"]);
+    // It was away, and nothing has changed: nothing is told.
+    world.proxy.cut();
+    tokio::time::timeout(Duration::from_secs(3), candidates.recv()).await.expect_err("nothing is new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_pushes_at_once_one_is_written_whatever_their_size() {
+    let world = World::start().await;
+    for first in [true, false] {
+        let of = |author: &str| {
+            let text = if author == "bob" { large(author) } else { schedule(author) };
+            Push { force: !first, ..push(text, author) }
+        };
+        let (one, other, third) = tokio::join!(world.push(of("alice")), world.push(of("bob")), world.push(of("carol")));
+        let results = [one, other, third];
+        if first {
+            let won = results.iter().filter(|result| matches!(result, Ok(true))).count();
+            assert_eq!(won, 1, "{results:?}");
+            assert!(
+                results.iter().all(|result| matches!(result, Ok(true) | Err(PushError::Conflict(_)))),
+                "{results:?}"
+            );
+        } else {
+            // By force, too, nobody writes over what they have not seen.
+            let lost = |result: &Result<bool, PushError>| match result {
+                Ok(_) => true,
+                Err(PushError::Conflict(conflict)) => **conflict == Conflict::AtOnce,
+                Err(_) => false,
+            };
+            assert!(results.iter().all(lost) && results.iter().any(Result::is_ok), "{results:?}");
+        }
+        assert!(matches!(world.read().await, Found::Set(..)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_whose_answer_is_lost_is_told_and_repeated_once() {
+    let world = World::start().await;
+    assert!(world.push(push(schedule("a"), "alice")).await.expect("pushed"));
+    let second = push(schedule("b"), "alice");
+    world.proxy.lose_answer_to(SET_DATA);
+    let lost = world.push(second.clone()).await;
+    assert!(matches!(lost, Err(PushError::Unknown(_))), "{lost:?}");
+    let Found::Set(bundle, stat) = world.read().await else { panic!("no set") };
+    assert_eq!(bundle.push, Some(second.push.clone()), "it had been written");
+    assert!(!world.push(second).await.expect("it is there"));
+    assert_eq!(world.read().await.stat().map(|stat| stat.version), Some(stat.version));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_dies_leaves_the_set_before_in_force_and_nothing_for_ever() {
+    let world = World::start().await;
+    assert!(world.push(push(large("a"), "alice")).await.expect("pushed"));
+    let before = world.read().await;
+    let listed = world.parts_there().await.len();
+    assert!(listed >= 3);
+    // It wrote its parts, and no more.
+    let documents = vec![Document { name: "d.toml".into(), text: large("b") }];
+    let set = bundle::Bundle {
+        version: flowkeeper::config::version_of(&documents),
+        at: None,
+        author: None,
+        message: None,
+        push: None,
+        documents,
+    };
+    let layout = bundle::lay_out(&set).expect("it fits");
+    let client = world.zookeeper.client().await;
+    for part in &layout.parts {
+        let mode = zookeeper_client::CreateMode::Persistent.with_acls(zookeeper_client::Acls::anyone_all());
+        let path = format!("{ZNODE}/parts/{}", part.name);
+        drop(client.create(&path, &part.data, &mode).await);
+    }
+    assert_eq!(world.read().await, before);
+    let there = world.parts_there().await.len();
+    assert!(there > listed);
+    let session = world.session().await;
+    let now = jiff::Timestamp::now().as_millisecond();
+    assert_eq!(znodes::clean(&session, ZNODE, now).await, Ok(0), "it may still be at work");
+    let tomorrow = now + 25 * 3_600_000;
+    let deleted = znodes::clean(&session, ZNODE, tomorrow).await.expect("cleaned");
+    assert_eq!(deleted as usize, there - listed);
+    assert_eq!(world.read().await, before, "what is listed stays, however old");
+    // A part that is lost is noticed, and the set is not taken for whole.
+    let part = world.parts_there().await.remove(0);
+    client.delete(&format!("{ZNODE}/parts/{part}"), None).await.expect("deleted");
+    assert!(matches!(world.read().await, Found::Rubbish(Rubbish::Part(_), _)));
+    // Pushing it again heals it.
+    assert!(world.push(push(large("a") + "# again\n", "alice")).await.expect("pushed"));
+    assert!(matches!(world.read().await, Found::Set(..)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_takes_the_set_there_is_or_the_last_one_that_was() {
+    let world = World::start().await;
+    let opening = async || world.parts.opening().await.expect("a set");
+    let nothing = opening().await;
+    assert_eq!((nothing.config.schedules.len(), nothing.provenance.source), (0, Source::Zookeeper));
+    assert!(world.push(push(schedule("a"), "alice")).await.expect("pushed"));
+    let set = opening().await;
+    assert_eq!((set.config.schedules.len(), set.provenance.source), (1, Source::Zookeeper));
+    assert_eq!(history::keep(&world.parts.ledger, &world.leadership, &set).await.expect("kept"), Some(1));
+    assert_eq!(history::keep(&world.parts.ledger, &world.leadership, &set).await.expect("known"), None);
+    // Rubbish, nothing and nobody: the last one.
+    let client = world.zookeeper.client().await;
+    client.set_data(ZNODE, b"{}", None).await.expect("set");
+    let remembered = async |case: &str| {
+        let set = opening().await;
+        let provenance = &set.provenance;
+        assert_eq!((provenance.source, provenance.author.as_deref()), (Source::Ledger, Some("alice")), "{case}");
+        assert_eq!(set.config.schedules.len(), 1, "{case}");
+        // What the ledger had is no news to it.
+        assert_eq!(history::keep(&world.parts.ledger, &world.leadership, &set).await.expect("known"), None);
+    };
+    remembered("rubbish").await;
+    client.delete(ZNODE, None).await.expect("deleted");
+    remembered("nothing").await;
+    world.zookeeper.kill();
+    world.proxy.cut();
+    remembered("nobody").await;
+    let away = world.desk.read().await;
+    assert!(matches!(away, Err(PushError::Away)), "{away:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_set_is_not_written() {
+    let world = World::start().await;
+    let wrong = world.push(push(schedule("a") + "overlap = \"maybe\"\n", "alice")).await;
+    let Err(PushError::Faults(faults)) = wrong else { panic!("{wrong:?}") };
+    assert_eq!((faults.faults[0].file.as_str(), faults.faults[0].line), ("d.toml", 7));
+    assert_eq!(world.read().await, Found::Nothing { stat: None });
+    let root = world.zookeeper.client().await.check_stat(ROOT).await.expect("an answer");
+    assert!(root.is_none());
+}
