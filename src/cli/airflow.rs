@@ -21,7 +21,7 @@ const FIELDS: [&str; 10] =
 const INTERVALS_MISSED: u32 = 4;
 
 pub(super) async fn run(context: &Context) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let zone = zones.common();
     let named = config.airflows.values().map(|airflow| (airflow.name.to_string(), address(&airflow.url)));

@@ -56,7 +56,7 @@ impl Look {
 
 pub(super) async fn run(context: &Context, arguments: &HealthArguments) -> Result<(), CommandError> {
     let unknown = |error: CommandError| error.with_exit(UNKNOWN);
-    let config = context.config().map_err(unknown)?;
+    let config = context.config_in_force().await.map_err(unknown)?;
     let ensemble = config
         .ensemble_to_check(arguments.ensemble.as_deref())
         .map_err(|error| unknown(CommandError::usage(format!("failed to {error}")).hint(error.hint())))?;
