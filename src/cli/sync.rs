@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, command: &SyncCommand) -> Result<(), 
 }
 
 async fn diff(context: &Context, arguments: &SyncDiffArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let syncs = chosen(&config, arguments.name.as_deref())?;
     let ledger = context.ledger_if_any(&config).await?;
     let mut reports = Vec::new();
@@ -117,7 +117,7 @@ fn unreachable(error: &PassError) -> CommandError {
 }
 
 async fn apply(context: &Context, arguments: &SyncApplyArguments) -> Result<(), CommandError> {
-    let config = context.config()?;
+    let config = context.config_in_force().await?;
     let api = context.api(&config)?;
     let body = json!({
         "dry_run": arguments.dry_run, "prune": arguments.prune, "repair": arguments.repair, "reason": arguments.reason,

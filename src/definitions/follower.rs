@@ -96,6 +96,11 @@ impl Parts {
             ),
             Err(error) => tracing::error!(%error, "the last definitions in force cannot be read"),
         }
+        self.nothing().await
+    }
+
+    /// A set with nothing in it, as it is before the first push.
+    async fn nothing(&self) -> Candidate {
         let none = Provenance {
             source: Source::Zookeeper,
             version: config::version_of(&[]),
@@ -203,7 +208,11 @@ impl Parts {
                     None => format!("the znode {} is gone", self.path),
                 };
                 let hint = "`flowkeeper config rollback VERSION` or `flowkeeper config push FILE` writes it again";
-                (asked || was_pushed).then(|| Err(self.refusal(None, message, hint)))
+                match (was_pushed, asked) {
+                    (true, _) => Some(Err(self.refusal(None, message, hint))),
+                    (false, true) => Some(self.nothing().await),
+                    (false, false) => None,
+                }
             }
         })
     }

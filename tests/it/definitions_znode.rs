@@ -285,7 +285,7 @@ async fn a_writer_that_dies_leaves_the_set_before_in_force_and_nothing_for_ever(
     let there = world.parts_there().await.len();
     assert!(there > listed);
     let session = world.session().await;
-    let now = jiff::Timestamp::now().as_millisecond();
+    let now = world.parts.clock.now().as_millisecond();
     assert_eq!(znodes::clean(&session, ZNODE, now).await, Ok(0), "it may still be at work");
     let tomorrow = now + 25 * 3_600_000;
     let deleted = znodes::clean(&session, ZNODE, tomorrow).await.expect("cleaned");
