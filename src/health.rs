@@ -16,6 +16,7 @@ mod owners;
 pub mod rounds;
 mod sample;
 mod shared;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use self::inspector::{Inspection, Inspector, ON_DEMAND};
 pub use self::latest::{Inspections, Latest};
 pub use self::owners::{AskedServer, Owner, OwnerConnection, Owners};
+pub use self::told::tell;
 
 use self::look::Looker;
 use self::sample::Sampler;

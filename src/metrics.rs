@@ -4,6 +4,8 @@
 //! file. Names follow Prometheus: base units, `_total` on counters. Labels have few values: states,
 //! outcomes, names from the configuration; never run ids or paths.
 
+pub mod ensembles;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ const LOCK_WAIT: &str = "flowkeeper_lock_wait_seconds";
 const LOCKS_HELD: &str = "flowkeeper_lock_held_runs";
 const LOCKS_WAITING: &str = "flowkeeper_lock_waiting_runs";
 const ENSEMBLE_INSPECTION: &str = "flowkeeper_ensemble_inspection_seconds";
+const CANARY: &str = "flowkeeper_ensemble_canary_seconds";
 const LEDGER_COMMIT: &str = "flowkeeper_ledger_commit_seconds";
 const LEDGER_BATCH: &str = "flowkeeper_ledger_batch_writes";
 const LEDGER_WRITABLE: &str = "flowkeeper_ledger_writable";
@@ -66,6 +69,8 @@ const DURATION_BUCKETS: [f64; 12] =
     [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 43_200.0];
 /// An inspection waits two seconds between its samples, and for each server that is silent.
 const INSPECTION_BUCKETS: [f64; 9] = [0.1, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 60.0];
+/// A step takes milliseconds; from a quarter of a second on it is a warning, from one on critical.
+const CANARY_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 /// One fdatasync takes 0.2 to 4 ms; a busy disk far longer.
 const COMMIT_BUCKETS: [f64; 11] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
 /// Writes that share one transaction.
@@ -141,6 +146,7 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(full(RUN_DURATION), &DURATION_BUCKETS)?
         .set_buckets_for_metric(full(LOCK_WAIT), &DURATION_BUCKETS)?
         .set_buckets_for_metric(full(ENSEMBLE_INSPECTION), &INSPECTION_BUCKETS)?
+        .set_buckets_for_metric(full(CANARY), &CANARY_BUCKETS)?
         .set_buckets_for_metric(full(LEDGER_COMMIT), &COMMIT_BUCKETS)?
         .set_buckets_for_metric(full(TAKING_LEAD), &LATENESS_BUCKETS)?
         .set_buckets_for_metric(full(APPLYING), &LATENESS_BUCKETS)?
@@ -186,6 +192,7 @@ fn describe() {
     describe_gauge!(LOCKS_HELD, Unit::Count, "Runs of ours that hold a lock, by lock");
     describe_gauge!(LOCKS_WAITING, Unit::Count, "Runs of ours that wait for a lock, by lock");
     describe_histogram!(ENSEMBLE_INSPECTION, Unit::Seconds, "Time of one inspection of an ensemble, by ensemble");
+    describe_histogram!(CANARY, Unit::Seconds, "Time of one step of the canary, by ensemble and step");
     describe_histogram!(LEDGER_COMMIT, Unit::Seconds, "Time of one commit of the ledger, the disk's part included");
     describe_histogram!(LEDGER_BATCH, Unit::Count, "Writes that shared one commit");
     describe_gauge!(LEDGER_WRITABLE, "1 while the ledger can be written");
@@ -321,6 +328,11 @@ pub fn zookeeper_generation(ensemble: &str, generation: u32) {
 /// An ensemble was inspected.
 pub fn ensemble_inspected(ensemble: &str, took: Duration) {
     histogram!(ENSEMBLE_INSPECTION, "ensemble" => ensemble.to_owned()).record(took.as_secs_f64());
+}
+
+/// The canary took a step on a server of an ensemble.
+pub fn canary_stepped(ensemble: &str, step: &'static str, took: Duration) {
+    histogram!(CANARY, "ensemble" => ensemble.to_owned(), "step" => step).record(took.as_secs_f64());
 }
 
 /// The ledger committed this many writes at once.

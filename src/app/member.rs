@@ -181,6 +181,7 @@ impl Member {
             reloads,
             inspector: self.board.inspector(),
             peers,
+            inspections: self.inspections.subscribe(),
             metrics,
             shutdown: self.lifecycle.ending().clone(),
         };

@@ -22,6 +22,7 @@ use crate::definitions::history;
 use crate::dispatcher::{self, Supply, Target};
 use crate::domain::policy::{ON_TIME, on_time_after_a_failover};
 use crate::domain::schedule::{Schedule, ScheduleName};
+use crate::health;
 use crate::locks::{self, keeper::Desk};
 use crate::metrics;
 use crate::publisher;
@@ -140,6 +141,7 @@ impl Work {
         self.spawn_gatekeeper();
         if !member.shadow {
             self.spawn_publisher();
+            self.spawn_teller();
             self.spawn_dispatcher();
         }
         self.spawn_cron(set, states, edits);
@@ -171,6 +173,17 @@ impl Work {
         let (ledger, leadership) = (member.ledger.clone(), leadership.clone());
         let parts = publisher::Parts { ensemble, root, ledger, leadership };
         self.crew.spawn("publisher", publisher::write(publisher.clone(), parts));
+    }
+
+    /// Starts to publish what the rounds see of ensembles.
+    fn spawn_teller(&self) {
+        let Crew { member, leadership, publisher, .. } = &self.crew;
+        let telling = health::tell(member.inspections.subscribe(), publisher.clone(), member.card.id.clone());
+        let lost = leadership.lost().clone();
+        self.crew.spawn("teller of health", async move {
+            let () = lost.run_until_cancelled(telling).await.unwrap_or_default();
+            Ok::<(), StoreError>(())
+        });
     }
 
     fn spawn_dispatcher(&self) {

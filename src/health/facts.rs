@@ -288,6 +288,19 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// Its name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Create => "create",
+            Self::Watch => "watch",
+            Self::Set => "set",
+            Self::Sync => "sync",
+            Self::Get => "get",
+            Self::Delete => "delete",
+        }
+    }
+
     /// What it does; fits "to …".
     pub(super) fn as_str(self) -> &'static str {
         match self {

@@ -13,6 +13,7 @@ use super::facts::Sample;
 use super::sample::Sampler;
 use crate::clock::Clock;
 use crate::domain::health::Report;
+use crate::metrics;
 
 /// Looks at an ensemble, once or again and again.
 pub(super) struct Looker<'t> {
@@ -52,6 +53,9 @@ impl<'t> Looker<'t> {
         };
         // Its writes are behind the canary by the time of the sample that is judged.
         let (canary, ()) = tokio::join!(flying, tokio::time::sleep(pause.unwrap_or_default()));
+        for (step, took) in canary.iter().flat_map(|canary| &canary.trips).flat_map(|trip| &trip.steps) {
+            metrics::canary_stepped(&target.name, step.name(), *took);
+        }
         let (before, now) = match pause {
             Some(Duration::ZERO) => (None, before),
             _ => (Some(before), sampler.take().await),

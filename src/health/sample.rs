@@ -22,10 +22,10 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use serde_json::{Map, Value};
 
-use self::transport::{Encryption, Endpoint};
+use self::transport::Endpoint;
 use super::facts::{AdminFacts, Answer, Learned, Sample, ServerFacts, Why};
 use crate::clock::{Clock, awake_time};
-use crate::zookeeper::Tls;
+use crate::zookeeper::{Tls, TlsClient};
 
 /// The words that are asked after `srvr`.
 const FURTHER_WORDS: [&str; 5] = ["mntr", "isro", "cons", "conf", "dirs"];
@@ -82,7 +82,7 @@ impl Sampler {
     async fn server(&self, server: &Arc<str>, endpoint: Option<&Endpoint>) -> ServerFacts {
         let failed = |why| ServerFacts::unknown(Arc::clone(server), Answer::Failed(why));
         let Some(endpoint) = endpoint else { return failed(Why::Unreachable("its name has no port".to_owned())) };
-        let encryption = match self.tls.as_ref().map(Encryption::new).transpose() {
+        let encryption = match self.tls.as_ref().map(TlsClient::new).transpose() {
             Ok(encryption) => encryption,
             Err(reason) => return failed(Why::Unreachable(reason)),
         };
@@ -99,7 +99,7 @@ impl Sampler {
     }
 
     /// What the four-letter words tell.
-    async fn ask_words(&self, server: &Arc<str>, endpoint: &Endpoint, encryption: Option<&Encryption>) -> ServerFacts {
+    async fn ask_words(&self, server: &Arc<str>, endpoint: &Endpoint, encryption: Option<&TlsClient>) -> ServerFacts {
         let ask = |word| transport::ask(endpoint, encryption, word, self.timeout);
         let summary = ask("srvr").await.and_then(|answer| words::summary(&answer));
         let answer = match &summary {

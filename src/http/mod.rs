@@ -50,7 +50,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::definitions::desk::Desk;
 use crate::definitions::reloads::Reloads;
-use crate::health::Inspector;
+use crate::health::{Inspections, Inspector};
 use crate::metrics;
 use crate::operations::{Operations, Schedules};
 use crate::status::Status;
@@ -98,6 +98,8 @@ pub struct Api {
     pub inspector: watch::Receiver<Arc<Inspector>>,
     /// The other members.
     pub peers: Peers,
+    /// What the rounds saw of ensembles last, for `/metrics`.
+    pub inspections: watch::Receiver<Inspections>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// Cancelled when the member ends: open streams end, no request is taken any more.

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::problem::{Problem, ProblemKind};
+use crate::metrics::ensembles;
 
 /// The member is alive.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,5 +55,8 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Ready>, Proble
     (status = OK, body = String, content_type = "text/plain"),
 ))]
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.metrics.render())
+    let inspections = api.inspections.borrow().clone();
+    let reports: Vec<_> = inspections.values().map(|seen| (&seen.report, seen.began)).collect();
+    let text = api.metrics.render() + &ensembles::render(&reports, api.clock.now());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

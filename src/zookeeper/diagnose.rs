@@ -6,19 +6,17 @@
 //! but what people are told.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{self, AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError, InvalidMessage};
 
 use super::connect::Failure;
 use super::settings::{Server, Settings, Tls};
+use super::tls::TlsClient;
 
 /// How long all servers together may take; a healthy one takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -95,24 +93,8 @@ async fn ask(server: &Server, tls: Option<&Tls>) -> Finding {
     }
 }
 
-async fn handshake(
-    stream: TcpStream,
-    server: &Server,
-    tls: &Tls,
-) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(tls.ca.as_bytes()).flatten());
-    let builder = ClientConfig::builder().with_root_certificates(roots);
-    let config = match &tls.identity {
-        None => builder.with_no_client_auth(),
-        Some((cert, key)) => {
-            let chain = CertificateDer::pem_slice_iter(cert.as_bytes()).flatten().collect();
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(io::Error::other)?;
-            builder.with_client_auth_cert(chain, key).map_err(io::Error::other)?
-        }
-    };
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+async fn handshake(stream: TcpStream, server: &Server, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
+    TlsClient::new(tls).map_err(io::Error::other)?.connect(&server.host, stream).await
 }
 
 /// Asks for the server's state, and reads until it closes the connection.

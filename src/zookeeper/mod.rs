@@ -20,6 +20,7 @@ mod membership;
 mod registry;
 mod session;
 mod settings;
+mod tls;
 mod visit;
 
 pub use check::{CheckFault, check};
@@ -31,4 +32,5 @@ pub use membership::{Membership, MembershipParts, Standing, read_members};
 pub use registry::{Member, MemberCard, member_id};
 pub use session::{Lifetime, Session};
 pub use settings::{Sasl, Settings, SettingsSource, Tls};
+pub use tls::TlsClient;
 pub use visit::{Hint, Visit};

@@ -13,8 +13,6 @@ use crate::support::ensemble::{SERVERS, ZooKeeperEnsemble};
 use crate::support::ports::free_port;
 use crate::support::zookeeper::{ZooKeeperServer, create};
 
-const TICK: Duration = Duration::from_millis(500);
-
 /// How long something may take to be seen: a busy machine takes its time to elect a leader.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -129,22 +127,9 @@ impl Answer {
     }
 }
 
-/// Three servers at three addresses, so that `{host}` tells them apart; their AdminServers share a port.
-async fn ensemble_with_admin(whitelist: &str, options: &[&str]) -> (ZooKeeperEnsemble, String) {
-    let port = free_port();
-    let own = |number| {
-        let host = format!("127.0.0.{number}");
-        let admin = format!("admin.enableServer=true\nadmin.serverAddress={host}\nadmin.serverPort={port}\n");
-        (host, format!("{admin}{whitelist}"))
-    };
-    let ensemble = ZooKeeperEnsemble::start_with(TICK, own, options).await;
-    ensemble.is_whole().await;
-    (ensemble, format!("admin = \"http://{{host}}:{port}/commands\""))
-}
-
 #[tokio::test]
 async fn servers_that_are_killed_or_frozen_are_seen_and_clear_again() {
-    let (ensemble, admin) = ensemble_with_admin("", &[]).await;
+    let (ensemble, admin) = ZooKeeperEnsemble::with_admin("", &[]).await;
     let probe = Probe::new(&ensemble.connect(), &admin);
     let answer = probe.sees_nothing_wrong("a whole ensemble").await;
     assert_eq!(answer.report["verdict"], "ok", "{}", answer.told());
@@ -196,7 +181,7 @@ async fn servers_that_are_killed_or_frozen_are_seen_and_clear_again() {
 
 #[tokio::test]
 async fn a_restricted_whitelist_is_one_finding_and_the_admin_server_stands_in() {
-    let (ensemble, admin) = ensemble_with_admin("4lw.commands.whitelist=srvr\n", &[]).await;
+    let (ensemble, admin) = ZooKeeperEnsemble::with_admin("4lw.commands.whitelist=srvr\n", &[]).await;
     let with_admin = Probe::new(&ensemble.connect(), &admin);
     let answer = with_admin.sees_nothing_wrong("AdminServers stand in").await;
     let first = Some(ensemble.servers()[0].as_str());
@@ -228,7 +213,7 @@ async fn a_restricted_whitelist_is_one_finding_and_the_admin_server_stands_in() 
 
 #[tokio::test]
 async fn a_tree_that_grows_and_connections_that_are_used_up_are_seen() {
-    let (ensemble, admin) = ensemble_with_admin("maxClientCnxns=12\n", &[]).await;
+    let (ensemble, admin) = ZooKeeperEnsemble::with_admin("maxClientCnxns=12\n", &[]).await;
     let probe = Probe::new(&ensemble.connect(), &admin);
     let first = Some(ensemble.servers()[0].as_str());
     let answer = probe.sees_nothing_wrong("an empty tree").await;
@@ -272,7 +257,7 @@ async fn a_tree_that_grows_and_connections_that_are_used_up_are_seen() {
 
 #[tokio::test]
 async fn a_read_only_server_and_one_that_is_not_named_are_seen() {
-    let (ensemble, admin) = ensemble_with_admin("", &["-Dreadonlymode.enabled=true"]).await;
+    let (ensemble, admin) = ZooKeeperEnsemble::with_admin("", &["-Dreadonlymode.enabled=true"]).await;
     let two = ensemble.servers()[..2].join(",");
     let answer = Probe::new(&two, &admin).sees("a server is left out", &[("membership", None, "warning")]).await;
     assert!(answer.meaning("membership", None).starts_with("server 3 "), "{}", answer.told());

@@ -16,6 +16,7 @@ mod ensemble_triggers;
 mod ephemerals;
 mod failover;
 mod health;
+mod health_faults;
 mod http_access;
 mod http_actions;
 mod http_airflow;

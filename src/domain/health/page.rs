@@ -57,6 +57,91 @@ thresholds = { znode_count = { warn = 50_000, critical = 200_000 }, churn = { wa
 
 A limit is reached by the value itself: `warn = 10` warns at 10.
 
+## While members serve
+
+The leader looks at the home ensemble with or without a section of its own, and at every `[ensemble.NAME]`. What it finds
+is told in five places:
+
+| where | what |
+|---|---|
+| the ledger | the latest report, and every change of a verdict, kept as long as runs are (`[store] retention`) |
+| `flowkeeper health --last`, `--history` | the latest report with its age; what changed, the newest first |
+| `GET /api/v1/ensembles` and below | the same, from any member |
+| `/metrics` of the leader | verdicts and numbers |
+| the znode `health/{ensemble}` under the root of the home ensemble | the latest look, for whoever reads ZooKeeper |
+
+```
+flowkeeper health --last                       # what the leader found last; asks no server
+flowkeeper health --history --since 12h        # what changed last night
+flowkeeper health solr --history --check canary
+```
+
+A report that is older than three intervals (and than half a minute) is **stale**: `stale` is true in the API, and
+`--last` ends with 3, whatever the report says. Nobody looks then: no member leads, or its ledger is away.
+
+**Over the API**
+
+| path under `/api/v1` | |
+|---|---|
+| `GET ensembles` | every ensemble: `name, home, connect, interval_ms, verdict, checked_at, age_ms, stale, leader, quorum, servers` |
+| `GET ensembles/{name}` | the same with `checks`, everything that was found, and the latest `transitions`; the home ensemble is `home` as well |
+| `GET ensembles/{name}/checks` | every check: what it asks, its limits for this ensemble, its remedy, and what it last found |
+| `GET ensembles/{name}/history?check&server&since&until&limit&cursor` | changes of verdicts, newest first: `at, check, server, before, after, value, unit, meaning` |
+| `GET ensembles/{name}/transitions?limit&cursor` | what became of the ensemble, newest first |
+| `POST ensembles/{name}/checks/{check}/run` | runs a check now: `{ensemble, verdict, checked_at, took_ms, checks}` |
+
+A check that is run now is run by the member that is asked, and a token with the role `read` suffices: it changes nothing.
+`{check}` may be several, separated by commas, or `all`. The answer is always of an inspection that began after the
+request; requests that come while an ensemble is being inspected wait for the next one, all for the same. So a DAG that
+asks for each of the 26 checks by itself costs two inspections. An inspection takes two seconds, longer where a server
+stays silent.
+
+**In Prometheus.** Verdicts are numbers like the exit codes: 0 ok, 1 warning, 2 critical, 3 unknown. What is unknown or
+does not apply has no value: its series is absent, never zero, and so are those of servers and ensembles that are gone.
+
+| metric | |
+|---|---|
+| `flowkeeper_ensemble_verdict{ensemble}` | the worst of all checks |
+| `flowkeeper_ensemble_report_age_seconds{ensemble}` | how long ago it was looked at |
+| `flowkeeper_ensemble_server_serves{ensemble,server}` | 1 or 0 |
+| `flowkeeper_ensemble_check_verdict{ensemble,check,server}` | what each check came to; without `server` on the ensemble |
+| `flowkeeper_ensemble_{check}…{ensemble,server}` | what the check measured, in base units: `…_latency_seconds`, `…_data_size_bytes`, `…_file_descriptors_ratio`, `…_outstanding_requests` |
+| `flowkeeper_ensemble_canary_seconds{ensemble,step}` | how long each step of the canary took (histogram) |
+| `flowkeeper_ensemble_inspection_seconds{ensemble}` | how long looking took (histogram) |
+
+An alert on `flowkeeper_ensemble_verdict == 2` needs a second one on `absent(flowkeeper_ensemble_verdict)`: when no
+member leads, nobody looks.
+
+**In ZooKeeper**, `{root}/health/{ensemble}` is JSON: `ensemble`, `verdict`, `checked_at`, `member` (which looked), `leader`,
+`quorum` and `checks` (what is not well). While the home ensemble has no quorum it cannot be written: read `checked_at`.
+
+```python
+data, _ = kazoo_client.get(\"/flowkeeper/health/main\")
+print(json.loads(data)[\"verdict\"])
+```
+
+## As a probe
+
+Without a serving member the command looks by itself; `--last` reads the ledger instead, and bothers no server.
+
+```
+# Nagios: /etc/nagios/objects/commands.cfg
+define command {
+  command_name  check_zookeeper
+  command_line  /usr/local/bin/flowkeeper -c /etc/flowkeeper/flowkeeper.toml health $ARG1$ --brief
+}
+```
+
+```yaml
+# Kubernetes: a server is ready while it serves and a canary comes back. Each server has a section of its own
+# with `connect = \"127.0.0.1:2181\"` in the configuration of its sidecar.
+readinessProbe:
+  exec:
+    command: [flowkeeper, -c, /etc/flowkeeper.toml, health, self, --brief, --interval, 0s, --timeout, 2s, --check, \"serving,canary\"]
+  periodSeconds: 15
+  timeoutSeconds: 10
+```
+
 ";
 
 /// `docs/health.md`.

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
-use super::transport::{self, Encryption, Endpoint};
+use super::transport::{self, Endpoint};
 use super::{Sampler, is_open, words};
 use crate::health::facts::{Learned, Why};
 use crate::health::owners::{Connection, Dump, ServerSessions};
+use crate::zookeeper::TlsClient;
 
 impl Sampler {
     /// Asks every server for its sessions.
@@ -33,7 +34,7 @@ impl Sampler {
     }
 
     async fn sessions_of(&self, endpoint: &Endpoint) -> (Learned<Dump>, Learned<Vec<Connection>>) {
-        let encryption = match self.tls.as_ref().map(Encryption::new).transpose() {
+        let encryption = match self.tls.as_ref().map(TlsClient::new).transpose() {
             Ok(encryption) => encryption,
             Err(reason) => return (Err(Why::Unreachable(reason.clone())), Err(Why::Unreachable(reason))),
         };

@@ -52,6 +52,26 @@ impl ZooKeeperEnsemble {
         ensemble
     }
 
+    /// Starts three servers at three addresses, so that `{host}` tells them apart; their AdminServers share
+    /// a port. With the key `admin` for `[ensemble.NAME]`.
+    pub(crate) async fn with_admin(settings: &str, options: &[&str]) -> (Self, String) {
+        let port = free_port();
+        let own = |number| {
+            let host = format!("127.0.0.{number}");
+            let admin = format!("admin.enableServer=true\nadmin.serverAddress={host}\nadmin.serverPort={port}\n");
+            (host, format!("{admin}{settings}"))
+        };
+        let ensemble = Self::start_with(Duration::from_millis(500), own, options).await;
+        ensemble.is_whole().await;
+        (ensemble, format!("admin = \"http://{{host}}:{port}/commands\""))
+    }
+
+    /// Starts one server anew with another setting.
+    pub(crate) async fn reconfigure(&self, index: usize, setting: &str) {
+        self.servers[index].set(setting);
+        self.servers[index].restart().await;
+    }
+
     /// `host:port` of each server.
     pub(crate) fn servers(&self) -> &[String] {
         &self.connects

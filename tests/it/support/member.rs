@@ -17,6 +17,7 @@ use flowkeeper::domain::occurrence::Occurrence;
 use flowkeeper::domain::run::{AirflowState, RunId, RunState};
 use flowkeeper::domain::schedule::{Overlap, ScheduleName, TriggerKind};
 use flowkeeper::domain::team::Teams;
+use flowkeeper::health::Latest;
 use flowkeeper::http::{self, Access, Api, Peers};
 use flowkeeper::members::Sight;
 use flowkeeper::metrics;
@@ -219,6 +220,7 @@ impl Member {
             reloads: reloads(&config, clock.now()),
             inspector: watch::Sender::new(Arc::new(inspector)).subscribe(),
             peers: Peers::new(sight.subscribe()).expect("a client"),
+            inspections: Latest::default().subscribe(),
             metrics: prometheus(),
             shutdown: shutdown.clone(),
         };

@@ -106,6 +106,16 @@ impl ZooKeeperServer {
         self.answers().await;
     }
 
+    /// Adds a line to its settings, which counts in place of one of the same key from the next start on.
+    pub(super) fn set(&self, setting: &str) {
+        let file = self.directory.path().join("zoo.cfg");
+        let mut settings = std::fs::read_to_string(&file).expect("zoo.cfg is read");
+        for part in ["\n", setting, "\n"] {
+            settings.push_str(part);
+        }
+        std::fs::write(file, settings).expect("zoo.cfg is written");
+    }
+
     /// Starts it without waiting for it: alone, a server of an ensemble does not serve.
     pub(super) fn launch(&self) {
         self.kill();
