@@ -85,7 +85,7 @@ def growth_table(findings: Sequence[Finding], rates: Mapping[str, float]) -> Lis
     for one in findings:
         rate = rates.get(one.server or "ensemble")
         left = [days_left(one.value, limit, rate) for limit in (one.warn, one.critical)]
-        shown = [f"{number(days)} days" if days is not None else "" for days in left]
+        shown = [f"{days:,.1f} days" if days is not None else "" for days in left]
         change = "" if rate is None else f"{'+' if rate > 0 else ''}{number(rate)}"
         rows.append(
             (one.server or "(ensemble)", one.verdict, number(one.value), one.unit or "", change, *shown, one.meaning)

@@ -14,6 +14,7 @@ from flowkeeper_maintenance import (
     GrowthOperator,
     days_left,
     growth,
+    growth_table,
     remembered,
     still_stale,
     too_fast,
@@ -152,6 +153,8 @@ class Decisions(unittest.TestCase):
             (50, 100, None, None),
         ]:
             self.assertEqual(days_left(value, limit, rate), days)
+        _, row = growth_table([found("ok", "zk1", value=10.0)], {"zk1": 7.0})
+        self.assertIn("+7     12.9 days", row)
         self.assertIsNone(too_fast({"zk1": 9}, None, "bytes"))
         self.assertIsNone(too_fast({"zk1": 9}, 9, "bytes"))
         self.assertEqual(too_fast({"zk1": 9}, 8, "bytes"), "It grows by more than 8 bytes a day: zk1 by 9.")
