@@ -48,7 +48,7 @@ impl Watched {
 
     fn parts(&self) -> Parts {
         Parts {
-            airflow: client(&self.fake.url()),
+            airflow: client(&self.fake.url(), Duration::from_millis(500)),
             interval: Duration::from_millis(20),
             heartbeat_threshold: Duration::from_secs(30),
             ledger: self.ledger.clone(),
@@ -73,14 +73,14 @@ impl Watched {
     }
 }
 
-fn client(url: &str) -> Airflow {
+fn client(url: &str, timeout: Duration) -> Airflow {
     let settings = Settings {
         name: "main".into(),
         url: url.parse().expect("an address"),
         auth: Auth::Password { username: "admin".into(), password: Credential::Fixed(Secret::new("admin")) },
         headers: Vec::new(),
         ca: None,
-        timeout: Duration::from_millis(500),
+        timeout,
     };
     Airflow::new(settings, Clock::system()).expect("good settings")
 }
@@ -171,6 +171,23 @@ async fn whatever_comes_in_place_of_an_answer_makes_it_unreachable_until_it_answ
         let back = watched.comes(case, |now| now.state == Reach::Up).await;
         assert_eq!((states(&back), back.reason), (WELL.to_vec(), None), "{case}: it is as it was");
     }
+}
+
+#[tokio::test]
+async fn one_that_takes_too_long_is_not_waited_for_though_its_time_out_is_long() {
+    let watched = Watched::start(World::new(Version::Three)).await;
+    watched.comes("two parts", |overview| states(overview) == WELL).await;
+    watched.leadership.give_up();
+    let leadership = watched.ledger.take_lead("another").await.expect("the lead is free");
+    let watched = Watched { leadership, ..watched };
+    watched.fake.world().faults_at.insert("health", Fault::HangBefore);
+    let airflow = client(&watched.fake.url(), Duration::from_mins(5));
+    let watching = tokio::spawn(components::run(Parts { airflow, ..watched.parts() }));
+    let away = watched.comes("it is given up", |now| now.state == Reach::Unreachable).await;
+    let reason = away.reason.unwrap_or_default();
+    assert!(reason.ends_with("no answer within 10 s"), "{reason}");
+    watched.leadership.give_up();
+    watching.await.expect("no panic").expect("it ends with the lead, in the midst of a question too");
 }
 
 #[tokio::test]
