@@ -2,7 +2,7 @@
 # Ubuntu that has Rust and Python, and installs what else it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-shell lint bench bench-quick chaos chaos-outage
+.PHONY: help demo demo-down test test-shell lint bench bench-quick chaos chaos-outage reloads
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ bench-quick: ## the same, smaller and rougher (about 4 minutes)
 
 chaos: ## members, ensemble and PostgreSQL fail at random: FAULTS=1000 SEED=… KINDS=… MINUTES=…
 	@FAULTS=$(FAULTS) SEED=$(SEED) KINDS=$(KINDS) SESSION_MS=$(SESSION_MS) TICK_MS=$(TICK_MS) MINUTES=$(MINUTES) scripts/chaos.sh
+
+reloads: ## definitions change at random, from files and a znode: RELOADS=250 of each
+	@FLOWKEEPER_RELOADS=$(or $(RELOADS),250) cargo test --locked --test it reload_trial::through_many -- --ignored --nocapture
 
 chaos-outage: ## cron while the home ensemble is down: SECONDS_DOWN=600
 	@SECONDS_DOWN=$(SECONDS_DOWN) scripts/chaos.sh outage

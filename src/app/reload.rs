@@ -109,8 +109,7 @@ pub(super) fn state_of(member: &Member, set: &InForce, newest: &InForce, refused
     }
 }
 
-/// The first set of a process.
-/// `before` may have some of what it needs.
+/// The first set of a process. `before` may have some of what it needs.
 pub(super) fn first(set: Set, before: &Resources, workshop: &Workshop) -> Result<InForce, ConnectError> {
     Ok(InForce {
         number: 0,

@@ -163,6 +163,8 @@ struct Dispatcher {
     supply: watch::Receiver<Arc<Supply>>,
     /// As last read.
     in_force: Arc<Supply>,
+    /// The names that schedules have now, by those that they had.
+    renamed: HashMap<ScheduleName, ScheduleName>,
     gates: watch::Receiver<Gates>,
     clock: Clock,
     link: Option<Arc<str>>,
@@ -185,6 +187,7 @@ impl Dispatcher {
             leadership: parts.leadership,
             supply: parts.supply,
             in_force: Arc::default(),
+            renamed: HashMap::new(),
             gates: parts.gates,
             clock: parts.clock,
             link: parts.link.map(Into::into),
@@ -225,6 +228,17 @@ impl Dispatcher {
                 }
             }
         }
+        for (old, new) in renamed(&self.in_force, &supply) {
+            let hold = self.holds.get(&new).copied().unwrap_or_default();
+            for lanes in self.airflows.values_mut() {
+                lanes.queue.rename(&old, &new);
+                let given_back = lanes.queue.hold(&new, hold, self.locks.earlier());
+                self.locks.give_back(given_back);
+            }
+            self.renamed.values_mut().filter(|name| **name == old).for_each(|name| *name = new.clone());
+            self.renamed.insert(old, new);
+        }
+        self.renamed.retain(|old, _| !supply.schedules.contains_key(old));
         for (name, lanes) in &mut self.airflows {
             if !supply.targets.contains_key(name) {
                 lanes.target = None;
@@ -306,7 +320,8 @@ impl Dispatcher {
 
     fn offer(&mut self, tickets: Vec<Ticket>) {
         let now = self.clock.now();
-        for ticket in tickets {
+        for mut ticket in tickets {
+            ticket.schedule = self.name_now(ticket.schedule);
             let turn = self.turn(&ticket.schedule);
             if let Some(lanes) = self.airflows.get_mut(ticket.airflow.as_str()) {
                 let schedule = ticket.schedule.clone();
@@ -326,7 +341,13 @@ impl Dispatcher {
         }
     }
 
-    fn opened(&mut self, active: ActiveRun) {
+    /// What a schedule is called now that had this name when it was recorded or sent.
+    fn name_now(&self, name: ScheduleName) -> ScheduleName {
+        self.renamed.get(&name).cloned().unwrap_or(name)
+    }
+
+    fn opened(&mut self, mut active: ActiveRun) {
+        active.schedule = self.name_now(active.schedule);
         let turn = self.turn(&active.schedule);
         if let Some(lanes) = self.airflows.get_mut(active.airflow.as_str()) {
             lanes.queue.opened(active, turn);
@@ -341,7 +362,8 @@ impl Dispatcher {
                     lanes.in_flight -= 1;
                 }
             }
-            Message::Recorded { ticket, outcome } => {
+            Message::Recorded { mut ticket, outcome } => {
+                ticket.schedule = self.name_now(ticket.schedule);
                 let Some(lanes) = self.airflows.get_mut(ticket.airflow.as_str()) else { return };
                 let (schedule, run) = (ticket.schedule.clone(), ticket.id);
                 let known = match outcome {
@@ -384,6 +406,7 @@ impl Dispatcher {
                 }
             }
             Message::OwnsLock { airflow, schedule, run, lock } => {
+                let schedule = self.name_now(schedule);
                 // It may have ended while the ledger was read.
                 let stage = self.airflows.get(airflow.as_str()).and_then(|lanes| lanes.queue.stage(&schedule, run));
                 if matches!(stage, Some(Stage::Open(_) | Stage::Handed(Word::Open(_)))) {
@@ -391,6 +414,7 @@ impl Dispatcher {
                 }
             }
             Message::Refilled { airflow, schedule, tickets } => {
+                let schedule = self.name_now(schedule);
                 let Some(lanes) = self.airflows.get_mut(&airflow) else { return };
                 let (tickets, full) = match tickets {
                     Ok(tickets) => {
@@ -439,7 +463,7 @@ impl Dispatcher {
     }
 
     fn follow_one(&mut self, event: &LedgerEvent) {
-        let Some(schedule) = ScheduleName::new(&event.schedule) else { return };
+        let Some(schedule) = ScheduleName::new(&event.schedule).map(|name| self.name_now(name)) else { return };
         if matches!(event.state, RunState::Queued | RunState::Running) {
             let active = ActiveRun {
                 id: event.run,
@@ -670,6 +694,18 @@ impl Dispatcher {
             });
         }
     }
+}
+
+/// Schedules with another name than before, by that.
+fn renamed(before: &Supply, after: &Supply) -> Vec<(ScheduleName, ScheduleName)> {
+    let renamed = |schedule: &Arc<Schedule>| {
+        let was = schedule.was.as_ref()?;
+        let moved = before.schedules.contains_key(was)
+            && !after.schedules.contains_key(was)
+            && !before.schedules.contains_key(&schedule.name);
+        moved.then(|| (was.clone(), schedule.name.clone()))
+    };
+    after.schedules.values().filter_map(renamed).collect()
 }
 
 /// What a gate holds back here.

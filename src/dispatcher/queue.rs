@@ -449,6 +449,44 @@ impl Queue {
         runs
     }
 
+    /// A schedule has another name from now on, with all its runs.
+    pub(super) fn rename(&mut self, old: &ScheduleName, new: &ScheduleName) {
+        let Some(mut lane) = self.lanes.remove(old) else { return };
+        lane.in_ring = false;
+        for ticket in &mut lane.waiting {
+            ticket.schedule = new.clone();
+        }
+        for stage in lane.stages.values_mut() {
+            if let Stage::Open(active) | Stage::Handed(Word::Open(active)) = stage {
+                active.schedule = new.clone();
+            }
+        }
+        // What was heard under the new name already is the ledger's latest word.
+        if let Some(heard) = self.lanes.remove(new) {
+            for (run, stage) in heard.stages.into_iter().filter(|(_, stage)| matches!(stage, Stage::Open(_))) {
+                if lane.stages.get(&run) == Some(&Stage::Waiting) {
+                    lane.remove(run);
+                }
+                lane.put(run, Some(stage));
+            }
+        }
+        let mut delayed = std::mem::take(&mut self.delayed).into_vec();
+        let tickets = self.again.iter_mut().chain(&mut self.locked).chain(self.locking.values_mut());
+        for ticket in tickets.chain(delayed.iter_mut().map(|Reverse(delayed)| &mut delayed.ticket)) {
+            if ticket.schedule == *old {
+                ticket.schedule = new.clone();
+            }
+        }
+        self.delayed = delayed.into();
+        for names in [&mut self.overflowed, &mut self.replacing] {
+            if names.remove(old) {
+                names.insert(new.clone());
+            }
+        }
+        self.lanes.insert(new.clone(), lane);
+        self.enter_ring(new);
+    }
+
     /// How the runs of each schedule stand to each other from now on; `None` leaves it as it was.
     pub(super) fn set_turns(&mut self, turn: impl Fn(&ScheduleName) -> Option<Turn>) {
         let mut changed = Vec::new();

@@ -33,6 +33,7 @@ mod overlap;
 mod postgres;
 mod publisher;
 mod reload;
+mod reload_trial;
 mod shadow;
 mod standby;
 mod story_airflow2;

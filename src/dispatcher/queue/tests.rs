@@ -525,3 +525,26 @@ proptest! {
         prop_assert_eq!(queue.len(), 0);
     }
 }
+
+#[test]
+fn runs_keep_their_place_when_their_schedule_has_another_name() {
+    let mut queue = Queue::default();
+    for id in 1..=4 {
+        queue.offer(ticket("old", id), Turn::OneByOne, NOW);
+    }
+    let first = queue.take(NOW).unwrap();
+    assert!(queue.take(NOW).is_none(), "one by one");
+    let tried = Ticket { first_attempt_at: Some(NOW), not_before: Some(at(5)), ..ticket("old", 9) };
+    queue.offer(tried, Turn::OneByOne, NOW);
+    // The ledger had the new name first, and Airflow a run.
+    queue.opened(active("new", 4), Turn::OneByOne);
+    queue.rename(&name("old"), &name("new"));
+
+    assert!(queue.stage(&name("old"), first.id).is_none());
+    assert_eq!(queue.stage(&name("new"), first.id), Some(&Stage::Handed(Word::Nothing)));
+    assert!(matches!(queue.stage(&name("new"), RunId(4)), Some(Stage::Open(_))), "the latest word holds");
+    assert!(queue.take(NOW).is_none(), "still one by one");
+    assert!(accept(&mut queue, "new", 1));
+    assert_eq!(queue.take(at(6)).map(|ticket| (ticket.id.0, ticket.schedule)), Some((9, name("new"))));
+    queue.rename(&name("nobody"), &name("else"));
+}

@@ -5,6 +5,7 @@ use super::*;
 on_both_stores! {
     World:
     an_edited_trigger_begins_anew_and_a_renamed_one_goes_on,
+    what_a_working_leader_removes_ends_and_begins_anew_when_it_comes_back,
     a_pause_survives_a_restart_and_is_audited,
     a_schedule_that_the_next_leaders_configuration_lacks_goes_on_where_it_was_when_it_comes_back,
     znodes_with_long_paths_have_cursors,
@@ -29,6 +30,59 @@ async fn an_edited_trigger_begins_anew_and_a_renamed_one_goes_on(world: World) {
 
     world.adopt(&[("load", "cron 2")]).await;
     assert_eq!(world.ledger.schedule_states().await.unwrap()[&name("load")].cron_cursor, world.clock.now(), "edited");
+}
+
+async fn what_a_working_leader_removes_ends_and_begins_anew_when_it_comes_back(world: World) {
+    let identity = |schedule: &str, was: Option<&str>, key: &str| TriggerIdentity {
+        name: name(schedule),
+        was: was.map(name),
+        key: key.to_owned(),
+    };
+    let znode = "znode  /in Children created true changed false deleted false include None";
+    let edited = "znode  /in Children created true changed true deleted false include None";
+    let elsewhere = "znode  /out Children created true changed true deleted false include None";
+    let daily = "cron|0 0 * * *|UTC|Shift|First";
+    let edit = async |schedules: &[TriggerIdentity]| {
+        world.clock.advance(SignedDuration::from_hours(1));
+        world.ledger.edit_schedules(&world.leadership, schedules, world.clock.now()).await.unwrap();
+        world.ledger.schedule_states().await.unwrap()
+    };
+    let states = edit(&[identity("nightly", None, daily), identity("inbox", None, znode)]).await;
+    let began = states[&name("nightly")].cron_cursor;
+    assert_eq!(began, world.clock.now());
+    let seen = Some(ZnodeVersion { czxid: 1, mzxid: 2, version: 3 });
+    let cursors = vec![
+        CursorMove::Znode { schedule: name("inbox"), path: "/in/a".into(), seen, data: None },
+        CursorMove::ZnodeInitialized { schedule: name("inbox"), zxid: 9 },
+    ];
+    world.ledger.record(&world.leadership, Recording { cursors, ..Recording::default() }).await.unwrap();
+
+    // Only spelled otherwise; and the same znodes by another rule, which looks anew.
+    let respelled = identity("nightly", None, "cron|@daily|UTC|Shift|First");
+    let states = edit(&[respelled.clone(), identity("inbox", None, edited)]).await;
+    assert_eq!(states[&name("nightly")].cron_cursor, began);
+    assert_eq!(states[&name("inbox")].znode_initialized, None);
+    assert_eq!(world.ledger.znode_cursors(&name("inbox")).await.unwrap().len(), 1, "no change falls between");
+    edit(&[respelled.clone(), identity("inbox", None, elsewhere)]).await;
+    assert!(world.ledger.znode_cursors(&name("inbox")).await.unwrap().is_empty());
+
+    // Removed and made again: it begins at that moment, and an operator's pause holds.
+    let pause = Pause { by: "ada".into(), reason: None, until: None, at: world.clock.now() };
+    world.ledger.pause(&world.leadership, &name("nightly"), pause.clone(), World::audit()).await.unwrap();
+    assert!(!edit(&[identity("inbox", None, elsewhere)]).await.contains_key(&name("nightly")));
+    let states = edit(&[respelled.clone(), identity("inbox", None, elsewhere)]).await;
+    assert_eq!(states[&name("nightly")].cron_cursor, world.clock.now());
+    assert_eq!(states[&name("nightly")].pause, Some(pause.clone()));
+
+    // Renamed to a name that somebody had before who has gone.
+    let back = states[&name("nightly")].cron_cursor;
+    edit(&[respelled]).await;
+    let states = edit(&[identity("inbox", Some("nightly"), daily)]).await;
+    assert_eq!(states[&name("inbox")].cron_cursor, back, "it goes on under that name");
+    assert_eq!(states[&name("inbox")].pause, Some(pause));
+    // The same edit twice, as after an answer that was lost, changes nothing.
+    let again = edit(&[identity("inbox", Some("nightly"), daily)]).await;
+    assert_eq!(again[&name("inbox")].cron_cursor, back);
 }
 
 async fn a_pause_survives_a_restart_and_is_audited(world: World) {
