@@ -22,6 +22,7 @@ install_packages() {
     { have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; } || missing+=(python3-venv)
     have cc || missing+=(build-essential)
     have openssl || missing+=(openssl)
+    have chromium || missing+=(chromium)
     have setsid || missing+=(util-linux)
     have ps || missing+=(procps)
     ((${#missing[@]} > 0)) || return 0

@@ -4,6 +4,8 @@
 //! Pure, and shared by the API, by what forwards requests to the leader, and by the command, so that
 //! all say the same. The store is believed about the lead, ZooKeeper about who is alive.
 
+mod step;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -105,6 +107,17 @@ pub struct MemberOverview {
     /// What is wrong with the newest ones, where it cannot take them; it leaves the lead to members that
     /// can.
     pub refuses: Option<String>,
+    /// Since when it has them; null of a version that does not say.
+    #[serde(serialize_with = "optional_microseconds")]
+    pub configuration_since: Option<Timestamp>,
+    /// How many schedules they have; null of a version that does not say.
+    pub schedules: Option<usize>,
+    /// For how long it has had other definitions than the leader, or, of the leader, for how long the
+    /// oldest occurrence waits that came due and is not in the ledger; the longer of the two. 0 for a
+    /// member that is in step, null where it does not say.
+    pub lag_ms: Option<i64>,
+    /// What is behind, for more than five seconds; null of a member that is in step.
+    pub warning: Option<String>,
 }
 
 /// How the home ensemble was seen when the members were listed.
@@ -197,17 +210,20 @@ impl Sight {
                 cards.push(card);
             }
         }
-        let mut items: Vec<_> = cards
-            .into_iter()
-            .map(|card| self.overview(card, leader.as_ref().is_some_and(|leader| leader.id == card.id)))
-            .collect();
+        let leads = |card: &MemberCard| leader.as_ref().is_some_and(|leader| leader.id == card.id);
+        // What the store keeps of a leader is from the beginning of its term.
+        let is_told =
+            |card: &MemberCard| self.is_live(&card.id) || self.own.as_ref().is_some_and(|own| own.id == card.id);
+        let compared = cards.iter().copied().find(|card| leads(card) && is_told(card));
+        let mut items: Vec<_> =
+            cards.iter().map(|card| self.overview(card, leads(card), step::judge(card, compared, at))).collect();
         items.sort_by(|one, other| {
             (one.role != MemberRole::Leader, &one.id).cmp(&(other.role != MemberRole::Leader, &other.id))
         });
         MemberList { items, next_cursor: None, zookeeper: self.home.overview(), at }
     }
 
-    fn overview(&self, card: &MemberCard, leads: bool) -> MemberOverview {
+    fn overview(&self, card: &MemberCard, leads: bool, step: step::Step) -> MemberOverview {
         let lead = self.lead.as_ref().filter(|_| leads);
         let is_own = self.own.as_ref().is_some_and(|own| own.id == card.id);
         let session = match self.home {
@@ -231,6 +247,10 @@ impl Sight {
             session,
             configuration_version: card.configuration_version.clone(),
             refuses: card.refuses.clone(),
+            configuration_since: card.configuration_since,
+            schedules: card.schedules,
+            lag_ms: step.lag.map(|lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX)),
+            warning: step.warning,
         }
     }
 }

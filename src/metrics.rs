@@ -47,6 +47,8 @@ const LEDGER_BATCH: &str = "flowkeeper_ledger_batch_writes";
 const LEDGER_WRITABLE: &str = "flowkeeper_ledger_writable";
 const LEADER: &str = "flowkeeper_leader";
 const EPOCH: &str = "flowkeeper_epoch";
+const MEMBERS: &str = "flowkeeper_members";
+const MEMBERS_OUT_OF_STEP: &str = "flowkeeper_members_out_of_step";
 const TERMS: &str = "flowkeeper_terms_total";
 const TAKING_LEAD: &str = "flowkeeper_taking_lead_seconds";
 const FORWARDED: &str = "flowkeeper_forwarded_requests_total";
@@ -198,6 +200,12 @@ fn describe() {
     describe_gauge!(LEDGER_WRITABLE, "1 while the ledger can be written");
     describe_gauge!(LEADER, "1 while this member schedules");
     describe_gauge!(EPOCH, Unit::Count, "The epoch in force in the store; grows when a leader is replaced");
+    describe_gauge!(MEMBERS, Unit::Count, "Members that have a session with the home ensemble, as seen from here");
+    describe_gauge!(
+        MEMBERS_OUT_OF_STEP,
+        Unit::Count,
+        "Members that run other definitions than the leader or do not record what came due, as seen from here"
+    );
     describe_counter!(TERMS, Unit::Count, "Terms that this member has led");
     describe_histogram!(TAKING_LEAD, Unit::Seconds, "From being first in the queue to all triggers started");
     describe_counter!(FORWARDED, Unit::Count, "Requests that this member was to pass on to the leader, by outcome");
@@ -356,6 +364,13 @@ pub fn leader(leading: bool) {
 #[expect(clippy::cast_precision_loss, reason = "an epoch counts leaders, far below what is exact")]
 pub fn epoch(epoch: i64) {
     gauge!(EPOCH).set(epoch as f64);
+}
+
+/// How many members are seen, and how many of them are out of step.
+#[expect(clippy::cast_precision_loss, reason = "members are few")]
+pub fn members(live: usize, out_of_step: usize) {
+    gauge!(MEMBERS).set(live as f64);
+    gauge!(MEMBERS_OUT_OF_STEP).set(out_of_step as f64);
 }
 
 /// This member has begun to lead.

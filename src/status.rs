@@ -7,6 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jiff::Timestamp;
+
 use crate::domain::schedule::ScheduleName;
 use crate::overview::Standing;
 
@@ -18,6 +20,7 @@ pub struct Status(Arc<RwLock<Inner>>);
 struct Inner {
     armed: HashSet<ScheduleName>,
     troubles: HashMap<ScheduleName, String>,
+    unrecorded_since: Option<Timestamp>,
     leading: bool,
     started: bool,
 }
@@ -59,6 +62,16 @@ impl Status {
         self.0.read().unwrap_or_else(PoisonError::into_inner).troubles.get(schedule).cloned()
     }
 
+    /// Notes since when the oldest occurrence is on its way to the ledger; `None` when none is.
+    pub fn set_unrecorded_since(&self, since: Option<Timestamp>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).unrecorded_since = since;
+    }
+
+    /// What [`Self::set_unrecorded_since`] has said.
+    pub fn unrecorded_since(&self) -> Option<Timestamp> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).unrecorded_since
+    }
+
     /// Both, as overviews show them; a member that does not lead knows neither.
     pub fn standing(&self, schedule: &ScheduleName) -> Standing {
         Standing { armed: self.is_leading().then(|| self.is_armed(schedule)), trouble: self.trouble(schedule) }
@@ -71,6 +84,7 @@ impl Status {
         if !leading {
             inner.armed.clear();
             inner.troubles.clear();
+            inner.unrecorded_since = None;
         }
     }
 
@@ -100,8 +114,10 @@ mod tests {
         let status = Status::new();
         status.set_leading(true);
         status.set_armed(&name, true);
+        status.set_unrecorded_since(Some(Timestamp::UNIX_EPOCH));
         assert!(status.is_armed(&name) && status.is_leading());
         status.set_leading(false);
         assert!(!status.is_armed(&name) && !status.is_leading());
+        assert_eq!(status.unrecorded_since(), None);
     }
 }

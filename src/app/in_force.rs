@@ -137,6 +137,7 @@ impl Board {
         self.since.send_replace(now);
         self.config.send_replace(Arc::clone(&set.config));
         self.inspector.send_replace(Arc::clone(&set.resources.inspector));
+        self.teams.send_replace(Arc::clone(&set.config.teams));
         self.schedules.send_replace(Arc::clone(&set.schedules));
         self.airflows.send_replace(set.resources.clients());
         self.lineages.send_replace(set.resources.lineages());

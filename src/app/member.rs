@@ -233,6 +233,9 @@ fn card(config: &Config, ledger: &Ledger, started: Timestamp) -> MemberCard {
         store_url: ledger.url(),
         configuration_version: config.version.clone(),
         refuses: None,
+        configuration_since: Some(started),
+        schedules: Some(config.schedules.len()),
+        unrecorded_since: None,
         started: Some(started),
         host,
     }

@@ -8,6 +8,7 @@
 pub mod connect;
 mod crew;
 mod duties;
+mod herald;
 mod in_force;
 mod join;
 pub mod logging;
@@ -143,6 +144,11 @@ pub async fn serve(set: Set, environment: Environment, options: ServeOptions) ->
     let lookout = lookout::run(Arc::clone(&member));
     lifecycle.spawn("lookout", async move {
         lookout.await;
+        Ok::<(), ServeError>(())
+    });
+    let herald = herald::run(Arc::clone(&member));
+    lifecycle.spawn("herald", async move {
+        herald.await;
         Ok::<(), ServeError>(())
     });
     let (sender, mut stood) = oneshot::channel();

@@ -58,7 +58,8 @@ pub(super) async fn heed_signals(looks: mpsc::Sender<Look>) -> std::io::Result<(
     Ok(())
 }
 
-/// Keeps what is told of the definitions up to date: to the API, to the other members, to metrics.
+/// Keeps what is told of the definitions up to date: to the API and to metrics. The herald tells the other
+/// members.
 pub(super) async fn tell(member: Arc<Member>, state: watch::Sender<Arc<State>>) {
     let (mut in_force, mut wanted) = (member.board.in_force(), member.board.wanted());
     let (mut refused, mut restart) = (member.refused.subscribe(), member.restart.subscribe());
@@ -67,22 +68,6 @@ pub(super) async fn tell(member: Arc<Member>, state: watch::Sender<Arc<State>>) 
         let refusal = refused.borrow_and_update().clone();
         restart.mark_unchanged();
         metrics::definitions_refused(refusal.is_some());
-        let summary = refusal.as_ref().map(|refused| refused.refusal.summary());
-        let version = set.set.provenance.version.clone();
-        member.sight.send_if_modified(|sight| match &mut sight.own {
-            Some(own) if own.configuration_version != version || own.refuses != summary => {
-                own.configuration_version.clone_from(&version);
-                own.refuses.clone_from(&summary);
-                true
-            }
-            _ => false,
-        });
-        if let Some(membership) = &member.membership {
-            membership.update(|card| {
-                card.configuration_version = version;
-                card.refuses = summary;
-            });
-        }
         state.send_replace(Arc::new(state_of(&member, &set, &newest, refusal.as_ref())));
         // The senders live as long as the member.
         tokio::select! {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::context::Context;
 use super::error::CommandError;
 use super::output::{Cell, Fit, Rows, Tone};
-use super::time::show_time;
+use super::time::{show_milliseconds, show_time};
 use crate::app::connect::{self, ConnectError};
 use crate::config::Config;
-use crate::members::{Home, MemberList, MemberRole, SessionState, Sight};
+use crate::members::{Home, MemberList, MemberOverview, MemberRole, SessionState, Sight};
 use crate::store::Lead;
 use crate::zookeeper::{Member, read_members};
 
@@ -22,7 +22,7 @@ const ZOOKEEPER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a member may take to answer.
 const API_PATIENCE: Duration = Duration::from_secs(2);
 
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 17] = [
     "id",
     "role",
     "epoch",
@@ -34,6 +34,10 @@ const FIELDS: [&str; 13] = [
     "store_id",
     "configuration_version",
     "refuses",
+    "configuration_since",
+    "schedules",
+    "lag_ms",
+    "warning",
     "session",
     "started",
 ];
@@ -53,6 +57,8 @@ pub(super) async fn run(context: &Context) -> Result<(), CommandError> {
             ("VERSION", Fit::Optional),
             ("PID", Fit::OptionalNumber),
             ("CONFIGURATION", Fit::Optional),
+            ("SCHEDULES", Fit::OptionalNumber),
+            ("LAG", Fit::OptionalNumber),
             ("STARTED", Fit::Optional),
         ]);
         let time = |time: Option<_>| time.map(|time| show_time(time, zones.common())).unwrap_or_default();
@@ -67,6 +73,8 @@ pub(super) async fn run(context: &Context) -> Result<(), CommandError> {
                 member.version.clone().into(),
                 if member.pid == 0 { String::new() } else { member.pid.to_string() }.into(),
                 member.configuration_version.clone().into(),
+                member.schedules.map(|count| count.to_string()).unwrap_or_default().into(),
+                lag_cell(member),
                 time(member.started).into(),
             ]);
         }
@@ -75,6 +83,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CommandError> {
     context.output.list(&list.items, &FIELDS, rows, "no member takes part")?;
     for (member, reason) in list.items.iter().filter_map(|member| Some((member, member.refuses.as_ref()?))) {
         eprintln!("{} refuses the newest definitions, and goes by those before: {reason}", member.id);
+    }
+    for (id, warning) in list.items.iter().filter_map(|member| Some((&member.id, member.warning.as_ref()?))) {
+        eprintln!("warning: {id} is out of step: {warning}");
     }
     if let Some(reason) = &list.zookeeper.reason {
         let since = list.zookeeper.since.map(|since| format!(" since {}", show_time(since, zones.common())));
@@ -88,6 +99,11 @@ fn role_cell(role: MemberRole) -> Cell {
         MemberRole::Leader => Cell::toned("leader", Tone::Good),
         MemberRole::Standby => "standby".into(),
     }
+}
+
+fn lag_cell(member: &MemberOverview) -> Cell {
+    let text = member.lag_ms.map(show_milliseconds).unwrap_or_default();
+    if member.warning.is_some() { Cell::toned(text, Tone::Warning) } else { text.into() }
 }
 
 fn session_cell(session: SessionState) -> Cell {

@@ -5,6 +5,7 @@
 //! header (DNS rebinding), and it cannot send JSON from elsewhere without telling its origin
 //! (cross-site request forgery).
 
+mod credentials;
 mod rights;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +22,7 @@ use subtle::ConstantTimeEq as _;
 use self::rights::Verdict;
 use super::forward::{FORWARDED_BY, FORWARDED_FOR};
 use super::problem::{Problem, ProblemKind};
-use super::{Api, OPEN_PATHS, changes};
+use super::{Api, OPEN_PATHS, changes, pages};
 use crate::config::Environment;
 use crate::config::model::{Role, Server};
 use crate::config::secret::SecretError;
@@ -157,18 +158,14 @@ impl Access {
         method: &Method,
         uri: &Uri,
     ) -> Result<(String, Reach), Problem> {
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-        });
-        let Some(bearer) = bearer else {
+        let Some(token) = credentials::token(headers, !changes) else {
             return Err(Problem::new(
                 ProblemKind::Unauthenticated,
                 format!("failed to admit {method} {}: it carries no token", uri.path()),
             )
             .hint("send `Authorization: Bearer …` with a token of `[[server.token]]`"));
         };
-        let given = digest(bearer);
+        let given = digest(&token);
         // All are compared, so that the time taken does not tell which one came close.
         let matching = self.0.tokens.iter().filter(|token| bool::from(token.digest.ct_eq(&given))).collect::<Vec<_>>();
         let Some(token) = matching.first() else {
@@ -224,7 +221,7 @@ pub(super) async fn guard(
                 http.status = problem.status().as_u16(),
                 "a request was not admitted"
             );
-            Err(problem)
+            if pages::is_page(request.uri().path()) { Ok(pages::problem(&problem)) } else { Err(problem) }
         }
     }
 }

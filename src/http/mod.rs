@@ -2,6 +2,7 @@
 //!
 //! Handlers decide nothing. What acts goes to `operations`, what reads asks the ledger, who may call
 //! was settled by [`access`] before, and what only the leader can do was passed on to it by `forward`. `/openapi.json` is generated from the handlers themselves.
+//! What people look at in a browser is in [`pages`].
 
 pub mod access;
 mod adopt;
@@ -17,6 +18,7 @@ mod forward;
 mod history;
 mod locks;
 mod members;
+mod pages;
 mod probes;
 pub mod problem;
 mod runs;
@@ -69,7 +71,7 @@ fn max_body_bytes(path: &str) -> usize {
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Paths that need no token and tell nothing of what is scheduled.
-const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
+const OPEN_PATHS: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", pages::STYLESHEET];
 
 /// Everything that handlers need. Cheap to clone.
 #[derive(Clone)]
@@ -118,6 +120,8 @@ fn router(api: Api) -> Router {
     let (router, openapi) = routes().split_for_parts();
     router
         .route("/openapi.json", get(async move || Json(openapi)))
+        .route("/", get(pages::cluster))
+        .route(pages::STYLESHEET, get(pages::stylesheet))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

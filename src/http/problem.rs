@@ -153,6 +153,11 @@ impl Problem {
         Self { hint: error.hint().map(Into::into), ..Self::new(kind, format!("failed to {error}")) }
     }
 
+    /// The kind of problem, for people.
+    pub(super) fn title(&self) -> &'static str {
+        self.title
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)

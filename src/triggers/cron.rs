@@ -11,6 +11,7 @@ mod recording;
 mod timekeeper;
 mod wheel;
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -133,6 +134,7 @@ impl<W: TimeWitness + 'static> Cron<W> {
             wheel: CronWheel::after_a_gap(self.on_time),
             keeper,
             in_flight: FuturesOrdered::new(),
+            handed_over: VecDeque::new(),
             questions: FuturesUnordered::new(),
             asked_at: None,
             witness: Arc::new(self.witness),
@@ -154,6 +156,8 @@ struct Driver<W> {
     wheel: CronWheel,
     keeper: Timekeeper,
     in_flight: FuturesOrdered<Boxed<Recorded>>,
+    /// When each of them was handed to the ledger.
+    handed_over: VecDeque<Timestamp>,
     /// At most one question to the witness.
     questions: FuturesUnordered<Boxed<Option<Timestamp>>>,
     asked_at: Option<Instant>,
@@ -199,7 +203,11 @@ impl<W: TimeWitness + 'static> Driver<W> {
             self.ask_witness();
             match self.next_event().await {
                 Event::Tick => {}
-                Event::Recorded(recorded) => drop(recorded?),
+                Event::Recorded(recorded) => {
+                    drop(recorded?);
+                    self.handed_over.pop_front();
+                    self.status.set_unrecorded_since(self.handed_over.front().copied());
+                }
                 Event::Heard(answer) => self.hear(answer),
                 Event::Gates => self.apply_gates(),
                 Event::Edit(edit) => self.prepare(edit).await?,
@@ -285,7 +293,11 @@ impl<W: TimeWitness + 'static> Driver<W> {
         // The first poll hands it to the ledger, so that recordings arrive there in order.
         match std::future::poll_fn(|context| Poll::Ready(recorded.as_mut().poll(context))).await {
             Poll::Ready(recorded) => drop(recorded?),
-            Poll::Pending => self.in_flight.push_back(recorded),
+            Poll::Pending => {
+                self.in_flight.push_back(recorded);
+                self.handed_over.push_back(self.clock.now());
+                self.status.set_unrecorded_since(self.handed_over.front().copied());
+            }
         }
         Ok(())
     }

@@ -41,6 +41,16 @@ pub struct MemberCard {
     /// What is wrong with the newest definitions, where it cannot take them.
     #[serde(default)]
     pub refuses: Option<String>,
+    /// Since when it has them.
+    #[serde(default)]
+    pub configuration_since: Option<Timestamp>,
+    /// How many schedules they have.
+    #[serde(default)]
+    pub schedules: Option<usize>,
+    /// Of a leader: since when the oldest occurrence waits that came due and is not in the ledger yet;
+    /// `None` while none waits for longer than usual.
+    #[serde(default)]
+    pub unrecorded_since: Option<Timestamp>,
     /// When the process started.
     #[serde(default)]
     pub started: Option<Timestamp>,
@@ -120,6 +130,9 @@ mod tests {
             store_url: "sqlite://s.db".into(),
             configuration_version: "9".into(),
             refuses: None,
+            configuration_since: Some("2026-11-22T02:31:00Z".parse().unwrap()),
+            schedules: Some(12),
+            unrecorded_since: None,
             started: Some("2026-11-22T02:30:00Z".parse().unwrap()),
         };
         assert_eq!(read_card("a:1~0", &write_card(&card)), Some(card));

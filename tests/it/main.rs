@@ -30,6 +30,7 @@ mod lock_command;
 mod locks;
 mod locks_kazoo;
 mod overlap;
+mod pages;
 mod postgres;
 mod publisher;
 mod reload;

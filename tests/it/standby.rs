@@ -210,4 +210,24 @@ async fn a_token_of_a_team_has_the_same_limits_on_every_member() {
     let forwarded =
         entries.iter().filter(|entry| entry["source"].as_str().is_some_and(|from| from.contains("by way of")));
     assert_eq!(forwarded.count(), 2, "{audit}");
+
+    // Teams come and go with the definitions, while tokens stay: without its team, one acts on nothing.
+    for member in [leader, standby] {
+        let path = member.path().join("flowkeeper.toml");
+        let text = std::fs::read_to_string(&path).expect("its configuration");
+        let without = text.replace("[team.payments]\ndags = [\"tick\"]\n", "");
+        assert_ne!(text, without);
+        std::fs::write(&path, without).expect("a written configuration");
+    }
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let answer = post(standby, "schedules/pay/pause").bearer_auth("p-secret").send().await.expect("an answer");
+        if answer.status() == 403 {
+            let problem = answer.text().await.expect("a body");
+            assert!(problem.contains("have no [team.payments]"), "{problem}");
+            break;
+        }
+        assert!(Instant::now() < end, "the team is still there\n{}", leader.logged());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

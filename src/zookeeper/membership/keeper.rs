@@ -32,7 +32,7 @@ use crate::zookeeper::settings::SettingsSource;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the cards of members are read that have not come or gone.
-const CARDS_INTERVAL: Duration = Duration::from_secs(5);
+const CARDS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often in a row a step may follow another before the member waits for the next look.
 const STEPS_MAX: usize = 20;

@@ -2,6 +2,7 @@
 
 pub(crate) mod airflow;
 pub(crate) mod airflow_tasks;
+pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod children;
 pub(crate) mod ensemble;

@@ -28,8 +28,7 @@ pub(crate) fn join_as(place: &str, settings: SettingsSource, root: &str) -> Part
         store_id: "store".into(),
         store_url: "sqlite://ledger.db".into(),
         configuration_version: "1".into(),
-        refuses: None,
-        started: None,
+        ..MemberCard::default()
     };
     let parts = MembershipParts { settings, root: root.into(), card, clock: Clock::system() };
     let shutdown = CancellationToken::new();
