@@ -7,10 +7,10 @@ use crate::store::model::{DefinitionsVersion, NewDefinitions};
 use crate::store::{Leadership, Ledger, StoreError};
 
 /// Keeps a set that comes into force; its number in the history if it is news. What the ledger itself had
-/// is none.
+/// is none, and neither is the set with nothing in it, which holds before the first push.
 pub async fn keep(ledger: &Ledger, leadership: &Leadership, set: &Set) -> Result<Option<i64>, StoreError> {
     let Provenance { source, version, zookeeper_version, author, message, at } = &set.provenance;
-    if *source == Source::Ledger {
+    if *source == Source::Ledger || set.documents.is_empty() {
         return Ok(None);
     }
     let kept = NewDefinitions {

@@ -9,6 +9,7 @@ mod chaos;
 mod cli;
 mod crash;
 mod dags;
+mod definitions;
 mod definitions_znode;
 mod disconnected;
 mod election;
