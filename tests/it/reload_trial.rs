@@ -165,7 +165,7 @@ impl Trial {
             Place::Files => self.save(&text, way),
             Place::Znode if way == Way::Replaced && good => self.push(whom, &text).await,
             Place::Znode => {
-                self.client.set_data("/flowkeeper/config", text.as_bytes(), None).await.expect("set the definitions");
+                set(&self.ensemble.connect(), &mut self.client, "/flowkeeper/config", text.as_bytes()).await;
             }
         }
         match way {
@@ -221,14 +221,28 @@ impl Trial {
     }
 }
 
+/// Sets a znode; where the answer is lost, or the session, it is set again.
+async fn set(servers: &str, client: &mut Client, path: &str, data: &[u8]) -> i64 {
+    let began = Instant::now();
+    loop {
+        match client.set_data(path, data, None).await {
+            Ok(stat) => return i64::from(stat.version),
+            Err(error) => assert!(began.elapsed() < PATIENCE, "set {path}: {error}"),
+        }
+        if let Ok(another) = Client::connect(servers).await {
+            *client = another;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Sets the flag again and again; the last version.
-async fn set_flag(client: Client, stop: CancellationToken) -> i64 {
+async fn set_flag(servers: String, mut client: Client, stop: CancellationToken) -> i64 {
     let mut number = 0_u64;
     let mut version = 0;
     while !stop.is_cancelled() {
         number += 1;
-        let stat = client.set_data(FLAG, number.to_string().as_bytes(), None).await.expect("set the flag");
-        version = i64::from(stat.version);
+        version = set(&servers, &mut client, FLAG, number.to_string().as_bytes()).await;
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     version
@@ -285,7 +299,7 @@ async fn through(place: Place, reloads: usize, seed: u64) {
     let clock = Clock::system();
     let since = clock.now();
     let stop = CancellationToken::new();
-    let setting = tokio::spawn(set_flag(trial.client.clone(), stop.clone()));
+    let setting = tokio::spawn(set_flag(trial.ensemble.connect(), trial.client.clone(), stop.clone()));
     let began = Instant::now();
     while trial.reloads + 1 < reloads {
         let good = trial.random.below(4) > 0;
