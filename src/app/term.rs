@@ -145,6 +145,10 @@ impl Work {
             self.spawn_dispatcher();
         }
         self.spawn_cron(set, states, edits);
+        // Before any trigger: from here on nothing is compared in a session that was not cleared in this term.
+        for kept in set.resources.ensembles.values() {
+            kept.lineage.forget();
+        }
         self.crew.begin(self.crew.plan(duties::declare(self, set)).begin);
         self.spawn_chores();
         member.board.taken(set, now);

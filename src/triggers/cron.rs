@@ -205,8 +205,7 @@ impl<W: TimeWitness + 'static> Driver<W> {
                 Event::Tick => {}
                 Event::Recorded(recorded) => {
                     drop(recorded?);
-                    self.handed_over.pop_front();
-                    self.status.set_unrecorded_since(self.handed_over.front().copied());
+                    self.is_recorded();
                 }
                 Event::Heard(answer) => self.hear(answer),
                 Event::Gates => self.apply_gates(),
@@ -302,6 +301,12 @@ impl<W: TimeWitness + 'static> Driver<W> {
         Ok(())
     }
 
+    /// Notes that the oldest of the recordings that are on their way has arrived.
+    fn is_recorded(&mut self) {
+        self.handed_over.pop_front();
+        self.status.set_unrecorded_since(self.handed_over.front().copied());
+    }
+
     fn ask_witness(&mut self) {
         let may_ask = self.asked_at.is_none_or(|asked_at| asked_at.elapsed() >= WITNESS_PAUSE);
         if self.keeper.is_in_doubt() && self.questions.is_empty() && may_ask {
@@ -357,7 +362,10 @@ impl<W: TimeWitness + 'static> Driver<W> {
             tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(()),
                 () = self.leadership.lost().cancelled() => return Ok(()),
-                Some(recorded) = self.in_flight.next() => drop(recorded?),
+                Some(recorded) = self.in_flight.next() => {
+                    recorded?;
+                    self.is_recorded();
+                }
             }
         }
         // Who asked may have gone with the term.

@@ -123,9 +123,15 @@ impl Lineage {
         Arc::clone(&self.0.comparing).write_owned().await
     }
 
+    /// Forgets what is known, before a term whose keeper finds out anew. Not while a keeper works: it would
+    /// not look again before its ensemble has another session.
+    pub fn forget(&self) {
+        self.publish(&Standing::Unchecked { reason: None });
+    }
+
     /// Forgets what is known, and asks the keeper to look again.
     pub fn look_again(&self) {
-        self.publish(&Standing::Unchecked { reason: None });
+        self.forget();
         self.0.check.notify_one();
     }
 
@@ -200,9 +206,9 @@ enum Next {
 }
 
 impl Keeper {
-    /// Begins a term: nothing is known any more. To be called before any trigger of the term starts.
+    /// Of this ensemble in a term. What was known in another term is to be forgotten before any trigger of this
+    /// one starts.
     pub fn new(lineage: Lineage, ensemble: Ensemble, ledger: Ledger, leadership: Leadership) -> Self {
-        lineage.publish(&Standing::Unchecked { reason: None });
         Self { lineage, ensemble, ledger, leadership }
     }
 
@@ -213,7 +219,7 @@ impl Keeper {
             () = self.leadership.lost().cancelled() => Ok(()),
             ended = self.keep() => ended,
         };
-        self.lineage.publish(&Standing::Unchecked { reason: None });
+        self.lineage.forget();
         ended
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::fake_airflow::{FakeAirflow, State, World};
 use crate::support::process::Member;
+use crate::support::zookeeper::{ZooKeeperServer, create};
 
 /// How soon a change is to be in force.
 const SOON: Duration = Duration::from_secs(1);
@@ -263,6 +264,45 @@ async fn an_edited_schedule_fires_by_one_rule_at_a_time() {
         times.iter().filter(|time| **time > from && **time < to - SignedDuration::from_millis(1_500)).count()
     };
     assert_eq!((deleted(2, 3), deleted(5, 6)), (0, 0), "nothing while there was no such schedule: {times:?} {edits:?}");
+}
+
+#[tokio::test]
+async fn a_znode_trigger_that_is_added_watches_at_once_in_every_ensemble() {
+    let zookeeper = ZooKeeperServer::shared().await;
+    let place = format!("/reload-{}", uuid::Uuid::new_v4().simple());
+    let fake = fake().await;
+    let ensembles = format!(
+        "[zookeeper]\nconnect = \"{connect}\"\nroot = \"{place}/root\"\n[ensemble.other]\nconnect = \"{connect}\"\n\
+         interval = \"1h\"\n",
+        connect = zookeeper.connect()
+    );
+    let znode = |name: &str, ensemble: &str| {
+        format!("[[schedule]]\nname = \"{name}\"\nznode = {{ path = \"{place}/{name}\"{ensemble} }}\ndag = \"load\"\n")
+    };
+    let first = znode("at-home", "") + &znode("elsewhere", ", ensemble = \"other\"");
+    let mut member = Member::new(&(ensembles + &airflow(&fake)));
+    save(&member.path().join("password"), "admin");
+    let file = member.path().join("flowkeeper.toml");
+    let before = std::fs::read_to_string(&file).expect("the configuration");
+    save(&file, &format!("{before}{first}"));
+    member.start();
+    member.armed().await;
+
+    let more = znode("also-at-home", "") + &znode("also-elsewhere", ", ensemble = \"other\"");
+    let version = version(&member).await;
+    save(&file, &format!("{before}{first}{more}"));
+    another(&member, &version).await;
+    // The history of an ensemble is looked up anew once a minute at most, which is too late.
+    let began = Instant::now();
+    member.armed().await;
+    assert!(began.elapsed() < Duration::from_secs(20), "armed after {:?}", began.elapsed());
+
+    let client = zookeeper.client().await;
+    for name in ["at-home", "elsewhere", "also-at-home", "also-elsewhere"] {
+        create(&client, &format!("{place}/{name}"), b"").await;
+    }
+    let runs = member.wait_for_runs("each trigger fires once", |runs| runs.len() == 4).await;
+    assert!(runs.iter().all(|run| run.reason.is_none()), "{runs:#?}");
 }
 
 #[tokio::test]
