@@ -444,8 +444,8 @@ pub struct SyncApplyArguments {
     /// Change nothing, and show what would be done
     #[arg(long)]
     pub dry_run: bool,
-    /// Delete everything in Airflow that flowkeeper wrote and that is gone from ZooKeeper, also when nothing is
-    /// left there
+    /// Delete everything in Airflow that has this sync's mark and that no znode wants, also when nothing is left
+    /// in ZooKeeper
     #[arg(long)]
     pub prune: bool,
     /// Undo changes that people made in Airflow

@@ -18,7 +18,8 @@ use crate::zookeeper::Session;
 pub struct Options {
     /// Change nothing.
     pub dry_run: bool,
-    /// Delete everything that vanished from ZooKeeper, also when nothing is left there.
+    /// Delete everything that vanished from ZooKeeper, also when nothing is left there, and what only its mark
+    /// says to be ours.
     pub prune: bool,
     /// Undo changes that were made in Airflow.
     pub repair: bool,

@@ -385,6 +385,27 @@ async fn an_airflow_that_was_away_is_brought_into_step_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_copy_that_somebody_made_in_airflow_is_kept_until_somebody_says_so() {
+    let (server, fake) = (ZooKeeperServer::shared().await, FakeAirflow::start(World::default()).await);
+    let mut story = Story::with_fake(server, &fake, VARIABLES).await;
+    story.create("variables", "").await;
+    story.create("variables/a", "1").await;
+    story.member.start();
+    story.in_step("variables", 1).await;
+    // Airflow's page copies the description as well, and with it the mark.
+    let mut copy = fake.world().entries("variables")[0].clone();
+    copy.insert("key".to_owned(), json!("a_copy"));
+    fake.world().entries_mut("variables").push(copy);
+    let report = story.apply("variables", json!({})).await;
+    assert_eq!(steps(&report), one("a_copy", "held"));
+    assert_eq!(story.variable("a_copy").await.as_deref(), Some("1"));
+    let report = story.apply("variables", json!({"prune": true, "reason": "not needed"})).await;
+    assert_eq!((steps(&report), &report["written"]["delete"]), (vec![], &json!(1)));
+    assert_eq!(story.variable("a_copy").await, None);
+    assert_eq!(story.variable("a").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
 async fn lost_answers_neither_lose_what_is_ours_nor_take_what_is_not() {
     let server = ZooKeeperServer::shared().await;
     for version in [Version::Three, Version::Two] {

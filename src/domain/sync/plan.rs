@@ -1,11 +1,14 @@
 //! What is to be done about each key: the table of cases that keeps flowkeeper from touching what is not
 //! its own.
 //!
-//! An entry is ours if the ledger has a row for it *and* it carries the mark of this store; where a
-//! process died between a request and its record, the mark alone decides. Each step that sends something
-//! is recorded as an intent first, so that after a lost answer the next comparison knows what may have
-//! happened: a row that says `creating` beside an entry with our mark is ours, beside one without it is
-//! somebody else's.
+//! An entry is ours if the ledger has a row for it *and* it carries the mark of this store. Each step that
+//! sends something is recorded as an intent first, so that after a lost answer the next comparison knows
+//! what may have happened: a row that says `creating` beside an entry with our mark is ours, beside one
+//! without it is somebody else's.
+//!
+//! So a mark without a row is no work of a lost answer: somebody copied an entry in Airflow, description
+//! and all, or the ledger was restored. Such an entry is taken up when a znode wants it, and never deleted
+//! before somebody says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -116,6 +119,15 @@ pub enum Drift {
     Rewritten,
 }
 
+/// Why an entry that no znode wants is not deleted before somebody says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// Everything else vanished with it.
+    AllGone,
+    /// It carries our mark, and the ledger does not know it.
+    Unrecorded,
+}
+
 /// What is to be done about a key, or told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -145,8 +157,8 @@ pub enum Step {
     OfSync(Arc<str>),
     /// It vanished from ZooKeeper, and stays in Airflow.
     Stays,
-    /// It vanished from ZooKeeper with everything else, so it is not deleted before somebody says so.
-    Held,
+    /// No znode wants it, and it is not deleted before somebody says so.
+    Held(Doubt),
     /// It cannot become an entry: why.
     Fault(String),
     /// It is nobody's any more; the ledger forgets it.
@@ -164,7 +176,7 @@ impl Step {
             Self::Drift(_) => "drift",
             Self::Foreign { .. } | Self::OfSync(_) => "conflict",
             Self::Stays => "stays",
-            Self::Held => "held",
+            Self::Held(_) => "held",
             Self::Fault(_) => "fault",
             Self::Forget => return None,
         })
@@ -191,7 +203,10 @@ impl Step {
             Self::Foreign { .. } => "it is in Airflow already, and flowkeeper did not write it".to_owned(),
             Self::OfSync(sync) => format!("the sync {sync} writes it"),
             Self::Stays => "gone from ZooKeeper; `prune` is off".to_owned(),
-            Self::Held => "gone from ZooKeeper with everything else, so it is kept".to_owned(),
+            Self::Held(Doubt::AllGone) => "gone from ZooKeeper with everything else, so it is kept".to_owned(),
+            Self::Held(Doubt::Unrecorded) => "no znode wants it, and it has flowkeeper's mark but the ledger does not \
+                                              know it (a copy that somebody made?), so it is kept"
+                .to_owned(),
             Self::Fault(reason) => reason.clone(),
             Self::InStep | Self::Note | Self::Create | Self::Delete | Self::Forget => return None,
         })
@@ -258,7 +273,7 @@ pub fn plan(
             Some((key.clone(), step?))
         })
         .collect();
-    let held = steps.values().any(|step| *step == Step::Held);
+    let held = steps.values().any(|step| *step == Step::Held(Doubt::AllGone));
     Plan { steps, guard: guard.filter(|guard| held || *guard == Guard::Missing) }
 }
 
@@ -339,11 +354,13 @@ fn vanished(owned: Option<&Owned>, shown: Option<&Shown>, rules: &Rules<'_>, is_
     if !is_ours {
         return None;
     }
-    Some(match writer {
-        Writer::Ours(_) if rules.prune == Prune::Never => Step::Stays,
-        Writer::Ours(_) if is_guarded => Step::Held,
-        Writer::Ours(_) => Step::Delete,
-        Writer::Nobody | Writer::Other => Step::Forget,
+    Some(match (writer, rules.prune) {
+        (Writer::Nobody | Writer::Other, _) => Step::Forget,
+        (Writer::Ours(_), Prune::Always) => Step::Delete,
+        (Writer::Ours(_), _) if owned.is_none() => Step::Held(Doubt::Unrecorded),
+        (Writer::Ours(_), Prune::Never) => Step::Stays,
+        (Writer::Ours(_), Prune::Guarded) if is_guarded => Step::Held(Doubt::AllGone),
+        (Writer::Ours(_), Prune::Guarded) => Step::Delete,
     })
 }
 

@@ -130,10 +130,13 @@ fn what_vanished_is_deleted_only_when_it_is_ours_and_asked_for() {
     use Hold::{Creating, Deleting, Owned};
     let prune = |rules: &mut Rules<'_>| rules.prune = Prune::Guarded;
     let by_hand = || Some(entry("mine", None));
+    let unrecorded = || Some(Step::Held(Doubt::Unrecorded));
+    // (row of the ledger, entry in Airflow, step, step with prune); no znode wants the key.
     let cases = [
         (None, None, None, None),
         (None, by_hand(), None, None),
-        (None, Some(marked("old", "app")), Some(Step::Stays), Some(Step::Delete)),
+        // Somebody copied an entry of ours with its description, or the ledger was restored.
+        (None, Some(marked("old", "app")), unrecorded(), unrecorded()),
         (None, Some(marked("old", "other")), None, None),
         (None, Some(marked("old", "gone")), None, None),
         (Some(row("app", Owned, Some("old"))), Some(marked("old", "app")), Some(Step::Stays), Some(Step::Delete)),
@@ -151,7 +154,15 @@ fn what_vanished_is_deleted_only_when_it_is_ours_and_asked_for() {
     for (owned, shown, kept, pruned) in cases {
         let told = format!("{owned:?} beside {:?}", shown.as_ref().map(|shown| &shown.description));
         assert_eq!(step(None, owned.clone(), shown.clone(), |_| {}), kept, "{told}");
-        assert_eq!(step(None, owned, shown, prune), pruned, "{told}, with prune");
+        assert_eq!(step(None, owned.clone(), shown.clone(), prune), pruned, "{told}, with prune");
+        // Somebody says so: everything goes that would be kept.
+        let is_kept = matches!(kept, Some(Step::Stays | Step::Held(_)));
+        let said = if is_kept { Some(Step::Delete) } else { kept };
+        assert_eq!(
+            step(None, owned, shown, |rules| rules.prune = Prune::Always),
+            said,
+            "{told}, when somebody says so"
+        );
     }
 }
 
@@ -171,10 +182,12 @@ fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
     let empty = BTreeMap::new();
     for (wishes, guard) in [(None, Guard::Missing), (Some(&empty), Guard::Empty)] {
         let held = plan(wishes, &owned, &shown, &rules);
-        assert_eq!((held.steps.get("k"), held.guard), (Some(&Step::Held), Some(guard)));
+        assert_eq!((held.steps.get("k"), held.guard), (Some(&Step::Held(Doubt::AllGone)), Some(guard)));
     }
-    // With nothing of ours there is nothing to hold.
+    // With nothing of ours there is nothing to guard.
     assert_eq!(plan(Some(&empty), &BTreeMap::new(), &BTreeMap::new(), &rules).guard, None);
+    let copied = plan(Some(&empty), &BTreeMap::new(), &shown, &rules);
+    assert_eq!((copied.steps.get("k"), copied.guard), (Some(&Step::Held(Doubt::Unrecorded)), None));
     rules.prune = Prune::Always;
     for wishes in [None, Some(&empty)] {
         let forced = plan(wishes, &owned, &shown, &rules);
