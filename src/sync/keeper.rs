@@ -3,6 +3,9 @@
 //!
 //! ZooKeeper away: nothing changes, since nothing can be read. Airflow away: tried again with growing
 //! pauses. Both are told by the report in the ledger, which every member reads.
+//!
+//! Whoever ends the loop waits for it, as a reload does. Reading is therefore given up at once, however long
+//! Airflow stays silent; what is being written is waited for, since its record follows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::Applier;
 use super::desk::{Desks, Order};
 use super::key;
-use super::pass::{Options, Parties, PassError, look};
+use super::pass::{Look, Options, Parties, PassError, look};
 use super::report::PassReport;
 use super::timing::Timing;
 use crate::airflow::Airflow;
@@ -95,7 +98,8 @@ pub async fn run(parts: Parts, ending: CancellationToken) -> Result<(), StoreErr
         };
         timing.begin();
         let report = match keeper.compare(options).await {
-            Ok(report) => report,
+            Ok(Some(report)) => report,
+            Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         };
         let interval = match subscription.arming() {
@@ -126,10 +130,19 @@ struct Keeper {
 
 impl Keeper {
     /// Compares, and carries out what is planned unless it is only to be looked at. What went wrong is in
-    /// the report; an error is one of the ledger, and ends the loop.
-    async fn compare(&mut self, options: Options) -> Result<PassReport, StoreError> {
-        let report = match self.look(options).await {
-            Ok(report) => report,
+    /// the report; an error is one of the ledger, and ends the loop. `None`: it is to end before it has read
+    /// everything, and nothing was written.
+    async fn compare(&mut self, options: Options) -> Result<Option<PassReport>, StoreError> {
+        let (ending, lost) = (self.ending.clone(), self.parts.leadership.lost().clone());
+        let looked = tokio::select! {
+            biased;
+            () = ending.cancelled() => return Ok(None),
+            () = lost.cancelled() => return Ok(None),
+            looked = self.look(options) => looked,
+        };
+        let report = match looked {
+            Ok(look) if options.dry_run => look.report(),
+            Ok(look) => self.applier().apply(look).await?,
             Err(PassError::Store(error)) => return Err(error),
             Err(error) => {
                 PassReport { error: Some(format!("failed to {error}")), hint: error.hint(), ..PassReport::default() }
@@ -142,10 +155,11 @@ impl Keeper {
             let json = serde_json::to_string(&report).unwrap_or_default();
             self.parts.ledger.note_sync_pass(&self.parts.leadership, &self.parts.definition.name, &json).await?;
         }
-        Ok(report)
+        Ok(Some(report))
     }
 
-    async fn look(&mut self, options: Options) -> Result<PassReport, PassError> {
+    /// Reads what there is, and plans. May be given up at any point.
+    async fn look(&mut self, options: Options) -> Result<Look, PassError> {
         let session = self.session(&self.parts.ensemble)?;
         let digests = self.digests().await?;
         let parts = &self.parts;
@@ -157,18 +171,17 @@ impl Keeper {
             airflow: &parts.airflow,
             ledger: Some(&parts.ledger),
         };
-        let look = look(parties, options).await?;
-        if options.dry_run {
-            return Ok(look.report());
-        }
-        let applier = Applier {
-            definition: &parts.definition,
-            airflow: &parts.airflow,
-            ledger: &parts.ledger,
-            leadership: &parts.leadership,
+        look(parties, options).await
+    }
+
+    fn applier(&self) -> Applier<'_> {
+        Applier {
+            definition: &self.parts.definition,
+            airflow: &self.parts.airflow,
+            ledger: &self.parts.ledger,
+            leadership: &self.parts.leadership,
             ending: &self.ending,
-        };
-        Ok(applier.apply(look).await?)
+        }
     }
 
     fn session(&self, ensemble: &Ensemble) -> Result<Session, PassError> {

@@ -406,6 +406,40 @@ async fn a_copy_that_somebody_made_in_airflow_is_kept_until_somebody_says_so() {
 }
 
 #[tokio::test]
+async fn a_silent_airflow_holds_no_reload_up() {
+    let (server, fake) = (ZooKeeperServer::shared().await, FakeAirflow::start(World::default()).await);
+    let mut story = Story::with_fake(server, &fake, VARIABLES).await;
+    story.create("variables", "").await;
+    story.create("variables/a", "1").await;
+    story.member.start();
+    story.in_step("variables", 1).await;
+    let lists = fake.count("entries");
+    fake.world().faults_at.insert("variables", Fault::HangAfter);
+    story.set("variables/a", "2").await;
+    let end = Instant::now() + PATIENCE;
+    while fake.count("entries") == lists {
+        assert!(Instant::now() < end, "nobody asks\n{}", story.member.logged());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let version = async |story: &Story| story.member.get("config").await.map(|it| it["in_force"]["version"].clone());
+    let before = version(&story).await.expect("a version");
+    let main = story.member.path().join("flowkeeper.toml");
+    let text = std::fs::read_to_string(&main).expect("the configuration");
+    let begun = Instant::now();
+    std::fs::write(&main, text.replace("interval = \"10s\"", "interval = \"11s\"")).expect("write the file");
+    while version(&story).await.is_none_or(|version| version == before) {
+        assert!(begun.elapsed() < PATIENCE, "{}", story.member.logged());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Airflow's patience is ten seconds.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}\n{}", story.member.logged());
+    // What begins anew goes on with it.
+    fake.world().faults_at.clear();
+    story.until_variable("a", Some("2")).await;
+}
+
+#[tokio::test]
 async fn lost_answers_neither_lose_what_is_ours_nor_take_what_is_not() {
     let server = ZooKeeperServer::shared().await;
     for version in [Version::Three, Version::Two] {
