@@ -11,7 +11,7 @@ mod recording;
 mod timekeeper;
 mod wheel;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -132,6 +132,7 @@ impl<W: TimeWitness + 'static> Cron<W> {
         }
         let mut driver = Driver {
             wheel: CronWheel::after_a_gap(self.on_time),
+            in_force: HashSet::new(),
             keeper,
             in_flight: FuturesOrdered::new(),
             handed_over: VecDeque::new(),
@@ -154,6 +155,8 @@ impl<W: TimeWitness + 'static> Cron<W> {
 
 struct Driver<W> {
     wheel: CronWheel,
+    /// The names of all schedules, whatever their trigger.
+    in_force: HashSet<ScheduleName>,
     keeper: Timekeeper,
     in_flight: FuturesOrdered<Boxed<Recorded>>,
     /// When each of them was handed to the ledger.
@@ -176,9 +179,13 @@ impl<W: TimeWitness + 'static> Driver<W> {
     fn arm(&mut self, schedules: impl IntoIterator<Item = Arc<Schedule>>, states: &ScheduleStates) {
         let now = self.keeper.now();
         let gates = Arc::clone(&self.gates.borrow_and_update());
-        // The other kinds of trigger note for themselves what is armed.
-        for schedule in schedules.into_iter().filter(|schedule| matches!(schedule.trigger, Trigger::Cron(_))) {
+        for schedule in schedules {
             let name = schedule.name.clone();
+            self.in_force.insert(name.clone());
+            // The other kinds of trigger note for themselves what is armed.
+            if !matches!(schedule.trigger, Trigger::Cron(_)) {
+                continue;
+            }
             let cursor = states.get(&name).map_or(now, |state| state.cron_cursor);
             let gate = gates.get(&name).cloned().unwrap_or_default();
             if let Some(ahead) = self.wheel.insert(schedule, cursor, gate, Blindness::Down, now) {
@@ -353,7 +360,9 @@ impl<W: TimeWitness + 'static> Driver<W> {
     /// Settles what ends with an edit; everything else goes on meanwhile.
     async fn prepare(&mut self, edit: Edit) -> Result<(), StoreError> {
         let now = self.keeper.now();
-        let (prepared, due) = self.wheel.prepare(&edit.schedules, now);
+        let (prepared, due) = self.wheel.prepare(&edit.schedules, &self.in_force, now);
+        // It is adopted, or the term ends.
+        self.in_force = edit.schedules.iter().map(|schedule| schedule.name.clone()).collect();
         for due in due.chunks(DUE_PER_RECORDING) {
             self.record(due).await?;
         }

@@ -32,8 +32,15 @@ pub struct Prepared {
 }
 
 impl CronWheel {
-    /// Prepares to go over to `schedules` at `now`; what is to be settled first comes with it.
-    pub fn prepare(&mut self, schedules: &[Arc<Schedule>], now: Timestamp) -> (Prepared, Vec<Due>) {
+    /// Prepares to go over to `schedules` at `now`; what is to be settled first comes with it. `in_force` are
+    /// the names before the edit, those of schedules with other triggers too: who had one already inherits
+    /// nothing, as in the ledger.
+    pub fn prepare(
+        &mut self,
+        schedules: &[Arc<Schedule>],
+        in_force: &HashSet<ScheduleName>,
+        now: Timestamp,
+    ) -> (Prepared, Vec<Due>) {
         let wanted: HashMap<&str, &Arc<Schedule>> = schedules
             .iter()
             .filter(|schedule| cron(schedule).is_some())
@@ -42,7 +49,7 @@ impl CronWheel {
         let heirs: HashMap<&str, &Arc<Schedule>> = wanted
             .values()
             .filter_map(|schedule| Some((schedule.was.as_ref()?.as_str(), *schedule)))
-            .filter(|(was, heir)| !wanted.contains_key(was) && self.schedule(&heir.name).is_none())
+            .filter(|(was, heir)| !wanted.contains_key(was) && !in_force.contains(&heir.name))
             .collect();
         let mut prepared =
             Prepared { at: now, remove: Vec::new(), begin: Vec::new(), renamed: HashSet::new(), go_on: Vec::new() };

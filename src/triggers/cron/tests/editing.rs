@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use jiff::SignedDuration;
 
 use super::*;
@@ -41,6 +43,8 @@ fn paused() -> Gate {
 /// handed out up to six past.
 struct Case<'c> {
     what: &'c str,
+    /// Schedules that were in force with other triggers.
+    others: &'c [&'c str],
     gate: Gate,
     after: Vec<Arc<Schedule>>,
     /// The cursors that the ledger has once it adopted the schedules.
@@ -54,8 +58,15 @@ struct Case<'c> {
 #[test]
 fn what_ends_is_settled_and_what_begins_takes_its_cursor_from_the_ledger() {
     let old = shared("job", "*/3 * * * *", Catchup::All);
-    let with =
-        |gate: Gate, after: Vec<Arc<Schedule>>| Case { what: "", gate, after, adopted: &[], settled: &[], next: &[] };
+    let with = |gate: Gate, after: Vec<Arc<Schedule>>| Case {
+        what: "",
+        others: &[],
+        gate,
+        after,
+        adopted: &[],
+        settled: &[],
+        next: &[],
+    };
     let every = |schedule: &str, minutes: &str| shared(schedule, &format!("*/{minutes} * * * *"), Catchup::All);
     let open = || Gate::Open;
     let cases = [
@@ -116,43 +127,56 @@ fn what_ends_is_settled_and_what_begins_takes_its_cursor_from_the_ledger() {
             next: &[("new", 14)],
             ..with(paused(), vec![renamed("new", "job", "*/7 * * * *")])
         },
+        Case {
+            what: "removed while paused, and one that watched a znode says that it was this one",
+            others: &["new"],
+            adopted: &[("new", 10)],
+            settled: &[(9, true)],
+            next: &[("new", 12)],
+            ..with(paused(), vec![renamed("new", "job", "*/3 * * * *")])
+        },
     ];
     for case in cases {
-        let mut wheel = CronWheel::new();
-        wheel.insert(Arc::clone(&old), minute(6), case.gate.clone(), Blindness::HeldUp, minute(6));
-        let (prepared, due) = wheel.prepare(&case.after, minute(10));
-        let settled: Vec<_> = due
-            .iter()
-            .flat_map(|due| due.plan.runs.iter().map(|run| (run.at, matches!(due.gate, Gate::Skipping { .. }))))
-            .collect();
-        let expected: Vec<_> = case.settled.iter().map(|(at, skipped)| (minute(*at), *skipped)).collect();
-        assert_eq!(settled, expected, "{}: settled", case.what);
-
-        // Until the ledger has it, only what is not edited may come due.
-        let keeps = case.after.iter().any(|after| after.name == old.name && after.trigger == old.trigger);
-        assert_eq!(wheel.is_armed(&old.name), keeps && case.gate.is_open(), "{}: armed meanwhile", case.what);
-        wheel.set_gate(&old.name, case.gate.clone(), minute(10));
-        assert_eq!(wheel.is_armed(&old.name), keeps && case.gate.is_open(), "{}: still", case.what);
-
-        let keeps_name = case.after.iter().any(|after| after.name == old.name);
-        let gates: Gates = if keeps_name { Arc::new([(old.name.clone(), case.gate)].into()) } else { Gates::default() };
-        wheel.make(prepared, &states(case.adopted), &gates, minute(10));
-        let mut names: Vec<_> = wheel.gates().map(|(name, _)| name.to_string()).collect();
-        names.sort_unstable();
-        let mut wanted: Vec<_> = case.after.iter().map(|after| after.name.to_string()).collect();
-        wanted.sort_unstable();
-        assert_eq!(names, wanted, "{}: names", case.what);
-        let mut next = Vec::new();
-        while let Some(wake) = wheel.next_wake() {
-            for due in wheel.due(wake, 1) {
-                let at = due.plan.runs.first().map_or(wake, |run| run.at);
-                next.push((due.schedule.name.to_string(), at));
-                wheel.remove(&due.schedule.name);
-            }
-        }
-        let expected: Vec<_> = case.next.iter().map(|(name, at)| ((*name).to_owned(), minute(*at))).collect();
-        let mut next_sorted = next;
-        next_sorted.sort();
-        assert_eq!(next_sorted, expected, "{}: next", case.what);
+        goes_as_told(case, &old);
     }
+}
+
+fn goes_as_told(case: Case<'_>, old: &Arc<Schedule>) {
+    let mut wheel = CronWheel::new();
+    wheel.insert(Arc::clone(old), minute(6), case.gate.clone(), Blindness::HeldUp, minute(6));
+    let in_force: HashSet<_> = case.others.iter().copied().chain(["job"]).map(name).collect();
+    let (prepared, due) = wheel.prepare(&case.after, &in_force, minute(10));
+    let settled: Vec<_> = due
+        .iter()
+        .flat_map(|due| due.plan.runs.iter().map(|run| (run.at, matches!(due.gate, Gate::Skipping { .. }))))
+        .collect();
+    let expected: Vec<_> = case.settled.iter().map(|(at, skipped)| (minute(*at), *skipped)).collect();
+    assert_eq!(settled, expected, "{}: settled", case.what);
+
+    // Until the ledger has it, only what is not edited may come due.
+    let keeps = case.after.iter().any(|after| after.name == old.name && after.trigger == old.trigger);
+    assert_eq!(wheel.is_armed(&old.name), keeps && case.gate.is_open(), "{}: armed meanwhile", case.what);
+    wheel.set_gate(&old.name, case.gate.clone(), minute(10));
+    assert_eq!(wheel.is_armed(&old.name), keeps && case.gate.is_open(), "{}: still", case.what);
+
+    let keeps_name = case.after.iter().any(|after| after.name == old.name);
+    let gates: Gates = if keeps_name { Arc::new([(old.name.clone(), case.gate)].into()) } else { Gates::default() };
+    wheel.make(prepared, &states(case.adopted), &gates, minute(10));
+    let mut names: Vec<_> = wheel.gates().map(|(name, _)| name.to_string()).collect();
+    names.sort_unstable();
+    let mut wanted: Vec<_> = case.after.iter().map(|after| after.name.to_string()).collect();
+    wanted.sort_unstable();
+    assert_eq!(names, wanted, "{}: names", case.what);
+    let mut next = Vec::new();
+    while let Some(wake) = wheel.next_wake() {
+        for due in wheel.due(wake, 1) {
+            let at = due.plan.runs.first().map_or(wake, |run| run.at);
+            next.push((due.schedule.name.to_string(), at));
+            wheel.remove(&due.schedule.name);
+        }
+    }
+    let expected: Vec<_> = case.next.iter().map(|(name, at)| ((*name).to_owned(), minute(*at))).collect();
+    let mut next_sorted = next;
+    next_sorted.sort();
+    assert_eq!(next_sorted, expected, "{}: next", case.what);
 }
