@@ -344,6 +344,7 @@ impl Work {
     async fn adopt(&self, set: &InForce, moment: Timestamp) -> Result<ScheduleStates, StoreError> {
         let ledger = &self.crew.member.ledger;
         let identities: Vec<_> = set.schedules.iter().map(identity).collect();
+        let compared = self.handover.compared();
         let mut patience = Patience::new("take other definitions");
         loop {
             let attempt = async {
@@ -351,7 +352,7 @@ impl Work {
                 if TriggerIdentity::all_known(&identities, &states) {
                     return Ok(states);
                 }
-                ledger.edit_schedules(&self.crew.leadership, &identities, moment).await?;
+                ledger.edit_schedules(&self.crew.leadership, &identities, moment, &compared).await?;
                 ledger.schedule_states().await
             };
             if let Some(states) = patience.with(attempt.await).await? {

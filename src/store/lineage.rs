@@ -121,8 +121,10 @@ impl Ledger {
         if let CursorsAfter::Begin(decision) = adoption.cursors {
             let names = || schedules.iter().map(ScheduleName::as_str);
             select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", names()).await?;
-            let begin =
-                format!("UPDATE schedules SET znode_zxid = NULL, first_look = '{}' WHERE name IN", decision.as_str());
+            let begin = format!(
+                "UPDATE schedules SET znode_zxid = NULL, znode_after = NULL, first_look = '{}' WHERE name IN",
+                decision.as_str()
+            );
             select_in(connection, &begin, "", names()).await?;
         }
         if adoption.zxids_end {

@@ -180,6 +180,8 @@ pub struct ScheduleState {
     pub cron_cursor: Timestamp,
     /// Whether a znode trigger has done its first look, and at which zxid.
     pub znode_initialized: Option<i64>,
+    /// For the first look after an edit: what was changed after this zxid is new.
+    pub znode_after: Option<i64>,
     /// How its next first look treats what exists, where an operator has decided that; `initial` else.
     pub first_look: Option<Adopt>,
     /// An operator's pause.

@@ -491,7 +491,7 @@ async fn move_cursors(connection: &mut AnyConnection, recordings: &[&Recording])
     .await?;
     bulk(
         connection,
-        "UPDATE schedules SET znode_zxid = v.column2, first_look = NULL FROM (VALUES ",
+        "UPDATE schedules SET znode_zxid = v.column2, znode_after = NULL, first_look = NULL FROM (VALUES ",
         ") AS v WHERE schedules.name = v.column1",
         &["TEXT", "BIGINT"],
         initialized.into_iter().map(|(schedule, zxid)| vec![schedule.into(), zxid.into()]).collect(),

@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
+use sqlx::AnyConnection;
 
 use super::audit::write_audit;
 use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
@@ -41,7 +42,7 @@ enum Leaving {
 }
 
 const STATE_COLUMNS: &str = "name, trigger_key, since, cron_cursor, znode_zxid, paused_by, pause_reason, paused_at, pause_until, \
-     dag_paused_at, first_look";
+     dag_paused_at, first_look, znode_after";
 
 fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
     let mut columns = Columns::of(row);
@@ -59,7 +60,18 @@ fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
         ),
         None => None,
     };
-    Ok(ScheduleState { name, trigger_key, since, cron_cursor, znode_initialized, first_look, pause, dag_paused_at })
+    let znode_after = columns.optional_integer()?;
+    Ok(ScheduleState {
+        name,
+        trigger_key,
+        since,
+        cron_cursor,
+        znode_initialized,
+        znode_after,
+        first_look,
+        pause,
+        dag_paused_at,
+    })
 }
 
 impl TriggerIdentity {
@@ -73,6 +85,18 @@ impl TriggerIdentity {
     }
 }
 
+/// Gives everything of a schedule another name, in the place of what had that name before.
+async fn rename(connection: &mut AnyConnection, old: &str, new: &str) -> Result<(), StoreError> {
+    for table in ["znode_cursors WHERE schedule", "schedules WHERE name"] {
+        bind(format!("DELETE FROM {table} = $1"), [new.into()]).execute(&mut *connection).await?;
+    }
+    for (table, column) in [("schedules", "name"), ("znode_cursors", "schedule"), ("runs", "schedule")] {
+        let sql = format!("UPDATE {table} SET {column} = $1 WHERE {column} = $2");
+        bind(sql, [new.into(), old.into()]).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 impl Ledger {
     /// Brings the cursors into line with the schedules of a leader that begins, at the moment `now`.
     ///
@@ -84,18 +108,20 @@ impl Ledger {
         schedules: &[TriggerIdentity],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.adopt_cursors(leadership, schedules, now, Leaving::Rests).await
+        self.adopt_cursors(leadership, schedules, now, Leaving::Rests, &HashMap::new()).await
     }
 
     /// The same when the schedules of a working leader are edited: what is gone ends now, and begins anew
-    /// should it come back. A pause by an operator outlives that.
+    /// should it come back. A pause by an operator outlives that. `compared` has the zxids up to which znode
+    /// triggers that end have compared everything, by the names that they had.
     pub async fn edit_schedules(
         &self,
         leadership: &Leadership,
         schedules: &[TriggerIdentity],
         now: Timestamp,
+        compared: &HashMap<ScheduleName, i64>,
     ) -> Result<(), StoreError> {
-        self.adopt_cursors(leadership, schedules, now, Leaving::Ends).await
+        self.adopt_cursors(leadership, schedules, now, Leaving::Ends, compared).await
     }
 
     async fn adopt_cursors(
@@ -104,10 +130,14 @@ impl Ledger {
         schedules: &[TriggerIdentity],
         now: Timestamp,
         leaving: Leaving,
+        compared: &HashMap<ScheduleName, i64>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let connection = transaction.connection();
-        let rows = bind("SELECT name, trigger_key, gone_at FROM schedules", []).fetch_all(&mut *connection).await?;
+        let sql = "SELECT name, trigger_key, gone_at, COALESCE(znode_zxid, znode_after) FROM schedules";
+        let rows = bind(sql, []).fetch_all(&mut *connection).await?;
+        // Up to which zxid each znode trigger is known to have compared everything.
+        let mut looked: HashMap<String, i64> = HashMap::new();
         let mut absent = HashSet::new();
         let mut known: HashMap<String, String> = rows
             .iter()
@@ -117,6 +147,10 @@ impl Ledger {
                 if columns.optional_integer()?.is_some() {
                     absent.insert(name.clone());
                 }
+                let handed_over = ScheduleName::new(&name).and_then(|name| compared.get(&name).copied());
+                if let Some(zxid) = columns.optional_integer()?.max(handed_over) {
+                    looked.insert(name.clone(), zxid);
+                }
                 Ok((name, key))
             })
             .collect::<Result<_, StoreError>>()?;
@@ -124,32 +158,21 @@ impl Ledger {
 
         for schedule in schedules {
             let Some(was) = schedule.was.as_ref().filter(|was| !in_force.contains(was.as_str())) else { continue };
-            if known.contains_key(schedule.name.as_str()) {
-                if !absent.contains(schedule.name.as_str()) || !known.contains_key(was.as_str()) {
-                    continue;
-                }
-                // Somebody had the name before, and has gone.
-                for table in ["znode_cursors WHERE schedule", "schedules WHERE name"] {
-                    let delete = format!("DELETE FROM {table} = $1");
-                    bind(delete, [schedule.name.as_str().into()]).execute(&mut *connection).await?;
-                }
-                absent.remove(schedule.name.as_str());
-                known.remove(schedule.name.as_str());
+            let (old, new) = (was.as_str(), schedule.name.as_str());
+            // Where somebody had the name before and has gone, the one that is renamed takes it over.
+            if !known.contains_key(old) || (known.contains_key(new) && !absent.remove(new)) {
+                continue;
             }
-            if let Some(key) = known.remove(was.as_str()) {
-                if absent.remove(was.as_str()) {
-                    absent.insert(schedule.name.to_string());
-                }
-                for table in ["schedules SET name", "znode_cursors SET schedule", "runs SET schedule"] {
-                    let column = table.rsplit(' ').next().unwrap_or_default();
-                    bind(
-                        format!("UPDATE {table} = $1 WHERE {column} = $2"),
-                        [schedule.name.as_str().into(), was.as_str().into()],
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                }
-                known.insert(schedule.name.to_string(), key);
+            rename(connection, old, new).await?;
+            if absent.remove(old) {
+                absent.insert(new.to_owned());
+            }
+            looked.remove(new);
+            if let Some(zxid) = looked.remove(old) {
+                looked.insert(new.to_owned(), zxid);
+            }
+            if let Some(key) = known.remove(old) {
+                known.insert(new.to_owned(), key);
             }
         }
 
@@ -158,10 +181,15 @@ impl Ledger {
             .iter()
             .filter(|schedule| before(schedule) != Some(&schedule.key))
             .partition(|schedule| before(schedule).is_some_and(|before| Trigger::same_times(before, &schedule.key)));
+        let stays = |schedule: &TriggerIdentity| {
+            before(schedule).is_some_and(|before| Trigger::same_znodes(before, &schedule.key))
+        };
         let restarted = edited
             .iter()
-            .filter(|schedule| before(schedule).is_some_and(|before| !Trigger::same_znodes(before, &schedule.key)))
+            .filter(|schedule| before(schedule).is_some() && !stays(schedule))
             .map(|schedule| schedule.name.as_str());
+        let after =
+            |schedule: &TriggerIdentity| looked.get(schedule.name.as_str()).copied().filter(|_| stays(schedule));
         let (present, gone): (Vec<&str>, Vec<&str>) =
             known.keys().map(String::as_str).partition(|name| in_force.contains(name));
         let back = present.into_iter().filter(|name| absent.contains(*name));
@@ -192,14 +220,15 @@ impl Ledger {
         .await?;
         bulk(
             connection,
-            "INSERT INTO schedules (name, trigger_key, since, cron_cursor) VALUES ",
+            "INSERT INTO schedules (name, trigger_key, since, cron_cursor, znode_after) VALUES ",
             " ON CONFLICT (name) DO UPDATE SET trigger_key = excluded.trigger_key, since = excluded.since, \
-             cron_cursor = excluded.cron_cursor, znode_zxid = NULL, first_look = NULL",
+             cron_cursor = excluded.cron_cursor, znode_zxid = NULL, znode_after = excluded.znode_after, first_look = NULL",
             &[],
             edited
                 .iter()
                 .map(|schedule| {
-                    vec![schedule.name.as_str().into(), schedule.key.as_str().into(), now.into(), now.into()]
+                    let (name, key) = (schedule.name.as_str().into(), schedule.key.as_str().into());
+                    vec![name, key, now.into(), now.into(), after(schedule).into()]
                 })
                 .collect(),
         )

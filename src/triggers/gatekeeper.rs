@@ -246,6 +246,7 @@ mod tests {
             since: at,
             cron_cursor: at,
             znode_initialized: None,
+            znode_after: None,
             first_look: None,
             pause: Some(pause),
             dag_paused_at: None,

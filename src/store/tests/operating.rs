@@ -1,5 +1,7 @@
 //! What operators and edits of the configuration do.
 
+use std::collections::HashMap;
+
 use super::*;
 
 on_both_stores! {
@@ -44,7 +46,8 @@ async fn what_a_working_leader_removes_ends_and_begins_anew_when_it_comes_back(w
     let daily = "cron|0 0 * * *|UTC|Shift|First";
     let edit = async |schedules: &[TriggerIdentity]| {
         world.clock.advance(SignedDuration::from_hours(1));
-        world.ledger.edit_schedules(&world.leadership, schedules, world.clock.now()).await.unwrap();
+        let compared = HashMap::from([(name("inbox"), 5)]);
+        world.ledger.edit_schedules(&world.leadership, schedules, world.clock.now(), &compared).await.unwrap();
         world.ledger.schedule_states().await.unwrap()
     };
     let states = edit(&[identity("nightly", None, daily), identity("inbox", None, znode)]).await;
@@ -62,8 +65,13 @@ async fn what_a_working_leader_removes_ends_and_begins_anew_when_it_comes_back(w
     let states = edit(&[respelled.clone(), identity("inbox", None, edited)]).await;
     assert_eq!(states[&name("nightly")].cron_cursor, began);
     assert_eq!(states[&name("inbox")].znode_initialized, None);
+    assert_eq!(states[&name("inbox")].znode_after, Some(9), "the later of the two is known to be compared");
     assert_eq!(world.ledger.znode_cursors(&name("inbox")).await.unwrap().len(), 1, "no change falls between");
-    edit(&[respelled.clone(), identity("inbox", None, elsewhere)]).await;
+    // Edited again before it has looked: what it owes stays owed.
+    let states = edit(&[respelled.clone(), identity("inbox", None, znode)]).await;
+    assert_eq!(states[&name("inbox")].znode_after, Some(9));
+    let states = edit(&[respelled.clone(), identity("inbox", None, elsewhere)]).await;
+    assert_eq!(states[&name("inbox")].znode_after, None);
     assert!(world.ledger.znode_cursors(&name("inbox")).await.unwrap().is_empty());
 
     // Removed and made again: it begins at that moment, and an operator's pause holds.

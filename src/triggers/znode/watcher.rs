@@ -147,7 +147,7 @@ pub(super) struct Watcher {
     withheld: Vec<(Fired, Withheld, CursorMove)>,
     /// Until when the last comparison may take, since this trigger is edited.
     leaves_by: Option<Instant>,
-    /// The highest zxid of the latest complete look; what was the same since has none higher.
+    /// The highest zxid of all complete looks.
     seen_zxid: i64,
 }
 
@@ -179,9 +179,11 @@ impl Watcher {
             Some(Adopt::Ignore) => trigger.initial = Initial::Ignore,
             None => {}
         }
+        let edited_after = state.as_ref().and_then(|state| state.znode_after);
         let initialized = state.and_then(|state| state.znode_initialized);
         if trigger.initial == Initial::Ignore
-            && let Some(zxid) = parts.handover.taken_over(&parts.schedule, &trigger).filter(|_| initialized.is_none())
+            && initialized.is_none()
+            && let Some(zxid) = edited_after
         {
             trigger.initial = Initial::AfterZxid(zxid);
         }
@@ -339,9 +341,10 @@ impl Watcher {
 
     /// Hands over what is due, and waits until it is in the ledger.
     async fn leave(mut self, end: &End) -> Result<Ended, ZnodeTriggerError> {
-        if self.pass.is_none() && self.following && self.seen_zxid > 0 {
-            let name = &self.rules.schedule.name;
-            self.parts.handover.compared(name, &self.rules.trigger, self.seen_zxid);
+        // Where it could not compare once more, the latest time that it could counts.
+        let compared = self.initialized.map(|first| first.max(self.seen_zxid));
+        if let Some(zxid) = compared {
+            self.parts.handover.leave(&self.rules.schedule.name, zxid);
         }
         self.flush_withheld().await;
         self.flush_batch().await;

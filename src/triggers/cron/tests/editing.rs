@@ -22,6 +22,7 @@ fn states(cursors: &[(&str, i64)]) -> ScheduleStates {
             since: at(NOON),
             cron_cursor: minute(*cursor),
             znode_initialized: None,
+            znode_after: None,
             first_look: None,
             pause: None,
             dag_paused_at: None,

@@ -178,7 +178,9 @@ impl Watcher {
                 zxid: pass.highest_zxid,
             });
         }
-        self.seen_zxid = self.seen_zxid.max(pass.highest_zxid);
+        if pass.problem.is_none() {
+            self.seen_zxid = self.seen_zxid.max(pass.highest_zxid);
+        }
         self.clean = pass.clean.filter(|_| pass.problem.is_none());
         self.catch_up = None;
         // What flooded the hints during the pass may be newer than its look.
