@@ -24,7 +24,8 @@ const COLUMNS: &str =
 
 impl Ledger {
     /// Keeps the set that comes into force; its number. The set that is in force already is not kept
-    /// again, and `None` is the answer.
+    /// again, and `None` is the answer. The same text from another source is a set of its own: what is
+    /// asked for by its source is to be found.
     pub async fn keep_definitions(
         &self,
         leadership: &Leadership,
@@ -33,20 +34,20 @@ impl Ledger {
         let mut transaction = self.begin(leadership).await?;
         let at = transaction.at();
         let connection = transaction.connection();
-        let latest = bind("SELECT number, version FROM definitions ORDER BY number DESC LIMIT 1", [])
+        let latest = bind("SELECT number, version, source FROM definitions ORDER BY number DESC LIMIT 1", [])
             .fetch_all(&mut *connection)
             .await?;
         let latest = latest
             .first()
             .map(|row| {
                 let mut columns = Columns::of(row);
-                Ok::<_, StoreError>((columns.integer()?, columns.text()?))
+                Ok::<_, StoreError>((columns.integer()?, columns.text()?, columns.text()?))
             })
             .transpose()?;
-        if latest.as_ref().is_some_and(|(_, version)| *version == set.version) {
+        if latest.as_ref().is_some_and(|(_, version, source)| *version == set.version && *source == set.source) {
             return Ok(None);
         }
-        let number = latest.map_or(1, |(number, _)| number + 1);
+        let number = latest.map_or(1, |(number, ..)| number + 1);
         bind(
             format!(
                 "INSERT INTO definitions ({COLUMNS}, documents) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"

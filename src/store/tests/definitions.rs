@@ -5,6 +5,7 @@ use super::*;
 on_both_stores! {
     World:
     a_set_is_kept_when_another_was_in_force,
+    the_same_set_from_another_source_is_kept_as_coming_from_there,
     a_version_is_found_by_its_number_and_by_its_beginning,
     old_and_large_versions_are_given_up_and_the_newest_stay,
     a_set_of_an_earlier_leader_is_refused,
@@ -41,6 +42,20 @@ async fn a_set_is_kept_when_another_was_in_force(world: World) {
     let (latest, text) = world.ledger.latest_definitions(Some("zookeeper")).await.unwrap().unwrap();
     assert_eq!((latest.number, text.as_str()), (3, "a1"));
     assert!(world.ledger.latest_definitions(Some("file")).await.unwrap().is_none());
+}
+
+async fn the_same_set_from_another_source_is_kept_as_coming_from_there(world: World) {
+    let keep = async |source: &str| {
+        let set = NewDefinitions { source: source.into(), ..set("a1", "text") };
+        world.ledger.keep_definitions(&world.leadership, &set).await.unwrap()
+    };
+    assert_eq!([keep("file").await, keep("file").await], [Some(1), None]);
+    assert!(world.ledger.latest_definitions(Some("zookeeper")).await.unwrap().is_none());
+    assert_eq!([keep("zookeeper").await, keep("zookeeper").await], [Some(2), None]);
+    let (pushed, text) = world.ledger.latest_definitions(Some("zookeeper")).await.unwrap().unwrap();
+    assert_eq!((pushed.number, pushed.version.as_str(), text.as_str()), (2, "a1", "text"));
+    let (file, _) = world.ledger.latest_definitions(Some("file")).await.unwrap().unwrap();
+    assert_eq!((file.number, file.version.as_str()), (1, "a1"));
 }
 
 async fn a_version_is_found_by_its_number_and_by_its_beginning(world: World) {
