@@ -222,11 +222,9 @@ impl Operations {
         let items = backfill::plan(&times, &rows, range.failed);
         let cleared: Vec<RunId> =
             items.iter().filter(|item| item.action == BackfillAction::Clear).filter_map(|item| item.run).collect();
-        if order.reach != Reach::Everything {
-            // The schedule may have had another owner, and another DAG, when they were recorded.
-            for id in &cleared {
-                self.run_within("backfill", &id.to_string(), &order).await?;
-            }
+        // The schedule may have had another owner, and another DAG, when they were recorded.
+        for row in backfill::touched(&items, &rows) {
+            self.check_reach(&order, "backfill", || format!("run {}", row.id), row.owner.as_deref())?;
         }
         if range.dry_run {
             return Ok(report(items, remaining, next_from, to, true));

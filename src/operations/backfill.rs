@@ -76,6 +76,12 @@ pub fn plan(times: &[Timestamp], rows: &[NominalRow], clear_failed: bool) -> Vec
         .collect()
 }
 
+/// The rows that a plan changes, or has cleared in Airflow.
+pub fn touched<'a>(items: &'a [BackfillItem], rows: &'a [NominalRow]) -> impl Iterator<Item = &'a NominalRow> {
+    let acts = |item: &BackfillItem| matches!(item.action, BackfillAction::Reopen | BackfillAction::Clear);
+    rows.iter().filter(move |row| items.iter().any(|item| item.run == Some(row.id) && acts(item)))
+}
+
 /// The steps in the ledger that carry a plan out. `new_run` makes the pending row of a nominal time.
 pub fn steps<E>(
     schedule: &ScheduleName,
@@ -169,7 +175,7 @@ mod tests {
     fn row(id: i64, state: RunState, from: i64, to: i64) -> NominalRow {
         let covers = (from != to).then(|| Covered { from: at(from), to: at(to), count: to - from + 1 });
         let dag_run_id = Occurrence::Nominal(at(to)).dag_run_id(&name());
-        NominalRow { id: RunId(id), dag_run_id, state, nominal_time: at(to), covers }
+        NominalRow { id: RunId(id), dag_run_id, owner: None, state, nominal_time: at(to), covers }
     }
 
     fn new_run(time: Timestamp) -> NewRun {
@@ -216,6 +222,8 @@ mod tests {
                 let items = plan(&[at(4), at(5)], &rows, clear_failed);
                 assert_eq!(items[0].action, A::Record, "no row");
                 assert_eq!((items[1].action, items[1].state), (expected, Some(state)), "{state}");
+                let is_touched = touched(&items, &rows).next().is_some();
+                assert_eq!(is_touched, expected != A::Leave, "{state}: who may not act on the row is refused");
             }
         }
     }

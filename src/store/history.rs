@@ -200,7 +200,7 @@ impl Ledger {
             .0
             .readers
             .fetch(
-                "SELECT id, dag_run_id, state, nominal_time, covers_from, covers_to, occurrences FROM runs \
+                "SELECT id, dag_run_id, owner, state, nominal_time, covers_from, covers_to, occurrences FROM runs \
              WHERE schedule = $1 AND trigger_kind = 'cron' AND nominal_time >= $2 \
              AND COALESCE(covers_from, nominal_time) <= $3 ORDER BY nominal_time",
                 [schedule.as_str().into(), from.into(), to.into()],
@@ -209,12 +209,12 @@ impl Ledger {
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
-                let (id, dag_run_id, state) = (RunId(columns.integer()?), columns.text()?, columns.state()?);
-                let nominal_time = columns.time()?;
+                let (id, dag_run_id) = (RunId(columns.integer()?), columns.text()?);
+                let (owner, state, nominal_time) = (columns.optional_text()?, columns.state()?, columns.time()?);
                 let span = columns.optional_time()?.zip(columns.optional_time()?);
                 let count = columns.integer()?;
                 let covers = span.map(|(from, to)| Covered { from, to, count });
-                Ok(NominalRow { id, dag_run_id, state, nominal_time, covers })
+                Ok(NominalRow { id, dag_run_id, owner, state, nominal_time, covers })
             })
             .collect()
     }

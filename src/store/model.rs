@@ -400,6 +400,8 @@ pub struct NominalRow {
     pub id: RunId,
     /// Its identity, that of the last time it covers.
     pub dag_run_id: String,
+    /// Whom the schedule belonged to when it was recorded.
+    pub owner: Option<String>,
     /// Its state.
     pub state: RunState,
     /// The last time it covers.

@@ -17,11 +17,13 @@ use crate::domain::run::{RunId, RunState};
 pub struct Reopen {
     /// Only if it is still in this state.
     pub expected: RunState,
-    /// What is to be sent, for rows whose conf was never rendered; `None` keeps what is stored.
+    /// What is to be sent, to which DAG and for whom, for rows whose conf was never rendered; `None` keeps
+    /// what is stored.
     pub fresh: Option<NewRun>,
 }
 
-/// One step of a backfill. Steps whose row has changed since the plan was made do nothing.
+/// One step of a backfill. Steps whose row has changed since the plan was made do nothing, nor do those
+/// that would give a row the identity of another.
 #[derive(Debug, Clone)]
 pub enum BackfillStep {
     /// A nominal time that has no row.
@@ -32,7 +34,7 @@ pub enum BackfillStep {
         row: RunId,
         /// Only if it is still in this state.
         expected: RunState,
-        /// What is to be sent.
+        /// What is to be sent, to which DAG and for whom.
         run: NewRun,
     },
     /// Occurrences are taken out of a row that covers several.
@@ -171,12 +173,21 @@ async fn insert_pending(transaction: &mut Transaction<'_>, runs: Vec<NewRun>) ->
 }
 
 /// Makes a row pending: its retries start anew, its past attempts stay in its history.
+///
+/// With a `fresh` run it is the occurrence as the schedule has it now: conf, DAG, Airflow and owner go
+/// together, so that no DAG gets the conf that was written for another. Nothing runs for the row where it
+/// pointed before, or it would not be taken up again.
 async fn make_pending(
     transaction: &mut Transaction<'_>,
     run: RunId,
     expected: RunState,
     fresh: Option<&NewRun>,
 ) -> Result<bool, StoreError> {
+    if let Some(fresh) = fresh
+        && is_of_another(transaction, &fresh.dag_run_id, run).await?
+    {
+        return Ok(false);
+    }
     let at = transaction.at();
     let done = bind(
         "UPDATE runs SET state = 'pending', is_open = 1, reason = NULL, not_before = $1, lookup_only = 0, \
@@ -194,7 +205,8 @@ async fn make_pending(
     if let Some(fresh) = fresh {
         bind(
             "UPDATE runs SET dag_run_id = $1, nominal_time = $2, covers_from = NULL, covers_to = NULL, occurrences = 1, \
-             due_at = $3, conf = $4, logical_date = $5, interval_start = $6, interval_end = $7, lock_name = $8 WHERE id = $9",
+             due_at = $3, conf = $4, logical_date = $5, interval_start = $6, interval_end = $7, lock_name = $8, \
+             owner = $9, airflow = $10, dag_id = $11 WHERE id = $12",
             [
                 fresh.dag_run_id.as_str().into(),
                 fresh.nominal_time.into(),
@@ -204,6 +216,9 @@ async fn make_pending(
                 fresh.data_interval.map(|interval| interval.0).into(),
                 fresh.data_interval.map(|interval| interval.1).into(),
                 fresh.lock.as_deref().into(),
+                fresh.owner.as_deref().into(),
+                fresh.airflow.as_str().into(),
+                fresh.dag_id.as_str().into(),
                 run.0.into(),
             ],
         )
@@ -219,6 +234,14 @@ async fn make_pending(
     let row = bind(sql, [run.0.into()]).fetch_one(transaction.connection()).await?;
     transaction.dispatch(ticket(&row)?);
     Ok(true)
+}
+
+/// Whether another row has this identity, as after a schedule took the name of one that was there before.
+async fn is_of_another(transaction: &mut Transaction<'_>, dag_run_id: &str, row: RunId) -> Result<bool, StoreError> {
+    let others = bind("SELECT id FROM runs WHERE dag_run_id = $1 AND id <> $2", [dag_run_id.into(), row.0.into()])
+        .fetch_all(transaction.connection())
+        .await?;
+    Ok(!others.is_empty())
 }
 
 /// Takes occurrences out of a row that covers several.
@@ -237,6 +260,12 @@ async fn split(
     .fetch_all(transaction.connection())
     .await?;
     let Some(state) = rows.first().map(|row| Columns::of(row).state()).transpose()? else { return Ok(false) };
+    let of_the_row = after.is_none().then(|| runs.last()).flatten().map(|run| run.dag_run_id.as_str());
+    for dag_run_id in before.iter().map(|(dag_run_id, _)| dag_run_id.as_str()).chain(of_the_row) {
+        if is_of_another(transaction, dag_run_id, row).await? {
+            return Ok(false);
+        }
+    }
     if let Some((dag_run_id, covers)) = before {
         insert_alike(transaction, row, &dag_run_id, covers).await?;
     }

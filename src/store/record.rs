@@ -291,7 +291,8 @@ async fn take_on_consumes(
 /// Lets the newest row of the schedule cover this occurrence too, if it ended alike; its number then.
 async fn extend_latest(connection: &mut AnyConnection, run: &NewRun) -> Result<Option<i64>, StoreError> {
     let rows = bind(
-        "SELECT id, state, reason, nominal_time, due_at FROM runs WHERE schedule = $1 ORDER BY due_at DESC, id DESC LIMIT 1",
+        "SELECT id, state, reason, nominal_time, due_at, owner, airflow, dag_id FROM runs WHERE schedule = $1 \
+         ORDER BY due_at DESC, id DESC LIMIT 1",
         [run.schedule.as_str().into()],
     )
     .fetch_all(&mut *connection)
@@ -302,7 +303,10 @@ async fn extend_latest(connection: &mut AnyConnection, run: &NewRun) -> Result<O
     // Every column is read before any is compared: a comparison that ends early would leave its columns unread.
     let (state, reason) = (columns.state()?, columns.optional_text()?);
     let (nominal, due_at) = (columns.optional_time()?, columns.time()?);
-    let alike = state == run.state && reason == run.reason;
+    let (owner, airflow, dag_id) = (columns.optional_text()?, columns.text()?, columns.text()?);
+    // What was due for one owner and DAG says nothing about what is due for the next.
+    let for_the_same = owner == run.owner && airflow == run.airflow && dag_id == run.dag_id;
+    let alike = for_the_same && state == run.state && reason == run.reason;
     let earlier = nominal.is_some_and(|nominal| Some(nominal) < covered(run).map(|c| c.from)) && due_at < run.due_at;
     let Some(covered) = covered(run).filter(|_| alike && earlier) else { return Ok(None) };
     bind(

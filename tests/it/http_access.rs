@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use flowkeeper::domain::run::RunState;
-use flowkeeper::store::model::NewRun;
+use flowkeeper::store::model::{Covered, NewRun};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::member::{Member, nominal_run};
+use crate::support::member::{Member, at, dag_run_id, nominal_run};
 
 const TOKENS: &str = r#"
 [[server.token]]
@@ -196,6 +196,69 @@ async fn a_token_of_a_team_acts_on_what_the_team_owns_and_reads_the_rest() {
     let audit = member.ledger.audit(1000, None).await.expect("an audit").items;
     assert!(audit.iter().any(|entry| entry.action == "pause" && entry.actor == "payments-ci"), "{audit:#?}");
     assert!(audit.iter().all(|entry| entry.actor != "search-ci"), "what was refused was not done: {audit:#?}");
+    member.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_of_a_team_backfills_nothing_that_was_recorded_for_another() {
+    let member = Member::start_with(TEAMS, "http://127.0.0.1:1").await;
+    // `hourly-load` belonged to `search`, and ran a DAG of theirs.
+    let hour = |hour: u8| format!("2026-11-22T{hour:02}:00:00Z");
+    let theirs = |time: u8, state| NewRun {
+        owner: Some("search".into()),
+        dag_id: "search_index".into(),
+        state,
+        ..nominal_run(&hour(time))
+    };
+    let covers = Some(Covered { from: at(&hour(0)), to: at(&hour(5)), count: 6 });
+    member.record_run(NewRun { covers, ..theirs(5, RunState::Missed) }).await;
+    member.record_run(theirs(6, RunState::Skipped)).await;
+    member.record_run(theirs(7, RunState::Missed)).await;
+    member.record(&hour(9), RunState::Skipped).await;
+    let backfill = async |token: &str, (from, to): (u8, u8), dry_run: bool| {
+        let body = json!({ "from": hour(from), "to": hour(to), "dry_run": dry_run });
+        let request = member.request(Method::POST, "/api/v1/schedules/hourly-load/backfill").bearer_auth(token);
+        member.send(request.json(&body)).await
+    };
+    let (ok, forbidden) = (StatusCode::OK, StatusCode::FORBIDDEN);
+    // The range, and what follows for payments and search.
+    let cases = [
+        ((2, 3), [forbidden, forbidden]), // A part of a row that covers several.
+        ((0, 5), [forbidden, forbidden]),
+        ((6, 6), [forbidden, forbidden]),
+        ((7, 7), [forbidden, forbidden]),
+        ((7, 9), [forbidden, forbidden]), // Theirs, what was never recorded, and our own.
+        ((8, 9), [ok, forbidden]),
+    ];
+    for (range, expected) in cases {
+        for (token, expected) in ["t-secret", "o-secret"].into_iter().zip(expected) {
+            for dry_run in [true, false] {
+                let answer = backfill(token, range, dry_run).await;
+                assert_eq!(answer.status, expected, "{token} {range:?} {dry_run}: {}", answer.text);
+            }
+        }
+    }
+    let problem = backfill("t-secret", (7, 7), false).await.json();
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert!(detail.ends_with("is bound to the team `payments`, and the owner is `search`"), "{detail}");
+    let run = async |time: u8| member.ledger.run(&dag_run_id(&hour(time))).await.expect("a look");
+    for time in [5, 6, 7] {
+        let run = run(time).await.expect("a row");
+        assert!(!run.state.is_open() && run.owner.as_deref() == Some("search"), "it is as it was: {run:?}");
+    }
+    assert!(run(2).await.is_none() && run(3).await.is_none(), "nothing was split");
+
+    // Who may act on both sends them where the schedule runs now, and they are of its owner.
+    assert_eq!(backfill("a-secret", (2, 7), false).await.status, ok);
+    for time in 2..=7 {
+        let run = run(time).await.expect("a row");
+        assert_eq!(
+            (run.state, run.owner.as_deref(), &*run.dag_id, run.conf),
+            (RunState::Pending, Some("payments"), "load", json!({ "hour": format!("{:02}", time + 1) }))
+        );
+    }
+    let rest = run(1).await.expect("a row");
+    assert_eq!((rest.state, rest.owner.as_deref(), &*rest.dag_id), (RunState::Missed, Some("search"), "search_index"));
     member.stop().await;
 }
 

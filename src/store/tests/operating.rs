@@ -1,6 +1,6 @@
 //! What operators and edits of the configuration do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::*;
 
@@ -12,6 +12,9 @@ on_both_stores! {
     a_schedule_that_the_next_leaders_configuration_lacks_goes_on_where_it_was_when_it_comes_back,
     znodes_with_long_paths_have_cursors,
     a_backfill_takes_occurrences_out_of_a_row_that_covers_several,
+    what_is_taken_up_again_runs_where_its_schedule_runs_now,
+    no_row_takes_the_identity_of_another,
+    a_row_covers_occurrences_of_one_owner_and_one_dag,
     a_retry_sends_what_was_stored_and_a_cancel_gives_up_only_what_waits,
 }
 
@@ -149,6 +152,140 @@ async fn a_backfill_takes_occurrences_out_of_a_row_that_covers_several(world: Wo
             (RunState::Missed, minute(9), 4),
         ]
     );
+}
+
+/// The occurrence as its schedule has it after it has changed hands.
+fn in_other_hands(at: Timestamp) -> NewRun {
+    NewRun {
+        owner: Some("search".into()),
+        airflow: "other".into(),
+        dag_id: "search_index".into(),
+        conf: json(r#"{"index": true}"#),
+        lock: Some("index".into()),
+        ..cron_run(at, Overlap::Allow)
+    }
+}
+
+/// The owner, the Airflow, the DAG and the conf of the row with this identity.
+async fn target(world: &World, dag_run_id: &str) -> (Option<String>, String, String, String) {
+    let run = world.ledger.run(dag_run_id).await.unwrap().unwrap();
+    (run.owner, run.airflow, run.dag_id, run.conf.to_string())
+}
+
+async fn what_is_taken_up_again_runs_where_its_schedule_runs_now(world: World) {
+    let (sender, mut tickets) = mpsc::unbounded_channel();
+    world.ledger.deliver_to(sender);
+    let decided = |state, at| NewRun { state, conf: json("null"), ..cron_run(at, Overlap::Allow) };
+    let missed = world.record(decided(RunState::Missed, minute(0))).await.id;
+    let skipped = world.record(decided(RunState::Skipped, minute(1))).await.id;
+    let rejected = world.record(cron_run(minute(2), Overlap::Allow)).await.id;
+    let refused =
+        AttemptRecord { outcome: AttemptOutcome::Rejected, detail: Some("refused".into()), ..accepted(rejected, 1) };
+    world.ledger.record_attempt(&world.leadership, refused).await.unwrap();
+    let removed = world.record(cron_run(minute(3), Overlap::Allow)).await;
+    world.see(&removed.dag_run_id, AirflowState::Running).await;
+    world.ledger.mark_removed(&world.leadership, removed.id, "deleted in Airflow").await.unwrap();
+    let covers = Covered { from: minute(4), to: minute(6), count: 3 };
+    let merged = NewRun { covers: Some(covers), ..decided(RunState::Missed, minute(6)) };
+    let merged = world.record(merged).await.id;
+    let retried = world.record(decided(RunState::Skipped, minute(7))).await;
+    while tickets.try_recv().is_ok() {}
+
+    let cases = [
+        (missed, RunState::Missed, 0),
+        (skipped, RunState::Skipped, 1),
+        (rejected, RunState::Rejected, 2),
+        (removed.id, RunState::Removed, 3),
+    ];
+    let reopen = |(row, expected, at)| BackfillStep::Reopen { row, expected, run: in_other_hands(minute(at)) };
+    let mut steps: Vec<_> = cases.into_iter().map(reopen).collect();
+    let before = Covered { from: minute(4), to: minute(4), count: 1 };
+    steps.push(BackfillStep::Split {
+        row: merged,
+        was: covers,
+        before: Some((cron_run(minute(4), Overlap::Allow).dag_run_id, before)),
+        after: None,
+        runs: vec![in_other_hands(minute(5)), in_other_hands(minute(6))],
+    });
+    let applied = world.ledger.backfill(&world.leadership, steps, World::audit()).await.unwrap();
+    assert_eq!(applied, [true; 5]);
+    let again = Reopen { expected: RunState::Skipped, fresh: Some(in_other_hands(minute(7))) };
+    assert!(world.ledger.retry(&world.leadership, retried.id, again, World::audit()).await.unwrap());
+
+    let now =
+        (Some("search".to_owned()), "other".to_owned(), "search_index".to_owned(), r#"{"index":true}"#.to_owned());
+    let mut sent = BTreeSet::new();
+    while let Ok(ticket) = tickets.try_recv() {
+        let conf = ticket.conf.get();
+        assert_eq!((&*ticket.airflow, &*ticket.dag_id, conf), ("other", "search_index", r#"{"index": true}"#));
+        assert_eq!(ticket.lock.as_deref(), Some("index"));
+        assert_eq!(target(&world, &ticket.dag_run_id).await, now, "{}", ticket.dag_run_id);
+        sent.insert(ticket.dag_run_id);
+    }
+    let expected = [0, 1, 2, 3, 5, 6, 7].map(|at| cron_run(minute(at), Overlap::Allow).dag_run_id);
+    assert_eq!(sent, BTreeSet::from(expected));
+    let left = target(&world, &cron_run(minute(4), Overlap::Allow).dag_run_id).await;
+    assert_eq!(
+        (left.0.as_deref(), &*left.2),
+        (Some("platform"), "nightly_load"),
+        "what is not taken up stays as it was"
+    );
+}
+
+async fn no_row_takes_the_identity_of_another(world: World) {
+    // Recorded under the name that the schedule had before, while another had the present one.
+    let earlier = |to: i64, covers| NewRun {
+        dag_run_id: format!("flowkeeper__before__{}", minute(to)),
+        state: RunState::Missed,
+        covers,
+        ..cron_run(minute(to), Overlap::Allow)
+    };
+    let single = world.record(earlier(0, None)).await;
+    let covers = Covered { from: minute(1), to: minute(4), count: 4 };
+    let merged = world.record(NewRun { reason: Some("down".into()), ..earlier(4, Some(covers)) }).await;
+    for at in [0, 2, 4] {
+        let run = world.record(cron_run(minute(at), Overlap::Allow)).await;
+        world.see(&run.dag_run_id, AirflowState::Success).await;
+    }
+    let split = |before: i64, taken: i64, after: Option<Covered>| BackfillStep::Split {
+        row: merged.id,
+        was: covers,
+        before: Some((
+            cron_run(minute(before), Overlap::Allow).dag_run_id,
+            Covered { from: minute(1), to: minute(before), count: before },
+        )),
+        after,
+        runs: vec![in_other_hands(minute(taken))],
+    };
+    let steps = vec![
+        BackfillStep::Reopen { row: single.id, expected: RunState::Missed, run: in_other_hands(minute(0)) },
+        split(3, 4, None),
+        split(2, 3, Some(Covered { from: minute(4), to: minute(4), count: 1 })),
+    ];
+    let applied = world.ledger.backfill(&world.leadership, steps, World::audit()).await.unwrap();
+    assert_eq!(applied, [false; 3]);
+    let rows = world.ledger.nominal_rows(&name("nightly"), minute(0), minute(9)).await.unwrap();
+    let missed: Vec<_> = rows
+        .iter()
+        .filter(|row| row.state == RunState::Missed)
+        .map(|row| (row.id, row.dag_run_id.as_str(), row.covers))
+        .collect();
+    let expected = [(single.id, &*single.dag_run_id, None), (merged.id, &*merged.dag_run_id, Some(covers))];
+    assert_eq!(missed, expected, "they are as they were");
+    assert_eq!(rows.len(), 5, "and nothing runs twice");
+}
+
+async fn a_row_covers_occurrences_of_one_owner_and_one_dag(world: World) {
+    let missed = |run: NewRun| NewRun { state: RunState::Missed, reason: Some("down".into()), ..run };
+    for at in 0..2 {
+        world.record(missed(cron_run(minute(at), Overlap::Allow))).await;
+    }
+    for at in 2..5 {
+        world.record(missed(in_other_hands(minute(at)))).await;
+    }
+    let rows = world.ledger.nominal_rows(&name("nightly"), minute(0), minute(9)).await.unwrap();
+    let shown: Vec<_> = rows.iter().map(|row| (row.owner.as_deref(), row.covers.map(|covers| covers.count))).collect();
+    assert_eq!(shown, [(Some("platform"), Some(2)), (Some("search"), Some(3))]);
 }
 
 async fn a_retry_sends_what_was_stored_and_a_cancel_gives_up_only_what_waits(world: World) {
