@@ -25,19 +25,14 @@ pub fn start(log: Log, colours: bool) -> Result<(), TryInitError> {
         .with_target("zookeeper_client", if level == LevelFilter::TRACE { level } else { LevelFilter::OFF });
     let writer = std::io::stderr;
     let layer = match log.format {
-        LogFormat::Text => tracing_subscriber::fmt::layer()
-            .with_writer(writer)
-            .with_ansi(colours)
-            .with_target(false)
-            .with_filter(filter)
-            .boxed(),
-        LogFormat::Json => tracing_subscriber::fmt::layer()
-            .with_writer(writer)
-            .json()
-            .flatten_event(true)
-            .with_target(false)
-            .with_filter(filter)
-            .boxed(),
+        LogFormat::Text => {
+            tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).with_target(false).boxed()
+        }
+        LogFormat::Json => {
+            tracing_subscriber::fmt::layer().with_writer(writer).json().flatten_event(true).with_target(false).boxed()
+        }
     };
-    tracing_subscriber::registry().with(layer).try_init()
+    // In front of the layer, not as its own: a layer's own filter remembers what it said last, and libraries ask
+    // whether a level is enabled and then say nothing (sqlx, for each statement), so the next line would be lost.
+    tracing_subscriber::registry().with(filter).with(layer).try_init()
 }

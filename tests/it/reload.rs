@@ -115,6 +115,7 @@ async fn a_saved_file_is_in_force_within_a_second_and_disturbs_nothing_else() {
     let (now, saved) = another(&member, &before).await;
     before = now;
     assert_eq!(names(&member.get("schedules").await.expect("an answer")), ["beside", "new"]);
+    member.wait_for_runs("runs under the first name", |runs| !of(runs, "new").is_empty()).await;
 
     // Another file, renamed over it.
     save(&member.path().join("tmp"), &(beside.clone() + &cron("newer", "* * * * * *", "was = \"new\"")));
