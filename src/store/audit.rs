@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
 
+use super::conditions::Conditions;
 use super::model::{AuditEntry, DecisionEntry, NewAudit, Page};
 use super::sql::{Columns, bind};
 use super::{Leadership, Ledger, StoreError};
@@ -41,31 +43,23 @@ impl Ledger {
 
     /// What operators did, newest first.
     pub async fn audit(&self, limit: u32, cursor: Option<&str>) -> Result<Page<AuditEntry>, StoreError> {
-        let before = cursor
-            .map(|cursor| cursor.parse::<i64>().map_err(|_| StoreError::BadCursor { cursor: cursor.to_owned() }))
-            .transpose()?
-            .unwrap_or(i64::MAX);
-        let rows = self.0.readers.fetch(
-            "SELECT id, at, actor, source, action, target, detail, reason FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2",
-            [before.into(), (i64::from(limit) + 1).into()],
-        ).await?;
-        let items = rows
-            .iter()
-            .map(|row| {
-                let mut columns = Columns::of(row);
-                Ok(AuditEntry {
-                    id: columns.integer()?,
-                    at: columns.time()?,
-                    actor: columns.text()?,
-                    source: columns.text()?,
-                    action: columns.text()?,
-                    target: columns.text()?,
-                    detail: columns.optional_text()?,
-                    reason: columns.optional_text()?,
-                })
-            })
-            .collect::<Result<Vec<_>, StoreError>>()?;
-        Ok(Page::cut(items, limit, |entry| entry.id.to_string()))
+        let read = |row: &AnyRow| {
+            let mut columns = Columns::of(row);
+            let id = columns.integer()?;
+            let entry = AuditEntry {
+                id,
+                at: columns.time()?,
+                actor: columns.text()?,
+                source: columns.text()?,
+                action: columns.text()?,
+                target: columns.text()?,
+                detail: columns.optional_text()?,
+                reason: columns.optional_text()?,
+            };
+            Ok((id, entry))
+        };
+        let select = "SELECT id, at, actor, source, action, target, detail, reason FROM audit";
+        Conditions::default().page(&self.0.readers, select, "id", limit, cursor, read).await
     }
 
     /// The last decisions of a schedule that made no row, newest first.

@@ -1,6 +1,10 @@
-//! Conditions of lists that are read in pages, the newest first.
+//! Conditions of lists that are read in pages, the newest first, and reading such a page.
+
+use sqlx::any::AnyRow;
 
 use super::StoreError;
+use super::model::Page;
+use super::readers::Readers;
 use super::sql::Value;
 use crate::domain::run::RunState;
 
@@ -25,18 +29,33 @@ impl Conditions {
     /// Adds `condition`, in which `?` stands for the value.
     pub(super) fn add(&mut self, condition: &str, value: impl Into<Value>) {
         self.values.push(value.into());
-        let separator = if self.text.is_empty() { "WHERE " } else { " AND " };
-        self.text.push_str(separator);
+        self.separate();
         self.text.push_str(&condition.replace('?', &format!("${}", self.values.len())));
     }
 
-    /// Rows that come after the one of the cursor, in a list by falling `id`.
-    pub(super) fn add_before(&mut self, cursor: Option<&str>) -> Result<(), StoreError> {
+    fn separate(&mut self) {
+        self.text.push_str(if self.text.is_empty() { "WHERE " } else { " AND " });
+    }
+
+    /// A page of the rows that match, by falling `key`: a whole number that no two rows share, and the
+    /// cursor. `read` takes a row of `select`, and says which number it has.
+    pub(super) async fn page<T>(
+        mut self,
+        readers: &Readers,
+        select: &str,
+        key: &str,
+        limit: u32,
+        cursor: Option<&str>,
+        read: impl Fn(&AnyRow) -> Result<(i64, T), StoreError>,
+    ) -> Result<Page<T>, StoreError> {
         if let Some(cursor) = cursor {
             let before = cursor.parse::<i64>().map_err(|_| StoreError::BadCursor { cursor: cursor.to_owned() })?;
-            self.add("id < ?", before);
+            self.add(&format!("{key} < ?"), before);
         }
-        Ok(())
+        let sql = format!("{select} {} ORDER BY {key} DESC LIMIT {}", self.text, i64::from(limit) + 1);
+        let rows = readers.fetch(sql, self.values).await?;
+        let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::cut(items, limit, |(key, _)| key.to_string()).map(|(_, item)| item))
     }
 
     /// Rows that come after this one, in a list by falling `due_at` and `id`.
@@ -55,8 +74,8 @@ impl Conditions {
         }
         let marks: Vec<_> = (1..=states.len()).map(|offset| format!("${}", self.values.len() + offset)).collect();
         self.values.extend(states.iter().map(|state| state.as_str().into()));
-        let separator = if self.text.is_empty() { "WHERE " } else { " AND " };
-        for part in [separator, "state IN (", &marks.join(", "), ")"] {
+        self.separate();
+        for part in ["state IN (", &marks.join(", "), ")"] {
             self.text.push_str(part);
         }
     }

@@ -3,6 +3,7 @@
 
 use sqlx::any::AnyRow;
 
+use super::conditions::Conditions;
 use super::model::{DefinitionsVersion, NewDefinitions, Page};
 use super::sql::{Columns, bind};
 use super::{Leadership, Ledger, StoreError};
@@ -82,14 +83,9 @@ impl Ledger {
 
     /// The sets that were in force, newest first.
     pub async fn definitions(&self, limit: u32, cursor: Option<&str>) -> Result<Page<DefinitionsVersion>, StoreError> {
-        let before = cursor
-            .map(|cursor| cursor.parse::<i64>().map_err(|_| StoreError::BadCursor { cursor: cursor.to_owned() }))
-            .transpose()?
-            .unwrap_or(i64::MAX);
-        let sql = format!("SELECT {COLUMNS} FROM definitions WHERE number < $1 ORDER BY number DESC LIMIT $2");
-        let rows = self.0.readers.fetch(sql, [before.into(), (i64::from(limit) + 1).into()]).await?;
-        let items = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(items, limit, |entry| entry.number.to_string()))
+        let select = format!("SELECT {COLUMNS} FROM definitions");
+        let read = |row: &AnyRow| entry(row).map(|entry| (entry.number, entry));
+        Conditions::default().page(&self.0.readers, &select, "number", limit, cursor, read).await
     }
 
     /// The latest set that was in force, and its documents; from this source only, if one is given.

@@ -83,7 +83,6 @@ impl Ledger {
     ) -> Result<Page<HealthChange>, StoreError> {
         let mut conditions = Conditions::default();
         conditions.add("ensemble = ?", ensemble);
-        conditions.add_before(cursor)?;
         if let Some(check) = &filter.check {
             conditions.add("check_name = ?", check.as_str());
         }
@@ -96,15 +95,9 @@ impl Ledger {
         if let Some(until) = filter.until {
             conditions.add("at < ?", until);
         }
-        let sql = format!(
-            "SELECT id, at, ensemble, check_name, server, verdict_before, verdict_after, value, unit, meaning \
-             FROM health_changes {} ORDER BY id DESC LIMIT {}",
-            conditions.text(),
-            i64::from(limit) + 1
-        );
-        let rows = self.0.readers.fetch(sql, conditions.into_values()).await?;
-        let items = rows.iter().map(change).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(items, limit, |(id, _)| id.to_string()).map(|(_, change)| change))
+        let select = "SELECT id, at, ensemble, check_name, server, verdict_before, verdict_after, value, unit, meaning \
+                      FROM health_changes";
+        conditions.page(&self.0.readers, select, "id", limit, cursor, change).await
     }
 
     /// What became of an ensemble, or of all of them, newest first.
@@ -118,21 +111,12 @@ impl Ledger {
         if let Some(ensemble) = ensemble {
             conditions.add("ensemble = ?", ensemble);
         }
-        conditions.add_before(cursor)?;
-        let sql = format!(
-            "SELECT id, transition FROM ensemble_transitions {} ORDER BY id DESC LIMIT {}",
-            conditions.text(),
-            i64::from(limit) + 1
-        );
-        let rows = self.0.readers.fetch(sql, conditions.into_values()).await?;
-        let items = rows
-            .iter()
-            .map(|row| {
-                let mut columns = Columns::of(row);
-                Ok((columns.integer()?, parsed(&columns.text()?, "a transition")?))
-            })
-            .collect::<Result<Vec<(i64, Transition)>, StoreError>>()?;
-        Ok(Page::cut(items, limit, |(id, _)| id.to_string()).map(|(_, transition)| transition))
+        let read = |row: &AnyRow| {
+            let mut columns = Columns::of(row);
+            Ok((columns.integer()?, parsed(&columns.text()?, "a transition")?))
+        };
+        let select = "SELECT id, transition FROM ensemble_transitions";
+        conditions.page(&self.0.readers, select, "id", limit, cursor, read).await
     }
 
     /// Writes a look at an ensemble with all that follows from it, if its standing is still the one that

@@ -227,7 +227,6 @@ impl Ledger {
         cursor: Option<&str>,
     ) -> Result<Page<DagRun>, StoreError> {
         let mut conditions = Conditions::default();
-        conditions.add_before(cursor)?;
         if let Some(airflow) = &filter.airflow {
             conditions.add("airflow = ?", airflow.as_str());
         }
@@ -241,37 +240,29 @@ impl Ledger {
             conditions.add("first_seen_at < ?", until);
         }
         conditions.add_states(&filter.states);
-        let sql = format!(
-            "SELECT id, airflow, dag_id, dag_run_id, state, run_type, logical_date, started_at, ended_at, first_seen_at, \
+        let select = "SELECT id, airflow, dag_id, dag_run_id, state, run_type, logical_date, started_at, ended_at, first_seen_at, \
              (SELECT r.id FROM runs r WHERE r.dag_run_id = dag_runs.dag_run_id AND r.airflow = dag_runs.airflow) AS recorded_as \
-             FROM dag_runs {} ORDER BY id DESC LIMIT {}",
-            conditions.text(),
-            i64::from(limit) + 1
-        );
-        let rows = self.0.readers.fetch(sql, conditions.into_values()).await?;
-        let items = rows
-            .iter()
-            .map(|row| {
-                let mut columns = Columns::of(row);
-                let id = columns.integer()?;
-                let mut dag_run = DagRun {
-                    airflow: columns.text()?,
-                    dag_id: columns.text()?,
-                    dag_run_id: columns.text()?,
-                    state: columns.state()?,
-                    run_type: columns.optional_text()?,
-                    logical_date: columns.optional_time()?,
-                    started_at: columns.optional_time()?,
-                    ended_at: columns.optional_time()?,
-                    duration_ms: None,
-                    first_seen_at: columns.time()?,
-                    run: columns.optional_integer()?.map(RunId),
-                };
-                dag_run.duration_ms = duration_ms(dag_run.started_at, dag_run.ended_at);
-                Ok((id, dag_run))
-            })
-            .collect::<Result<Vec<_>, StoreError>>()?;
-        Ok(Page::cut(items, limit, |(id, _)| id.to_string()).map(|(_, dag_run)| dag_run))
+             FROM dag_runs";
+        let read = |row: &AnyRow| {
+            let mut columns = Columns::of(row);
+            let id = columns.integer()?;
+            let mut dag_run = DagRun {
+                airflow: columns.text()?,
+                dag_id: columns.text()?,
+                dag_run_id: columns.text()?,
+                state: columns.state()?,
+                run_type: columns.optional_text()?,
+                logical_date: columns.optional_time()?,
+                started_at: columns.optional_time()?,
+                ended_at: columns.optional_time()?,
+                duration_ms: None,
+                first_seen_at: columns.time()?,
+                run: columns.optional_integer()?.map(RunId),
+            };
+            dag_run.duration_ms = duration_ms(dag_run.started_at, dag_run.ended_at);
+            Ok((id, dag_run))
+        };
+        conditions.page(&self.0.readers, select, "id", limit, cursor, read).await
     }
 
     /// How many rows each Airflow has that are not over.
