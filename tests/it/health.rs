@@ -2,7 +2,6 @@
 //! trouble is seen by the right check, and clears again.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,6 @@ use serde_json::Value;
 
 use crate::support::certificates::Authority;
 use crate::support::ensemble::{SERVERS, ZooKeeperEnsemble};
-use crate::support::ports::free_port;
 use crate::support::zookeeper::{ZooKeeperServer, create};
 
 /// How long something may take to be seen: a busy machine takes its time to elect a leader.
@@ -278,21 +276,8 @@ async fn a_read_only_server_and_one_that_is_not_named_are_seen() {
 #[tokio::test]
 async fn a_server_with_tls_is_asked_over_it_and_its_certificate_ends() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let certified = authority.certify("server");
-    let read = |path: &Path| std::fs::read_to_string(path).expect("a file just made");
     let directory = tempfile::tempdir().expect("a directory");
-    let store = directory.path().join("server-with-key.pem");
-    std::fs::write(&store, read(&certified.key) + &read(&certified.cert)).expect("write the server's certificate");
-    let port = free_port();
-    let settings = format!(
-        "secureClientPort={port}\nserverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
-         ssl.keyStore.location={}\nssl.keyStore.type=PEM\nssl.trustStore.location={}\nssl.trustStore.type=PEM\n\
-         ssl.clientAuth=none\n",
-        store.display(),
-        authority.ca().display(),
-    );
-    let _server = ZooKeeperServer::start_with(&settings, Vec::new()).await;
-    let address = format!("127.0.0.1:{port}");
+    let (_server, address) = ZooKeeperServer::start_with_tls(&authority, directory.path(), "none").await;
     let server = Some(address.as_str());
 
     let tls = |authority: &Authority| format!("admin = \"off\"\ntls = {{ ca = \"{}\" }}", authority.ca().display());

@@ -56,6 +56,16 @@ impl Story {
         Self::prepare(server, &fake.url(), ("admin", "admin"), syncs).await
     }
 
+    /// The same, serving, with the variable `a` in step: it is `1`.
+    async fn with_one_variable(server: &ZooKeeperServer, fake: &FakeAirflow) -> Self {
+        let mut story = Self::with_fake(server, fake, VARIABLES).await;
+        story.create("variables", "").await;
+        story.create("variables/a", "1").await;
+        story.member.start();
+        story.in_step("variables", 1).await;
+        story
+    }
+
     async fn create(&self, path: &str, data: &str) {
         create(&self.zookeeper, &format!("{}/{path}", self.root), data.as_bytes()).await;
     }
@@ -364,11 +374,7 @@ async fn a_thousand_variables_go_into_a_real_airflow_3_in_seconds() {
 async fn an_airflow_that_was_away_is_brought_into_step_when_it_is_back() {
     let (server, fake) = (ZooKeeperServer::shared().await, FakeAirflow::start(World::default()).await);
     let address = fake.address().to_string();
-    let mut story = Story::with_fake(server, &fake, VARIABLES).await;
-    story.create("variables", "").await;
-    story.create("variables/a", "1").await;
-    story.member.start();
-    story.in_step("variables", 1).await;
+    let mut story = Story::with_one_variable(server, &fake).await;
     let world = fake.stop().await;
     story.set("variables/a", "2").await;
     story.create("variables/b", "1").await;
@@ -387,11 +393,7 @@ async fn an_airflow_that_was_away_is_brought_into_step_when_it_is_back() {
 #[tokio::test]
 async fn a_copy_that_somebody_made_in_airflow_is_kept_until_somebody_says_so() {
     let (server, fake) = (ZooKeeperServer::shared().await, FakeAirflow::start(World::default()).await);
-    let mut story = Story::with_fake(server, &fake, VARIABLES).await;
-    story.create("variables", "").await;
-    story.create("variables/a", "1").await;
-    story.member.start();
-    story.in_step("variables", 1).await;
+    let story = Story::with_one_variable(server, &fake).await;
     // Airflow's page copies the description as well, and with it the mark.
     let mut copy = fake.world().entries("variables")[0].clone();
     copy.insert("key".to_owned(), json!("a_copy"));
@@ -408,11 +410,7 @@ async fn a_copy_that_somebody_made_in_airflow_is_kept_until_somebody_says_so() {
 #[tokio::test]
 async fn a_silent_airflow_holds_no_reload_up() {
     let (server, fake) = (ZooKeeperServer::shared().await, FakeAirflow::start(World::default()).await);
-    let mut story = Story::with_fake(server, &fake, VARIABLES).await;
-    story.create("variables", "").await;
-    story.create("variables/a", "1").await;
-    story.member.start();
-    story.in_step("variables", 1).await;
+    let story = Story::with_one_variable(server, &fake).await;
     let lists = fake.count("entries");
     fake.world().faults_at.insert("variables", Fault::HangAfter);
     story.set("variables/a", "2").await;
@@ -510,11 +508,7 @@ async fn a_member_that_dies_between_request_and_record_takes_up_what_is_its_own(
 #[tokio::test]
 async fn while_zookeeper_or_the_znode_is_gone_nothing_changes_in_airflow() {
     let (server, fake) = (ZooKeeperServer::start().await, FakeAirflow::start(World::default()).await);
-    let mut story = Story::with_fake(&server, &fake, VARIABLES).await;
-    story.create("variables", "").await;
-    story.create("variables/a", "1").await;
-    story.member.start();
-    story.in_step("variables", 1).await;
+    let mut story = Story::with_one_variable(&server, &fake).await;
     story.delete("variables/a").await;
     story.delete("variables").await;
     let state = story.until("variables", "missing", |state| state["guard"].is_string()).await;

@@ -1,6 +1,6 @@
 //! Ensembles that ask who is there: digest, SASL and TLS, each with a real server so configured.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::certificates::{Authority, Certified};
 use crate::support::participant::{Participant, join_as};
-use crate::support::ports::free_port;
 use crate::support::process::Member;
 use crate::support::proxy::Proxy;
 use crate::support::zookeeper::{SESSION_TIMEOUT, ZooKeeperServer, create};
@@ -57,20 +56,8 @@ impl Guarded {
     async fn tls(client_auth: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for secrets");
         let authority = Authority::new();
-        let certified = authority.certify("server");
-        let read = |path: &Path| std::fs::read_to_string(path).expect("a file just made");
-        let store = directory.path().join("server-with-key.pem");
-        std::fs::write(&store, read(&certified.key) + &read(&certified.cert)).expect("write the server's certificate");
-        let port = free_port();
-        let settings = format!(
-            "secureClientPort={port}\nserverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
-             ssl.keyStore.location={}\nssl.keyStore.type=PEM\nssl.trustStore.location={}\nssl.trustStore.type=PEM\n\
-             ssl.clientAuth={client_auth}\n",
-            store.display(),
-            authority.ca().display(),
-        );
-        let server = ZooKeeperServer::start_with(&settings, Vec::new()).await;
-        Self { server, address: format!("127.0.0.1:{port}"), directory, authority: Some(authority) }
+        let (server, address) = ZooKeeperServer::start_with_tls(&authority, directory.path(), client_auth).await;
+        Self { server, address, directory, authority: Some(authority) }
     }
 
     fn file(&self, name: &str) -> PathBuf {

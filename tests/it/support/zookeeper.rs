@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use zookeeper_client::{Acls, Client, CreateMode};
 
+use super::certificates::Authority;
 use super::children;
 use super::ports::free_port;
 
@@ -49,6 +50,24 @@ impl ZooKeeperServer {
     /// A server of the test's own, to be killed and wiped.
     pub(crate) async fn start() -> Self {
         Self::start_with("", Vec::new()).await
+    }
+
+    /// One that speaks TLS as well, certified by `authority`, and where it does; `client_auth` is `need`,
+    /// `want` or `none`. What it needs is written into `directory`.
+    pub(crate) async fn start_with_tls(authority: &Authority, directory: &Path, client_auth: &str) -> (Self, String) {
+        let certified = authority.certify("server");
+        let read = |path: &Path| std::fs::read_to_string(path).expect("a file just made");
+        let store = directory.join("server-with-key.pem");
+        std::fs::write(&store, read(&certified.key) + &read(&certified.cert)).expect("write the server's certificate");
+        let port = free_port();
+        let settings = format!(
+            "secureClientPort={port}\nserverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
+             ssl.keyStore.location={}\nssl.keyStore.type=PEM\nssl.trustStore.location={}\nssl.trustStore.type=PEM\n\
+             ssl.clientAuth={client_auth}\n",
+            store.display(),
+            authority.ca().display(),
+        );
+        (Self::start_with(&settings, Vec::new()).await, format!("127.0.0.1:{port}"))
     }
 
     /// One with further settings, and further arguments for its JVM.
