@@ -7,20 +7,25 @@ reading a DAG file asks nobody.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from flowkeeper_client import CHECKS
-from flowkeeper_operators import DEFAULT_CONNECTION, HAS_LABELS, CheckOperator, ServersOperator, SummaryOperator
+from flowkeeper_operators import (
+    DEFAULT_CONNECTION,
+    HAS_LABELS,
+    CheckOperator,
+    ServersOperator,
+    SummaryOperator,
+    require_fail_on,
+    triggered_dag,
+)
 
 try:
     from airflow.sdk import DAG, TaskGroup
 except ImportError:  # Airflow 2
     from airflow import DAG
     from airflow.utils.task_group import TaskGroup
-
-#: Tasks need one; nothing is ever caught up.
-START = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 
 def zookeeper_health_dag(
@@ -49,27 +54,18 @@ def zookeeper_health_dag(
     fail_on        "critical", or "warning" as well
     retries        for when no flowkeeper answers; what it found is not tried again
     """
-    if fail_on not in ("critical", "warning"):
-        raise ValueError(f'fail_on is "critical" or "warning", not {fail_on!r}')
+    require_fail_on(fail_on)
     chosen = _chosen(checks)
-    dag_arguments.setdefault("max_active_runs", 1)
-    dag_arguments.setdefault("max_active_tasks", 8)
-    dag_arguments.setdefault("start_date", START)
-    dag_arguments.setdefault("catchup", False)
-    dag_arguments.setdefault("is_paused_upon_creation", False)
-    dag_arguments.setdefault("description", f"The health of the ZooKeeper ensemble {ensemble}, checked by flowkeeper")
-    defaults = {
-        "retries": retries,
-        "retry_delay": retry_delay,
-        "execution_timeout": execution_timeout,
-        **(default_args or {}),
-    }
-    dag = DAG(
+    dag = triggered_dag(
         dag_id or f"zookeeper_health_{ensemble}",
+        description=f"The health of the ZooKeeper ensemble {ensemble}, checked by flowkeeper",
         schedule=schedule,
-        default_args=defaults,
-        tags=list(tags),
-        **dag_arguments,
+        retries=retries,
+        retry_delay=retry_delay,
+        execution_timeout=execution_timeout,
+        default_args=default_args,
+        tags=tags,
+        dag_arguments={"max_active_tasks": 8, **dag_arguments},
     )
     asking: Dict[str, Any] = {"ensemble": ensemble, "flowkeeper_conn_id": flowkeeper_conn_id}
     labelled = {"map_index_template": "{{ server }}"} if HAS_LABELS else {}

@@ -7,7 +7,7 @@ It reports, and deletes nothing.
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from flowkeeper_client import Finding, Owner, Owners
@@ -18,7 +18,9 @@ from flowkeeper_operators import (
     aligned,
     judge,
     number,
+    require_fail_on,
     result,
+    triggered_dag,
     worst,
 )
 
@@ -26,9 +28,6 @@ try:
     from airflow.sdk import DAG
 except ImportError:  # Airflow 2
     from airflow import DAG
-
-#: Tasks need one; nothing is ever caught up.
-START = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 #: The checks whose numbers grow.
 GROWING: Tuple[str, ...] = ("directory_size", "znode_count", "data_size")
@@ -258,29 +257,21 @@ def zookeeper_maintenance_dag(
 
     The other arguments are those of `zookeeper_health_dag`.
     """
-    if fail_on not in ("critical", "warning"):
-        raise ValueError(f'fail_on is "critical" or "warning", not {fail_on!r}')
+    require_fail_on(fail_on)
     strange = [name for name in most_a_day or () if name not in GROWING]
     if strange:
         raise ValueError(f"most_a_day has {', '.join(strange)}; what grows is {', '.join(GROWING)}")
-    dag_arguments.setdefault("max_active_runs", 1)
-    dag_arguments.setdefault("start_date", START)
-    dag_arguments.setdefault("catchup", False)
-    dag_arguments.setdefault("is_paused_upon_creation", False)
-    dag_arguments.setdefault("description", f"Looks after the ZooKeeper ensemble {ensemble}, by flowkeeper")
-    defaults = {
-        "retries": retries,
-        "retry_delay": retry_delay,
-        "execution_timeout": execution_timeout,
-        **(default_args or {}),
-    }
     asking: Dict[str, Any] = {"ensemble": ensemble, "flowkeeper_conn_id": flowkeeper_conn_id}
-    with DAG(
+    with triggered_dag(
         dag_id or f"zookeeper_maintenance_{ensemble}",
+        description=f"Looks after the ZooKeeper ensemble {ensemble}, by flowkeeper",
         schedule=schedule,
-        default_args=defaults,
-        tags=list(tags),
-        **dag_arguments,
+        retries=retries,
+        retry_delay=retry_delay,
+        execution_timeout=execution_timeout,
+        default_args=default_args,
+        tags=tags,
+        dag_arguments=dag_arguments,
     ) as dag:
         tasks: List[Any] = [
             GrowthOperator(

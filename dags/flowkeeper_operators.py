@@ -11,6 +11,7 @@ Nothing here is asked, looked up or read before a task runs.
 from __future__ import annotations
 
 import inspect
+from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from flowkeeper_client import (
@@ -25,8 +26,9 @@ from flowkeeper_client import (
 )
 
 try:
-    from airflow.sdk import BaseOperator
+    from airflow.sdk import DAG, BaseOperator
 except ImportError:  # Airflow 2
+    from airflow import DAG
     from airflow.models.baseoperator import BaseOperator
 
 try:
@@ -51,6 +53,9 @@ DEFAULT_CONNECTION = "flowkeeper_default"
 
 #: The XCom in which a task leaves what it found, however it ends.
 RESULT = "result"
+
+#: Tasks need one; nothing is ever caught up.
+START = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 #: Since Airflow 2.9 a mapped task may say what it is about.
 HAS_LABELS = "map_index_template" in inspect.signature(BaseOperator.__init__).parameters
@@ -285,3 +290,42 @@ class SummaryOperator(BaseOperator):
             self.log.warning("warnings: %s", ", ".join(summary["warning"]))
         if summary["failed"]:
             raise AirflowFailException(summary["failed"])
+
+
+# --- DAGs --------------------------------------------------------------------
+
+
+def require_fail_on(fail_on: str) -> None:
+    """Refuses what is neither of the two, before a DAG is made of it."""
+    if fail_on not in ("critical", "warning"):
+        raise ValueError(f'fail_on is "critical" or "warning", not {fail_on!r}')
+
+
+def triggered_dag(
+    dag_id: str,
+    *,
+    description: str,
+    schedule: Any,
+    retries: int,
+    retry_delay: timedelta,
+    execution_timeout: timedelta,
+    default_args: Optional[Dict[str, Any]],
+    tags: Sequence[str],
+    dag_arguments: Dict[str, Any],
+) -> DAG:
+    """A DAG that flowkeeper triggers: one run at a time, nothing caught up, not paused at first.
+    What `dag_arguments` and `default_args` say comes before that."""
+    usual = {
+        "max_active_runs": 1,
+        "start_date": START,
+        "catchup": False,
+        "is_paused_upon_creation": False,
+        "description": description,
+    }
+    defaults = {
+        "retries": retries,
+        "retry_delay": retry_delay,
+        "execution_timeout": execution_timeout,
+        **(default_args or {}),
+    }
+    return DAG(dag_id, schedule=schedule, default_args=defaults, tags=list(tags), **{**usual, **dag_arguments})
