@@ -170,10 +170,10 @@ impl Work {
         );
     }
 
-    /// Starts to write what parts publish; a shadow tells nobody, and without a home ensemble there is nobody.
+    /// Starts to write what parts publish; without a home ensemble there is nobody to tell.
     fn spawn_publisher(&self) {
         let Crew { member, leadership, publisher, .. } = &self.crew;
-        let Some((ensemble, root)) = member.home().filter(|_| !member.shadow) else { return };
+        let Some((ensemble, root)) = member.home() else { return };
         let (ledger, leadership) = (member.ledger.clone(), leadership.clone());
         let parts = publisher::Parts { ensemble, root, ledger, leadership };
         self.crew.spawn("publisher", publisher::write(publisher.clone(), parts));
