@@ -4,18 +4,25 @@
 //! next. A check that compares two values runs only where both could be read.
 
 mod connections;
+mod cron;
+mod defaults;
 mod ensemble;
+mod fits;
 mod json;
 mod schedule;
 mod sections;
+mod shared;
 mod store;
 mod sync;
 mod team;
+mod times;
 mod znode;
 
 pub(super) use connections::{airflow, ensemble, zookeeper};
-pub(super) use schedule::{Draft, ScheduleDefaults, Shared, defaults, schedule};
+pub(super) use defaults::{ScheduleDefaults, defaults};
+pub(super) use schedule::{Draft, schedule};
 pub(super) use sections::{log, server, token_teams};
+pub(super) use shared::Shared;
 pub(super) use store::store;
 pub(super) use sync::{SyncDraft, resolve as resolve_syncs, sync};
 pub(super) use team::{check_teams, check_token_teams, team};

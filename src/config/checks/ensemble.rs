@@ -2,7 +2,7 @@
 
 use super::super::section::Section;
 use super::super::written;
-use super::schedule::Shared;
+use super::shared::Shared;
 use crate::domain::schedule::EnsembleTrigger;
 
 /// `ensemble = { … }`; which ensemble it is, is found out when all files have been read.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::load::Loader;
 use super::super::section::Section;
 use super::super::written;
-use super::schedule::Shared;
+use super::shared::Shared;
 use super::znode::check_path;
 use crate::domain::schedule::{ScheduleName, WatchScope};
 use crate::domain::sync::definition::{DriftPolicy, SyncDefinition};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::section::Section;
 use super::super::written;
-use super::schedule::Shared;
+use super::shared::Shared;
 use super::znode_path_fault;
 use crate::domain::schedule::{ChangeKinds, Consume, Initial, Overlap, PathGlobs, WatchScope, ZnodeTrigger};
 use crate::domain::znode::ChangeKind;

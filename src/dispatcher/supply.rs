@@ -1,0 +1,150 @@
+//! What the dispatcher goes by: the definitions in force, and the gates that hold schedules back.
+//!
+//! Both change while runs are on their way. What an Airflow has taught about its pace is kept for as long
+//! as it is the same Airflow, and runs keep their schedule when it gets another name. Who a gate is closed
+//! for is decided elsewhere ([`crate::triggers::gate`]).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::compare::Compare;
+use super::queue::{Hold, Queue, Turn};
+use super::{Dispatcher, Lanes};
+use crate::airflow::Airflow;
+use crate::airflow::pace::Pace;
+use crate::config::model::InFlight;
+use crate::domain::schedule::{Overlap, Schedule, ScheduleName};
+use crate::triggers::gate::Gate;
+
+/// One Airflow that runs go to.
+#[derive(Clone)]
+pub struct Target {
+    /// The client.
+    pub airflow: Airflow,
+    /// Tells it from others that had the same name.
+    pub incarnation: u64,
+    /// How many requests may be in flight.
+    pub in_flight: InFlight,
+}
+
+/// What the dispatcher reads of the definitions in force.
+#[derive(Clone, Default)]
+pub struct Supply {
+    /// By name.
+    pub targets: BTreeMap<Arc<str>, Target>,
+    /// By name.
+    pub schedules: HashMap<ScheduleName, Arc<Schedule>>,
+}
+
+impl Target {
+    fn pace(&self) -> Pace {
+        match self.in_flight {
+            InFlight::Auto => Pace::auto(),
+            InFlight::Fixed(limit) => Pace::fixed(limit),
+        }
+    }
+
+    /// Whether what was learnt of its speed holds for `other`.
+    fn is_as_fast_as(&self, other: &Self) -> bool {
+        self.incarnation == other.incarnation && self.in_flight == other.in_flight
+    }
+}
+
+impl Dispatcher {
+    /// Goes over to the definitions that are in force now. Runs of an Airflow that is gone stay where they
+    /// are until it is back.
+    pub(super) fn take_supply(&mut self) {
+        let supply = Arc::clone(&self.supply.borrow_and_update());
+        for (name, target) in &supply.targets {
+            let lanes = self.airflows.entry(Arc::clone(name)).or_insert_with(|| Lanes {
+                target: None,
+                pace: target.pace(),
+                queue: Queue::default(),
+                in_flight: 0,
+                cancelling: HashSet::new(),
+            });
+            match lanes.target.replace(target.clone()) {
+                Some(before) if before.is_as_fast_as(target) => {}
+                Some(_) => lanes.pace = target.pace(),
+                None => {
+                    lanes.pace = target.pace();
+                    // There may be runs from when it was there before.
+                    self.owes = Some(Compare::All);
+                }
+            }
+        }
+        for (old, new) in renamed(&self.in_force, &supply) {
+            let hold = self.holds.get(&new).copied().unwrap_or_default();
+            for lanes in self.airflows.values_mut() {
+                lanes.queue.rename(&old, &new);
+                let given_back = lanes.queue.hold(&new, hold, self.locks.earlier());
+                self.locks.give_back(given_back);
+            }
+            self.renamed.values_mut().filter(|name| **name == old).for_each(|name| *name = new.clone());
+            self.renamed.insert(old, new);
+        }
+        self.renamed.retain(|old, _| !supply.schedules.contains_key(old));
+        for (name, lanes) in &mut self.airflows {
+            if !supply.targets.contains_key(name) {
+                lanes.target = None;
+            }
+            let turn = |schedule: &ScheduleName| Some(supply.schedules.get(schedule)?.overlap.into());
+            lanes.queue.set_turns(turn);
+        }
+        self.in_force = supply;
+    }
+
+    pub(super) fn turn(&self, schedule: &ScheduleName) -> Turn {
+        self.in_force.schedules.get(schedule).map_or(Overlap::Allow, |schedule| schedule.overlap).into()
+    }
+
+    /// What a schedule is called now that had this name when it was recorded or sent.
+    pub(super) fn name_now(&self, name: ScheduleName) -> ScheduleName {
+        self.renamed.get(&name).cloned().unwrap_or(name)
+    }
+
+    pub(super) fn apply_gates(&mut self) {
+        let gates = Arc::clone(&self.gates.borrow_and_update());
+        let holds: HashMap<ScheduleName, Hold> =
+            gates.iter().map(|(schedule, gate)| (schedule.clone(), hold_of(gate))).collect();
+        self.skipping = gates
+            .iter()
+            .filter_map(|(schedule, gate)| match gate {
+                Gate::Skipping { reason } => Some((schedule.clone(), Arc::clone(reason))),
+                Gate::Open | Gate::Submitting | Gate::Paused { .. } => None,
+            })
+            .collect();
+        for lanes in self.airflows.values_mut() {
+            for schedule in self.holds.keys().filter(|schedule| !holds.contains_key(*schedule)) {
+                lanes.queue.hold(schedule, Hold::default(), self.locks.earlier());
+            }
+            for (schedule, hold) in &holds {
+                let given_back = lanes.queue.hold(schedule, *hold, self.locks.earlier());
+                self.locks.give_back(given_back);
+            }
+        }
+        self.holds = holds;
+    }
+}
+
+/// Schedules with another name than before, by that.
+fn renamed(before: &Supply, after: &Supply) -> Vec<(ScheduleName, ScheduleName)> {
+    let renamed = |schedule: &Arc<Schedule>| {
+        let was = schedule.was.as_ref()?;
+        let moved = before.schedules.contains_key(was)
+            && !after.schedules.contains_key(was)
+            && !before.schedules.contains_key(&schedule.name);
+        moved.then(|| (was.clone(), schedule.name.clone()))
+    };
+    after.schedules.values().filter_map(renamed).collect()
+}
+
+/// What a gate holds back here.
+fn hold_of(gate: &Gate) -> Hold {
+    match gate {
+        Gate::Open => Hold::default(),
+        Gate::Paused { dag, .. } => Hold { triggered: true, locked: *dag, skipping: false },
+        Gate::Submitting => Hold { locked: true, ..Hold::default() },
+        Gate::Skipping { .. } => Hold { locked: true, skipping: true, ..Hold::default() },
+    }
+}
