@@ -2,15 +2,17 @@
 //!
 //! `pull`, `diff` and `history` read ZooKeeper and the ledger themselves, so they work when no member
 //! serves. `push` and `rollback` go through a member, which checks the set with its own program, compares
-//! and writes it, and has it audited.
+//! and writes it, and has it audited; then they look on until all members have it in force.
 
 mod files;
+mod rollout;
 mod show;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::arguments::{
@@ -30,6 +32,7 @@ use crate::definitions::znodes::{self, Found};
 use crate::definitions::{diff, history};
 use crate::store::model::DefinitionsVersion;
 use files::Local;
+use rollout::Rollout;
 
 /// How long the home ensemble may take to open a session.
 const ZOOKEEPER_PATIENCE: Duration = Duration::from_secs(5);
@@ -51,6 +54,15 @@ const HISTORY_FIELDS: [&str; 10] = [
 ];
 
 const PUSHED_FIELDS: [&str; 5] = ["version", "zookeeper_version", "previous_version", "changed", "schedules"];
+
+/// What became of a push.
+#[derive(Debug, Serialize)]
+struct Outcome<'p> {
+    #[serde(flatten)]
+    pushed: &'p Pushed,
+    /// Where it is in force; null where nobody tells.
+    members: Option<Rollout>,
+}
 
 pub(super) async fn run(context: &Context, command: &ConfigCommand) -> Result<(), CommandError> {
     match command {
@@ -85,7 +97,7 @@ async fn push(context: &Context, arguments: &PushArguments) -> Result<(), Comman
     if local.base.is_some() {
         local.write_base(&pushed.version)?;
     }
-    show_pushed(context, &pushed, &local.named(pushed.warnings.clone()))
+    show_pushed(context, &api, &pushed, &local.named(pushed.warnings.clone())).await
 }
 
 async fn roll_back(context: &Context, arguments: &RollbackArguments) -> Result<(), CommandError> {
@@ -102,18 +114,29 @@ async fn roll_back(context: &Context, arguments: &RollbackArguments) -> Result<(
         Ok(pushed) => pushed,
         Err(error) => return Err(refused(context, error, "roll back the definitions", &Local::nothing())),
     };
-    show_pushed(context, &pushed, &pushed.warnings)
+    show_pushed(context, &api, &pushed, &pushed.warnings).await
 }
 
-fn show_pushed(context: &Context, pushed: &Pushed, warnings: &[Fault]) -> Result<(), CommandError> {
+async fn show_pushed(
+    context: &Context,
+    api: &ApiClient,
+    pushed: &Pushed,
+    warnings: &[Fault],
+) -> Result<(), CommandError> {
     if !warnings.is_empty() {
         eprint!("{}", render::human(warnings, context.error_color()));
     }
-    context.output.one(pushed, &PUSHED_FIELDS, || {
+    let members = rollout::follow(api, &pushed.version).await;
+    for warning in members.iter().flat_map(Rollout::warnings) {
+        eprintln!("warning: {warning}");
+    }
+    let rollout =
+        members.as_ref().map_or_else(|| "no member tells whether it is in force".to_owned(), Rollout::summary);
+    context.output.one(&Outcome { pushed, members }, &PUSHED_FIELDS, || {
         let outcome = if pushed.changed {
-            Cell::toned("pushed; members take it up within a second", Tone::Good)
+            Cell::toned(format!("pushed; {rollout}"), Tone::Good)
         } else {
-            Cell::toned("was there already, nothing was written", Tone::Muted)
+            Cell::toned(format!("was there already, nothing was written; {rollout}"), Tone::Muted)
         };
         vec![
             ("version", pushed.version.clone().into()),

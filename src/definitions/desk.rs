@@ -125,7 +125,7 @@ impl PushError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     /// Another set than the one named.
-    #[error("{} is in force, which {} pushed{}; you began with {base}", current.version, current.by(), current.when())]
+    #[error("{} is in ZooKeeper, which {} pushed{}; you began with {base}", current.version, current.by(), current.when())]
     Changed {
         /// What the push began with.
         base: String,
@@ -133,7 +133,7 @@ pub enum Conflict {
         current: Current,
     },
     /// A set, and the push does not say what it began with.
-    #[error("{} is in force, which {} pushed{}, and nothing says that you have seen it", current.version, current.by(), current.when())]
+    #[error("{} is in ZooKeeper, which {} pushed{}, and nothing says that you have seen it", current.version, current.by(), current.when())]
     Unseen {
         /// What is there.
         current: Current,
@@ -482,7 +482,7 @@ mod tests {
         };
         assert_eq!(
             conflict.to_string(),
-            "aaaaaaaaaaaa is in force, which bob@desk pushed at 2026-11-22T02:30:00Z; you began with bbbbbbbbbbbb"
+            "aaaaaaaaaaaa is in ZooKeeper, which bob@desk pushed at 2026-11-22T02:30:00Z; you began with bbbbbbbbbbbb"
         );
     }
 

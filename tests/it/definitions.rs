@@ -125,6 +125,9 @@ async fn definitions_are_pushed_compared_pulled_and_rolled_back() {
         (&pushed["changed"], &pushed["previous_version"], &pushed["schedules"]),
         (&json!(true), &json!(null), &json!(2))
     );
+    // The command ends when all have it.
+    assert_eq!(pushed["members"]["in_force"].as_array().map(Vec::len), Some(2), "{pushed}");
+    assert_eq!((&pushed["members"]["refusing"], &pushed["members"]["waiting"]), (&json!([]), &json!([])));
     cluster.agree(&["a", "b"]).await;
     let first = pushed["version"].as_str().expect("a version").to_owned();
 

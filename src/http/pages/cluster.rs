@@ -173,19 +173,20 @@ fn view(facts: &Facts) -> View {
     }
     for member in &facts.members.items {
         attention.extend(member.warning.as_ref().map(|warning| format!("{} is out of step: {warning}.", member.id)));
+        // What this member refuses itself is told below, with all its faults.
+        if let Some(reason) = member.refuses.as_ref().filter(|_| facts.own.as_ref() != Some(&member.id)) {
+            attention.push(format!("{} refuses the newest definitions: {reason}.", member.id));
+        }
     }
     if facts.definitions.refused.is_some() {
         attention.push("The newest definitions are refused; those before stay in force.".to_owned());
     }
     for (ensemble, _) in &facts.ensembles {
         if let Some(verdict) = ensemble.verdict.filter(|verdict| verdict.is_bad()) {
-            attention.push(format!("The ensemble {} is {}.", ensemble.name, word(verdict)));
+            attention.push(format!("The health of the ensemble {} is {}.", ensemble.name, word(verdict)));
         }
     }
     for airflow in &facts.airflows {
-        if airflow.state == Reach::Unreachable {
-            attention.push(format!("The Airflow {} cannot be reached.", airflow.name));
-        }
         attention.extend(airflow.warnings.iter().map(|warning| format!("Airflow {}: {warning}", airflow.name)));
     }
     View {

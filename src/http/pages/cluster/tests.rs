@@ -106,7 +106,7 @@ fn each_thing_that_is_not_well_is_said_at_the_top() {
                 facts.ensembles[0].0.verdict = Some(Verdict::Critical);
                 facts.ensembles[0].1 = vec![Finding::told(Check::Quorum, None, Verdict::Critical, "It is lost.")];
             },
-            "The ensemble main is critical.",
+            "The health of the ensemble main is critical.",
         ),
         (
             |facts| {
@@ -115,7 +115,10 @@ fn each_thing_that_is_not_well_is_said_at_the_top() {
             },
             "The newest definitions are refused; those before stay in force.",
         ),
-        (|facts| facts.airflows[0].state = Reach::Unreachable, "The Airflow main cannot be reached."),
+        (
+            |facts| facts.members.items[1].refuses = Some("d.toml:3: unknown key `corn`".into()),
+            "b:1~0 refuses the newest definitions: d.toml:3: unknown key `corn`.",
+        ),
         (
             |facts| facts.airflows[0].warnings = vec!["The scheduler is late.".into()],
             "Airflow main: The scheduler is late.",
