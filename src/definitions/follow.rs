@@ -3,7 +3,8 @@
 //! Files: looks whenever they have changed, or somebody asks, and proposes what it finds.
 //!
 //! The metadata of all files are read a few times a second, and the files themselves when nothing has
-//! moved for a moment: editors and tools write in several steps. Who asks by hand is answered at once.
+//! moved for a moment: editors and tools write in several steps. [`footprint`](super::footprint) says how
+//! long that moment is. Who asks by hand is answered at once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::footprint::Footprint;
+use super::footprint::{Directories, Footprint};
 use super::reloads::{Look, Proposal};
 use super::{Candidate, files, follower};
 use crate::clock::Clock;
@@ -21,17 +22,27 @@ use crate::config::{Environment, Places};
 /// Between two looks at the metadata.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Files are read when nothing has moved for so long.
-const QUIET: Duration = Duration::from_millis(100);
-
-/// The same while one of them is gone: it is probably being replaced.
-const QUIET_WHILE_GONE: Duration = Duration::from_secs(1);
+/// The same while files are being written.
+const INTERVAL_IN_UNREST: Duration = Duration::from_millis(50);
 
 /// Files that never come to rest are read all the same after so long.
 const LONGEST_UNREST: Duration = Duration::from_secs(3);
 
 /// How often in a row the files are read where they include others than before.
 const READS: u32 = 2;
+
+/// How the files were when they were read.
+#[derive(Debug, Clone)]
+struct Seen {
+    footprint: Footprint,
+    directories: Directories,
+}
+
+impl Seen {
+    fn of(places: &Places) -> Self {
+        Self { footprint: Footprint::of(places), directories: Directories::of(places) }
+    }
+}
 
 /// What is followed.
 #[derive(Debug, Clone)]
@@ -94,50 +105,57 @@ pub async fn follow_znode(znode: follower::Parts, mut looks: mpsc::Receiver<Look
 
 /// Reads the files, and what the file system told of them before: what changes meanwhile shows the next
 /// time. `None` when the process ends.
-async fn read(parts: &Parts, places: &mut Places) -> Option<(Candidate, Footprint)> {
+async fn read(parts: &Parts, places: &mut Places) -> Option<(Candidate, Seen)> {
     for _ in 0..READS {
         let (parts, before) = (parts.clone(), places.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            let footprint = Footprint::of(&before);
+            let seen = Seen::of(&before);
             let (candidate, found) = files::look(&parts.path, &parts.environment, parts.clock.now());
-            (candidate, footprint, found)
+            (candidate, seen, found)
         });
-        let (candidate, footprint, found) = reading.await.ok()?;
+        let (candidate, seen, found) = reading.await.ok()?;
         if found == *places {
-            return Some((candidate, footprint));
+            return Some((candidate, seen));
         }
         *places = found;
     }
     let (parts, before) = (parts.clone(), places.clone());
     let reading = tokio::task::spawn_blocking(move || {
-        let footprint = Footprint::of(&before);
-        (files::read(&parts.path, &parts.environment, parts.clock.now()), footprint)
+        let seen = Seen::of(&before);
+        (files::read(&parts.path, &parts.environment, parts.clock.now()), seen)
     });
     reading.await.ok()
 }
 
 /// Waits until the files are others than `seen`, and have come to rest. Cancel-safe.
-async fn changed(places: &Places, seen: &Footprint) {
-    let mut before = seen.clone();
-    let mut unrest: Option<Instant> = None;
+async fn changed(places: &Places, seen: &Seen) {
+    let mut before = seen.footprint.clone();
+    // Since when they move, and since when they are as they are.
+    let mut unrest: Option<(Instant, Instant)> = None;
     loop {
-        let pause = match unrest {
-            None => INTERVAL,
-            Some(_) if before.lacks_one_of(seen) => QUIET_WHILE_GONE,
-            Some(_) => QUIET,
-        };
-        tokio::time::sleep(pause).await;
-        let places = places.clone();
+        tokio::time::sleep(if unrest.is_none() { INTERVAL } else { INTERVAL_IN_UNREST }).await;
+        let (places, seen) = (places.clone(), seen.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            let now = Footprint::of(&places);
+            let swapped =
+                now.lacks_one_of(&seen.footprint) && Directories::of(&places).were_swapped_since(&seen.directories);
+            let rest = now.rest_since(&seen.footprint, swapped);
+            (now, rest)
+        });
         // It fails only when the process ends, which ends this wait as well.
-        let Ok(now) = tokio::task::spawn_blocking(move || Footprint::of(&places)).await else { continue };
-        let rests = now == before;
-        match unrest {
-            None if rests => continue,
-            Some(since) if rests || since.elapsed() >= LONGEST_UNREST => return,
-            _ => {}
+        let Ok((now, rest)) = looking.await else { continue };
+        let moment = Instant::now();
+        if now != before {
+            before = now;
+            let since = unrest.map_or(moment, |(since, _)| since);
+            unrest = Some((since, moment));
         }
-        unrest.get_or_insert_with(Instant::now);
-        before = now;
+        let is_time = |(since, as_is): (Instant, Instant)| {
+            moment.duration_since(as_is) >= rest || moment.duration_since(since) >= LONGEST_UNREST
+        };
+        if unrest.is_some_and(is_time) {
+            return;
+        }
     }
 }
 
@@ -233,6 +251,20 @@ mod tests {
         assert_eq!(world.schedules().await, Ok(2));
         std::fs::remove_file(&main).unwrap();
         assert_eq!(world.schedules().await, Err(1), "it is really gone");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_swapped_is_proposed_once_also_where_files_went_with_it() {
+        let mut world = World::start().await;
+        write(&world.at("more/a.toml"), &schedule("a"));
+        write(&world.at("more/b.toml"), &schedule("b"));
+        while world.schedules().await != Ok(2) {}
+        write(&world.at("..two/a.toml"), &(schedule("a") + &schedule("c") + &schedule("d")));
+        std::os::unix::fs::symlink("..two", world.at("link")).unwrap();
+        std::fs::rename(world.at("more"), world.at("..one")).unwrap();
+        std::fs::rename(world.at("link"), world.at("more")).unwrap();
+        assert_eq!(world.schedules().await, Ok(3));
+        world.nothing().await;
     }
 
     #[tokio::test]
