@@ -23,12 +23,13 @@ use reqwest::Method;
 const PAGE_SIZE: u32 = 100;
 /// How often a list is read from its beginning when it changes under our eyes.
 const LISTINGS: u32 = 3;
-/// The most entries in a request for many. One takes about a millisecond.
-const BULK_ENTRIES: usize = 500;
+/// The most entries in a request for many. On a busy Airflow one takes about a millisecond, and no run is
+/// submitted meanwhile where Airflow bears one request at a time.
+const BULK_ENTRIES: usize = 100;
 /// About how large such a request may become, in bytes: proxies take 1 MiB unless told otherwise.
 const BULK_BYTES: usize = 900 * 1024;
-/// How many entries are written one by one before the ledger is told.
-const SINGLE_ENTRIES: usize = 20;
+/// How many entries are written one by one before the ledger is told, and runs have their turn.
+const SINGLE_ENTRIES: usize = 5;
 
 /// An entry about to be written.
 #[derive(Debug, Clone)]

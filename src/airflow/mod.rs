@@ -20,6 +20,7 @@ mod wire;
 pub mod dags;
 pub mod entries;
 pub mod pace;
+pub mod places;
 
 use std::path::PathBuf;
 use std::sync::Arc;

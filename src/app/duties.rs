@@ -45,7 +45,7 @@ pub(super) fn declare(work: &Work, set: &InForce) -> Vec<Part> {
         let watched: BTreeSet<_> = set.znode_schedules().map(|(_, ensemble)| ensemble).collect();
         let ensembles = watched.into_iter().filter_map(|name| set.resources.ensembles.get(name));
         parts.extend(ensembles.map(|ensemble| consumer(crew, ensemble)));
-        parts.extend(syncs(crew, set));
+        parts.extend(syncs(work, set));
     }
     parts
 }
@@ -149,7 +149,8 @@ fn consumer(crew: &Crew, kept: &KeptEnsemble) -> Part {
 }
 
 /// What keeps entries of Airflows in step with znodes. A shadow does not: it changes nothing outside.
-fn syncs(crew: &Crew, set: &InForce) -> Vec<Part> {
+fn syncs(work: &Work, set: &InForce) -> Vec<Part> {
+    let Work { crew, places, .. } = work;
     let resources = &set.resources;
     // The configuration was checked: a sync names only what there is, and needs the home ensemble.
     let declared = set.config.syncs.iter().filter_map(|definition| {
@@ -167,6 +168,7 @@ fn syncs(crew: &Crew, set: &InForce) -> Vec<Part> {
             ledger: crew.member.ledger.clone(),
             leadership: crew.leadership.clone(),
             desks: crew.member.desks.clone(),
+            places: places.clone(),
         };
         let needs = vec![
             Needs::Incarnation(airflow.incarnation),

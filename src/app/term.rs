@@ -16,6 +16,7 @@ use super::duties;
 use super::in_force::InForce;
 use super::member::Member;
 use super::witness::AirflowWitness;
+use crate::airflow::places::{self, Ask, Places};
 use crate::chores::Chores;
 use crate::definitions::changes::Changes;
 use crate::definitions::history;
@@ -54,6 +55,8 @@ pub(super) struct Work {
     edits: mpsc::Sender<Edit>,
     /// Between znode triggers and those that take their place.
     pub(super) handover: Handover,
+    /// Where the dispatcher is asked for places.
+    pub(super) places: Places,
 }
 
 impl Term {
@@ -61,6 +64,7 @@ impl Term {
     pub(super) async fn begin(member: &Arc<Member>, leadership: Leadership) -> Result<Self, StoreError> {
         let (set, wanted) = member.board.term_begins();
         let (edits, edits_of_cron) = mpsc::channel(1);
+        let (places, asks) = places::open();
         let term = Self(Arc::new(Work {
             crew: Crew::new(member, leadership),
             gates: watch::Sender::default(),
@@ -69,10 +73,11 @@ impl Term {
             reconcile: watch::Sender::default(),
             edits,
             handover: Handover::default(),
+            places,
         }));
         member.status.set_leading(true);
         metrics::leader(true);
-        if let Err(error) = term.0.start(&set, edits_of_cron).await {
+        if let Err(error) = term.0.start(&set, edits_of_cron, asks).await {
             term.end(Duration::ZERO).await;
             return Err(error);
         }
@@ -123,7 +128,12 @@ impl Term {
 }
 
 impl Work {
-    async fn start(&self, set: &Arc<InForce>, edits: mpsc::Receiver<Edit>) -> Result<(), StoreError> {
+    async fn start(
+        &self,
+        set: &Arc<InForce>,
+        edits: mpsc::Receiver<Edit>,
+        asks: mpsc::UnboundedReceiver<Ask>,
+    ) -> Result<(), StoreError> {
         let (member, leadership) = (&self.crew.member, &self.crew.leadership);
         // Before anything starts, the gates must be where they belong: what is paused must not fire.
         let states = member.ledger.schedule_states().await?;
@@ -142,7 +152,7 @@ impl Work {
         if !member.shadow {
             self.spawn_publisher();
             self.spawn_teller();
-            self.spawn_dispatcher();
+            self.spawn_dispatcher(asks);
         }
         self.spawn_cron(set, states, edits);
         // Before any trigger: from here on nothing is compared in a session that was not cleared in this term.
@@ -190,21 +200,19 @@ impl Work {
         });
     }
 
-    fn spawn_dispatcher(&self) {
+    fn spawn_dispatcher(&self, asks: mpsc::UnboundedReceiver<Ask>) {
         let Crew { member, leadership, .. } = &self.crew;
-        self.crew.spawn(
-            "dispatcher",
-            dispatcher::run(dispatcher::Parts {
-                ledger: member.ledger.clone(),
-                leadership: leadership.clone(),
-                supply: self.supply.subscribe(),
-                gates: self.gates.subscribe(),
-                clock: member.clock.clone(),
-                link: member.link(),
-                locks: self.spawn_locks(),
-                reconcile: self.reconcile.subscribe(),
-            }),
-        );
+        let parts = dispatcher::Parts {
+            ledger: member.ledger.clone(),
+            leadership: leadership.clone(),
+            supply: self.supply.subscribe(),
+            gates: self.gates.subscribe(),
+            clock: member.clock.clone(),
+            link: member.link(),
+            locks: self.spawn_locks(),
+            reconcile: self.reconcile.subscribe(),
+        };
+        self.crew.spawn("dispatcher", dispatcher::run(parts, asks));
     }
 
     /// Starts to keep the locks of runs; `None` without a home ensemble.

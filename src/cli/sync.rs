@@ -132,7 +132,8 @@ async fn apply(context: &Context, arguments: &SyncApplyArguments) -> Result<(), 
             .map_err(|error| error.into_error(&format!("bring the sync {} into step", sync.name)))?;
         reports.push((sync, report));
     }
-    show(context, &reports, "everything is in step")?;
+    let is_known = reports.iter().all(|(_, report)| report.error.is_none());
+    show(context, &reports, if is_known { "everything is in step" } else { "nothing is known to differ" })?;
     for (sync, report) in &reports {
         let written: Vec<String> = report.written.iter().map(|(word, count)| format!("{count} {word}")).collect();
         if !written.is_empty() {

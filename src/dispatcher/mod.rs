@@ -7,6 +7,7 @@
 //! what it hears in `news`, what it begins in `start`.
 
 mod compare;
+mod guests;
 mod locks;
 mod news;
 mod patience;
@@ -25,6 +26,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::airflow::pace::{Load, Pace};
+use crate::airflow::places::Ask;
 use crate::clock::{Clock, boot_time};
 use crate::domain::run::RunId;
 use crate::domain::schedule::ScheduleName;
@@ -34,6 +36,7 @@ use crate::store::model::{AttemptOutcome, LedgerEvent, Ticket};
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::triggers::gate::Gates;
 use compare::Compare;
+use guests::Guests;
 use locks::Locks;
 use patience::answer_of;
 use queue::{Hold, Queue};
@@ -79,6 +82,8 @@ pub struct Parts {
 enum Message {
     /// A request has its answer: its place is free.
     Answered { airflow: Arc<str>, load: Load },
+    /// The place that somebody else had is free.
+    GuestLeft { airflow: Arc<str> },
     /// The outcome of an attempt is in the ledger.
     Recorded { ticket: Box<Ticket>, outcome: Result<AttemptOutcome, StoreError> },
     /// Airflow could not be told to end a run that a newer one replaces; it is told again.
@@ -106,15 +111,16 @@ impl Lanes {
     }
 }
 
-/// Submits runs until `leadership` is lost or given up, then waits for requests in flight.
-pub async fn run(parts: Parts) -> Result<(), StoreError> {
+/// Submits runs until `leadership` is lost or given up, then waits for requests in flight. Those who send
+/// `asks` get places that no run wants.
+pub async fn run(parts: Parts, asks: mpsc::UnboundedReceiver<Ask>) -> Result<(), StoreError> {
     let (to_loop, messages) = mpsc::unbounded_channel();
     let (sender, tickets) = mpsc::unbounded_channel();
     // Subscribed before the first read, so that nothing falls between the two.
     let events = parts.ledger.subscribe();
     parts.ledger.deliver_to(sender);
     let mut dispatcher = Dispatcher::new(parts, to_loop);
-    if dispatcher.load().await? { dispatcher.run(messages, tickets, events).await } else { Ok(()) }
+    if dispatcher.load().await? { dispatcher.run(messages, tickets, events, asks).await } else { Ok(()) }
 }
 
 struct Dispatcher {
@@ -136,6 +142,8 @@ struct Dispatcher {
     to_loop: mpsc::UnboundedSender<Message>,
     requests: TaskTracker,
     reconcile: watch::Receiver<u64>,
+    /// Others who take a place.
+    guests: Guests,
     /// What is to be compared with the ledger at the next report.
     owes: Option<Compare>,
 }
@@ -158,6 +166,7 @@ impl Dispatcher {
             to_loop,
             requests: TaskTracker::new(),
             reconcile: parts.reconcile,
+            guests: Guests::default(),
             owes: None,
         };
         dispatcher.take_supply();
@@ -171,6 +180,7 @@ impl Dispatcher {
         mut messages: mpsc::UnboundedReceiver<Message>,
         mut tickets: mpsc::UnboundedReceiver<Ticket>,
         mut events: broadcast::Receiver<LedgerEvent>,
+        mut asks: mpsc::UnboundedReceiver<Ask>,
     ) -> Result<(), StoreError> {
         let mut tidy = tokio::time::interval(TIDY_INTERVAL);
         let mut report = tokio::time::interval(REPORT_INTERVAL);
@@ -197,6 +207,7 @@ impl Dispatcher {
                 _ = tickets.recv_many(&mut arrived, BATCH) => self.offer(std::mem::take(&mut arrived)),
                 event = events.recv() => self.follow(event, &mut events, &mut tickets).await,
                 run = self.locks.granted() => self.has_lock(run),
+                Some(ask) = asks.recv() => self.guests.ask(ask),
                 changed = self.gates.changed() => {
                     if changed.is_err() {
                         break;

@@ -58,6 +58,7 @@ impl Dispatcher {
                     lanes.in_flight -= 1;
                 }
             }
+            Message::GuestLeft { airflow } => self.guest_left(&airflow),
             Message::Recorded { mut ticket, outcome } => {
                 ticket.schedule = self.name_now(ticket.schedule);
                 let Some(lanes) = self.airflows.get_mut(ticket.airflow.as_str()) else { return };

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guests::Moment;
 use super::patience::answer_of;
 use super::queue::LANE_LENGTH;
 use super::request::Request;
@@ -28,6 +29,7 @@ impl Dispatcher {
             while let Some(ticket) = self.airflows.get_mut(&name).and_then(|lanes| lanes.queue.next_to_lock()) {
                 self.lock(&name, ticket);
             }
+            self.admit(&name, Moment::BeforeRuns);
             // Asked once: what may start together must not start one by one.
             let full = self.airflows.get(&name).map_or(0, |lanes| lanes.in_flight + lanes.room());
             while let Some(ticket) = self
@@ -37,6 +39,7 @@ impl Dispatcher {
             {
                 self.submit(&name, ticket);
             }
+            self.admit(&name, Moment::AfterRuns);
             self.replace_running(&name);
             self.refill(&name);
         }

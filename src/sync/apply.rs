@@ -2,9 +2,12 @@
 //! ledger, part by part.
 //!
 //! Whatever is lost on the way, an answer or the process itself, the next comparison finds the intent and
-//! judges by the mark in Airflow. So nothing here is tried again: to compare is to try again.
+//! judges by the mark in Airflow. So nothing here is tried again: to compare is to try again. For the same
+//! reason nothing is waited for when the sync is to end: a request that hangs must not hold a reload up,
+//! and its intent says that it is under way.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +15,7 @@ use super::pass::Look;
 use super::report::PassReport;
 use crate::airflow::Airflow;
 use crate::airflow::entries::{Change, Changed, Outgoing};
+use crate::airflow::places::Places;
 use crate::domain::sync::definition::SyncDefinition;
 use crate::domain::sync::entry::EntryValue;
 use crate::domain::sync::mark::Mark;
@@ -19,14 +23,20 @@ use crate::domain::sync::plan::{Hold, Owned, Step, Wish};
 use crate::metrics::{self, EntryWrite};
 use crate::store::{Leadership, Ledger, OwnedChanges, StoreError};
 
+/// How long an answer is still waited for when the sync is to end: nearly all come within that time, and
+/// what is known needs not be looked up.
+const LAST_PATIENCE: Duration = Duration::from_millis(300);
+
 /// What carries a plan out.
 pub(super) struct Applier<'a> {
     pub(super) definition: &'a SyncDefinition,
     pub(super) airflow: &'a Airflow,
     pub(super) ledger: &'a Ledger,
     pub(super) leadership: &'a Leadership,
-    /// The term ends: no further request.
+    /// The sync is to end: no further request.
     pub(super) ending: &'a CancellationToken,
+    /// Where each request gets a place in Airflow's pace.
+    pub(super) places: &'a Places,
 }
 
 /// A plan while it is carried out.
@@ -52,8 +62,9 @@ impl Progress {
 }
 
 impl Applier<'_> {
-    /// Does what is planned; the report tells what is left.
-    pub(super) async fn apply(&self, look: Look) -> Result<PassReport, StoreError> {
+    /// Does what is planned; the report tells what is left. `None`: the sync is to end before everything was
+    /// done; the ledger has what is known.
+    pub(super) async fn apply(&self, look: Look) -> Result<Option<PassReport>, StoreError> {
         let Look { plan, wishes, owned } = look;
         self.note_known(&plan.steps, &wishes).await?;
         let changes = self.changes(&plan.steps, &wishes);
@@ -63,19 +74,20 @@ impl Applier<'_> {
             if change.is_empty() || progress.trouble.is_some() {
                 continue;
             }
-            let parts = match self.airflow.parts_of(change).await {
-                Ok(parts) => parts,
-                Err(error) => {
+            let parts = match self.answered(self.airflow.parts_of(change)).await {
+                None => return Ok(None),
+                Some(Ok(parts)) => parts,
+                Some(Err(error)) => {
                     progress.trouble = Some((format!("failed to {error}"), Some(error.hint().to_owned())));
                     continue;
                 }
             };
             for part in parts {
-                if self.ending.is_cancelled() || self.leadership.lost().is_cancelled() {
-                    progress.trouble = Some(("this member stops leading; the next leader goes on".to_owned(), None));
+                if progress.trouble.is_some() {
+                    break;
                 }
-                if progress.trouble.is_none() {
-                    self.carry_out(part, write, &wishes, &owned, &mut progress).await?;
+                if self.is_to_end() || !self.carry_out(part, write, &wishes, &owned, &mut progress).await? {
+                    return Ok(None);
                 }
             }
         }
@@ -84,7 +96,32 @@ impl Applier<'_> {
         if let Some((error, hint)) = progress.trouble {
             (report.error, report.hint) = (Some(error), hint);
         }
-        Ok(report)
+        Ok(Some(report))
+    }
+
+    fn is_to_end(&self) -> bool {
+        self.ending.is_cancelled() || self.leadership.lost().is_cancelled()
+    }
+
+    /// Ends when the sync is to end.
+    async fn end(&self) {
+        tokio::select! {
+            () = self.ending.cancelled() => {}
+            () = self.leadership.lost().cancelled() => {}
+        }
+    }
+
+    /// What a request comes to; `None` when it hangs while the sync is to end. It may take effect all the same.
+    async fn answered<T>(&self, request: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            self.end().await;
+            tokio::time::sleep(LAST_PATIENCE).await;
+        };
+        tokio::select! {
+            biased;
+            answer = request => Some(answer),
+            () = over => None,
+        }
     }
 
     /// What only the ledger has to be told.
@@ -137,6 +174,8 @@ impl Applier<'_> {
         ]
     }
 
+    /// Sends one request in a place of Airflow's pace, between its intent and what came of it; `false` when the
+    /// sync is to end before it is through.
     async fn carry_out(
         &self,
         part: Change,
@@ -144,7 +183,13 @@ impl Applier<'_> {
         wishes: &BTreeMap<String, Wish>,
         before: &BTreeMap<String, Owned>,
         progress: &mut Progress,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        let place = tokio::select! {
+            biased;
+            () = self.end() => None,
+            place = self.places.take(&self.definition.airflow) => place,
+        };
+        let Some(place) = place else { return Ok(false) };
         let keys: Vec<String> = part.keys().into_iter().map(str::to_owned).collect();
         let hold = match write {
             EntryWrite::Create => Hold::Creating,
@@ -153,7 +198,16 @@ impl Applier<'_> {
         };
         let intents = keys.iter().map(|key| (key.clone(), self.owned(hold, None))).collect();
         self.note(&OwnedChanges { put: intents, forget: Vec::new() }).await?;
-        let changed = self.airflow.change_entries(self.definition.kind, part).await;
+        let Some(changed) = self.answered(self.airflow.change_entries(self.definition.kind, part)).await else {
+            tracing::info!(
+                sync = &*self.definition.name,
+                airflow = &*self.definition.airflow,
+                entries = keys.len(),
+                "a request was not answered before its sync had to end; the next comparison finds out what became of it"
+            );
+            return Ok(false);
+        };
+        drop(place);
         let mut outcome = OwnedChanges::default();
         for key in keys {
             let (after, row) = settled(write, &key, &changed, before.get(&key));
@@ -175,7 +229,7 @@ impl Applier<'_> {
         self.note(&outcome).await?;
         metrics::sync_written(&self.definition.name, write, changed.done.len());
         progress.trouble = changed.error.map(|error| (format!("failed to {error}"), Some(error.hint().to_owned())));
-        Ok(())
+        Ok(true)
     }
 
     fn owned(&self, hold: Hold, digest: Option<String>) -> Owned {

@@ -4,8 +4,8 @@
 //! ZooKeeper away: nothing changes, since nothing can be read. Airflow away: tried again with growing
 //! pauses. Both are told by the report in the ledger, which every member reads.
 //!
-//! Whoever ends the loop waits for it, as a reload does. Reading is therefore given up at once, however long
-//! Airflow stays silent; what is being written is waited for, since its record follows.
+//! Whoever ends the loop waits for it, as a reload does. So reading is given up at once, however long Airflow
+//! or ZooKeeper stay silent, and writing soon after.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use super::pass::{Look, Options, Parties, PassError, look};
 use super::report::PassReport;
 use super::timing::Timing;
 use crate::airflow::Airflow;
+use crate::airflow::places::Places;
 use crate::domain::schedule::WatchScope;
 use crate::domain::sync::definition::SyncDefinition;
 use crate::domain::sync::digest::Digests;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub leadership: Leadership,
     /// Where operators hand in orders.
     pub desks: Desks,
+    /// Where the submitter is asked for a place for each request that changes something.
+    pub places: Places,
 }
 
 /// What wakes the loop.
@@ -130,8 +133,8 @@ struct Keeper {
 
 impl Keeper {
     /// Compares, and carries out what is planned unless it is only to be looked at. What went wrong is in
-    /// the report; an error is one of the ledger, and ends the loop. `None`: it is to end before it has read
-    /// everything, and nothing was written.
+    /// the report; an error is one of the ledger, and ends the loop. `None`: it is to end before it was
+    /// through.
     async fn compare(&mut self, options: Options) -> Result<Option<PassReport>, StoreError> {
         let (ending, lost) = (self.ending.clone(), self.parts.leadership.lost().clone());
         let looked = tokio::select! {
@@ -142,7 +145,10 @@ impl Keeper {
         };
         let report = match looked {
             Ok(look) if options.dry_run => look.report(),
-            Ok(look) => self.applier().apply(look).await?,
+            Ok(look) => match self.applier().apply(look).await? {
+                Some(report) => report,
+                None => return Ok(None),
+            },
             Err(PassError::Store(error)) => return Err(error),
             Err(error) => {
                 PassReport { error: Some(format!("failed to {error}")), hint: error.hint(), ..PassReport::default() }
@@ -181,6 +187,7 @@ impl Keeper {
             ledger: &self.parts.ledger,
             leadership: &self.parts.leadership,
             ending: &self.ending,
+            places: &self.parts.places,
         }
     }
 

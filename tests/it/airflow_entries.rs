@@ -230,7 +230,7 @@ async fn a_list_of_many_pages_is_read_whole() {
     for part in airflow.parts_of(Change::Create(variables(1001))).await.expect("it answers") {
         assert!(airflow.change_entries(EntryKind::Variables, part).await.error.is_none());
     }
-    assert_eq!(fake.count("entries_bulk"), 3);
+    assert_eq!(fake.count("entries_bulk"), 11);
     assert_eq!(airflow.list_entries(EntryKind::Variables).await.expect("a list").len(), 1001);
     assert_eq!(fake.count("entries"), 11);
     fake.world().latency = Duration::from_millis(20);

@@ -44,6 +44,8 @@ mod story_components;
 mod story_health_dag;
 mod story_outage;
 mod story_runs;
+mod story_sync_hung;
+mod story_sync_pace;
 mod story_trouble;
 mod support;
 mod sync;

@@ -15,6 +15,12 @@ use super::world::{Run, State, Version, World};
 /// Largest page, whatever is asked for.
 const MAX_PAGE: usize = 100;
 
+/// Whether a request may change something in Airflow's database.
+pub fn is_write(request: &Request) -> bool {
+    let last = request.path.last().map(String::as_str);
+    request.method != "GET" && !matches!(last, Some("list" | "token"))
+}
+
 /// Whether faults hit this request: it asks for a DAG run, or changes variables, pools or connections.
 pub fn is_prone_to_faults(request: &Request) -> bool {
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();

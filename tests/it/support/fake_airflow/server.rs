@@ -81,17 +81,23 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
     loop {
         let Some((mut request, used)) = read_request(&mut stream, &mut buffer).await else { return };
         buffer.drain(..used);
-        let (fault, latency, response) = {
+        let (fault, latency, write, response) = {
             let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
             let base: Vec<String> =
                 world.base_path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
             let below = request.path.starts_with(&base);
             request.path.drain(..base.len().min(request.path.len()));
             let last = request.path.last().map(String::as_str);
-            let fault = world.next_fault(last, routes::is_prone_to_faults(&request));
+            let fault = world.next_fault(&request.method, last, routes::is_prone_to_faults(&request));
+            world.hung += u64::from(matches!(fault, Some(Fault::HangBefore | Fault::HangAfter)));
             let response = if below { answer(&mut world, &request, fault) } else { Some(routes::not_found_page()) };
-            (fault, world.latency, response.map(|response| render(&world, &response)))
+            let write = routes::is_write(&request).then(|| world.begin_write(request.body.len())).flatten();
+            (fault, world.latency, write, response.map(|response| render(&world, &response)))
         };
+        if let Some(work) = write {
+            tokio::time::sleep(work).await;
+            world.lock().unwrap_or_else(PoisonError::into_inner).end_write();
+        }
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }

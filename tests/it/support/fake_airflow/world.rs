@@ -7,6 +7,9 @@ use flowkeeper::clock::Clock;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+/// How long a request takes that overlaps with another where only one is borne. Measured on SQLite.
+const STALL: Duration = Duration::from_secs(5);
+
 /// Which Airflow it plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -130,12 +133,22 @@ pub struct World {
     pub chaos: Option<(u32, Vec<Fault>)>,
     /// Whether faults hit every request, not only those for DAG runs.
     pub faults_everywhere: bool,
-    /// Requests whose path ends with this word go wrong like this.
+    /// Requests whose path ends with this word (`variables`), or only those of one method
+    /// (`PATCH variables`), go wrong like this.
     pub faults_at: BTreeMap<&'static str, Fault>,
     /// The processes that were ever started.
     pub processes: Vec<Process>,
     /// Requests so far, by route.
     pub counts: BTreeMap<&'static str, u64>,
+    /// It bears one writing request at a time, as an Airflow on SQLite does: each takes this long and a
+    /// millisecond for every 100 bytes, and one that overlaps with another stalls.
+    pub bears_one: Option<Duration>,
+    /// How many writing requests overlapped with another.
+    pub stalls: u64,
+    /// How many writing requests are being answered.
+    writing: u64,
+    /// How many requests were never answered.
+    pub hung: u64,
     /// Texts in whose keys or values Airflow refuses entries, by a rule that nobody knew of.
     pub refused_entries: Vec<String>,
     /// Variables, pools and connections in the order in which they were made, as they are kept.
@@ -172,6 +185,10 @@ impl World {
             faults_at: BTreeMap::new(),
             processes: Vec::new(),
             counts: BTreeMap::new(),
+            bears_one: None,
+            stalls: 0,
+            writing: 0,
+            hung: 0,
             refused_entries: Vec::new(),
             entries: BTreeMap::new(),
             runs: Vec::new(),
@@ -339,10 +356,29 @@ impl World {
         }
     }
 
+    /// A request that may write begins; how long it takes, if that is to be waited for.
+    pub(super) fn begin_write(&mut self, bytes: usize) -> Option<Duration> {
+        let work = self.bears_one?;
+        self.writing += 1;
+        if self.writing > 1 {
+            self.stalls += 1;
+            return Some(STALL);
+        }
+        Some(work + Duration::from_micros(10 * u64::try_from(bytes).unwrap_or(u64::MAX)))
+    }
+
+    /// It ends.
+    pub(super) fn end_write(&mut self) {
+        self.writing -= 1;
+    }
+
     /// The fault that the next request meets.
-    pub(super) fn next_fault(&mut self, last: Option<&str>, is_trigger: bool) -> Option<Fault> {
-        if let Some(fault) = last.and_then(|last| self.faults_at.get(last)) {
-            return Some(*fault);
+    pub(super) fn next_fault(&mut self, method: &str, last: Option<&str>, is_trigger: bool) -> Option<Fault> {
+        if let Some(last) = last.filter(|_| !self.faults_at.is_empty()) {
+            let of_method = self.faults_at.get(format!("{method} {last}").as_str());
+            if let Some(fault) = of_method.or_else(|| self.faults_at.get(last)) {
+                return Some(*fault);
+            }
         }
         if !is_trigger && !self.faults_everywhere {
             return None;
