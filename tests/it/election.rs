@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use flowkeeper::clock::Clock;
 use flowkeeper::zookeeper::{Ensemble, Settings, SettingsSource, Standing};
 use tokio_util::sync::CancellationToken;
+use zookeeper_client::Client;
 
 use crate::support::ensemble::{SERVERS, ZooKeeperEnsemble};
 use crate::support::participant::{Participant, join_as, queue};
@@ -28,14 +29,30 @@ fn join(place: &str, connect: &str, root: &str) -> Participant {
     participant
 }
 
+/// A member that is first and one that is next, each with its own way to the ensemble.
+async fn first_and_next(one: &str, two: &str, root: &str) -> (Participant, Participant) {
+    let one = join("one:1", one, root);
+    one.first().await;
+    let two = join("two:1", two, root);
+    two.behind(&one).await;
+    (one, two)
+}
+
+async fn is_disconnected(member: &Participant) {
+    member.until(|standing| matches!(standing, Standing::Disconnected { .. })).await;
+}
+
+/// Waits until so many stand in the queue.
+async fn queued(client: &Client, root: &str, count: usize) {
+    let enough = || async { (queue(client, root).await.len() == count).then_some(()) };
+    wait_for(enough, || format!("there are not {count} in the queue of {root}")).await;
+}
+
 #[tokio::test]
 async fn members_lead_in_the_order_in_which_they_stood_up() {
     let server = ZooKeeperServer::shared().await;
     let (client, root) = (server.client().await, "/election-order");
-    let one = join("one:1", &server.connect(), root);
-    one.first().await;
-    let two = join("two:1", &server.connect(), root);
-    two.behind(&one).await;
+    let (one, two) = first_and_next(&server.connect(), &server.connect(), root).await;
     let three = join("three:1", &server.connect(), root);
     three.behind(&one).await;
     for member in [&one, &two, &three] {
@@ -70,10 +87,7 @@ async fn members_lead_in_the_order_in_which_they_stood_up() {
 async fn who_withdraws_and_stands_again_is_last() {
     let server = ZooKeeperServer::shared().await;
     let root = "/election-withdraw";
-    let one = join("one:1", &server.connect(), root);
-    one.first().await;
-    let two = join("two:1", &server.connect(), root);
-    two.behind(&one).await;
+    let (one, two) = first_and_next(&server.connect(), &server.connect(), root).await;
     // Both in one breath, as after a refused epoch.
     one.membership.stand(false);
     assert_ne!(one.standing(), Standing::First);
@@ -99,7 +113,7 @@ async fn of_ten_that_stand_up_at_once_one_is_first_at_any_time() {
     for member in &members {
         member.until(|standing| matches!(standing, Standing::First | Standing::Standby { leader: Some(_) })).await;
     }
-    wait_for(|| async { (queue(&client, root).await.len() == 10).then_some(()) }, || "not all queue".into()).await;
+    queued(&client, root, 10).await;
     while !members.is_empty() {
         let queue = queue(&client, root).await;
         assert_eq!(queue.len(), members.len(), "{queue:?}");
@@ -120,10 +134,7 @@ async fn a_cut_that_is_shorter_than_the_session_costs_nobody_its_place() {
     let server = ZooKeeperServer::shared().await;
     let (client, root) = (server.client().await, "/election-cut");
     let proxy = Proxy::start(&server.connect()).await;
-    let one = join("one:1", &proxy.connect(), root);
-    one.first().await;
-    let two = join("two:1", &server.connect(), root);
-    two.behind(&one).await;
+    let (one, two) = first_and_next(&proxy.connect(), &server.connect(), root).await;
     let before = queue(&client, root).await;
     let card = |member: &Participant| format!("{root}/members/{}", member.id);
     let (_, card_before) = client.get_data(&card(&one)).await.expect("a card");
@@ -138,7 +149,7 @@ async fn a_cut_that_is_shorter_than_the_session_costs_nobody_its_place() {
     assert_eq!(proxy.connect_requests(), 4);
     // Half of the session's life.
     proxy.refuse(true);
-    one.until(|standing| matches!(standing, Standing::Disconnected { .. })).await;
+    is_disconnected(&one).await;
     assert!(one.membership.confirm_first().await.is_err());
     tokio::time::sleep(SESSION_TIMEOUT / 2).await;
     proxy.refuse(false);
@@ -146,7 +157,7 @@ async fn a_cut_that_is_shorter_than_the_session_costs_nobody_its_place() {
     assert!(one.membership.confirm_first().await.expect("an answer"));
     // A network that lets nothing through and keeps the connection.
     proxy.freeze(true);
-    one.until(|standing| matches!(standing, Standing::Disconnected { .. })).await;
+    is_disconnected(&one).await;
     proxy.freeze(false);
     one.first().await;
 
@@ -161,10 +172,7 @@ async fn after_a_cut_that_outlasts_the_session_a_member_queues_anew() {
     let server = ZooKeeperServer::shared().await;
     let (client, root) = (server.client().await, "/election-expired");
     let proxy = Proxy::start(&server.connect()).await;
-    let one = join("one:1", &proxy.connect(), root);
-    one.first().await;
-    let two = join("two:1", &server.connect(), root);
-    two.behind(&one).await;
+    let (one, two) = first_and_next(&proxy.connect(), &server.connect(), root).await;
 
     proxy.refuse(true);
     let cut = Instant::now();
@@ -212,13 +220,10 @@ async fn the_next_process_at_a_place_clears_away_what_a_killed_one_left() {
 async fn an_outage_of_the_whole_ensemble_ends_with_one_place_each() {
     let server = ZooKeeperServer::start().await;
     let root = "/flowkeeper";
-    let one = join("one:1", &server.connect(), root);
-    one.first().await;
-    let two = join("two:1", &server.connect(), root);
-    two.behind(&one).await;
+    let (one, two) = first_and_next(&server.connect(), &server.connect(), root).await;
     let before = queue(&server.client().await, root).await;
     server.kill();
-    one.until(|standing| matches!(standing, Standing::Disconnected { .. })).await;
+    is_disconnected(&one).await;
     tokio::time::sleep(SESSION_TIMEOUT * 2).await;
     server.restart().await;
     // The servers come back with the sessions that they had, and so do the members.
@@ -237,7 +242,7 @@ async fn an_outage_of_the_whole_ensemble_ends_with_one_place_each() {
     one.until(standing).await;
     two.until(standing).await;
     let client = server.client().await;
-    wait_for(|| async { (queue(&client, root).await.len() == 2).then_some(()) }, || "not both queue".into()).await;
+    queued(&client, root, 2).await;
     assert_ne!(queue(&client, root).await, before);
 }
 
@@ -245,13 +250,10 @@ async fn an_outage_of_the_whole_ensemble_ends_with_one_place_each() {
 async fn a_server_that_is_frozen_is_noticed_and_nobody_queues_twice() {
     let server = ZooKeeperServer::start().await;
     let root = "/flowkeeper";
-    let one = join("one:1", &server.connect(), root);
-    one.first().await;
-    let two = join("two:1", &server.connect(), root);
-    two.behind(&one).await;
+    let (one, two) = first_and_next(&server.connect(), &server.connect(), root).await;
     server.freeze(true);
     let begun = Instant::now();
-    one.until(|standing| matches!(standing, Standing::Disconnected { .. })).await;
+    is_disconnected(&one).await;
     assert!(begun.elapsed() < SESSION_TIMEOUT, "{:?}", begun.elapsed());
     let leaving = Instant::now();
     two.membership.leave().await;
@@ -295,7 +297,7 @@ async fn a_new_session_whose_first_request_was_not_answered_is_still_a_new_one()
     one.first().await;
     let before = queue(&client, root).await;
     proxy.refuse(true);
-    wait_for(|| async { queue(&client, root).await.is_empty().then_some(()) }, || "it does not expire".into()).await;
+    queued(&client, root, 0).await;
     proxy.lose_answer_to(SYNC);
     proxy.refuse(false);
     one.first().await;
@@ -323,10 +325,7 @@ async fn a_watch_that_is_lost_costs_a_second() {
     let root = "/election-mute";
     let proxy = Proxy::start(&server.connect()).await;
     proxy.mute_watches(true);
-    let one = join("one:1", &server.connect(), root);
-    one.first().await;
-    let two = join("two:1", &proxy.connect(), root);
-    two.behind(&one).await;
+    let (one, two) = first_and_next(&server.connect(), &proxy.connect(), root).await;
     let begun = Instant::now();
     one.membership.leave().await;
     two.first().await;
@@ -338,10 +337,7 @@ async fn a_watch_that_is_lost_costs_a_second() {
 async fn what_somebody_deletes_is_made_again() {
     let server = ZooKeeperServer::shared().await;
     let (client, root) = (server.client().await, "/election-deleted");
-    let one = join("one:1", &server.connect(), root);
-    one.first().await;
-    let two = join("two:1", &server.connect(), root);
-    two.behind(&one).await;
+    let (one, two) = first_and_next(&server.connect(), &server.connect(), root).await;
     let place = queue(&client, root).await[0].0.clone();
     delete(&client, &format!("{root}/leader/{place}")).await;
     two.first().await;
@@ -385,10 +381,7 @@ async fn strangers_in_the_queue_and_cards_of_rubbish_do_no_harm() {
 async fn a_session_goes_on_at_another_server_when_its_own_dies() {
     let ensemble = ZooKeeperEnsemble::start(Duration::from_millis(500)).await;
     let root = "/flowkeeper";
-    let one = join("one:1", &ensemble.connect(), root);
-    one.first().await;
-    let two = join("two:1", &ensemble.connect(), root);
-    two.behind(&one).await;
+    let (one, two) = first_and_next(&ensemble.connect(), &ensemble.connect(), root).await;
     let before = queue(&ensemble.client().await, root).await;
     for server in 0..SERVERS {
         ensemble.kill(server);

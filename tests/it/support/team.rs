@@ -119,21 +119,9 @@ in_flight = 1
         }
     }
 
-    /// Every second from the first to the last that is covered is covered by exactly one row, every
-    /// accepted row is one DAG run, and there are no others.
+    /// No second is missing, every accepted row is one DAG run, and there are no others.
     pub(crate) fn nothing_lost_nothing_twice(&self, runs: &[Run]) {
-        let mut rows: Vec<(Timestamp, Timestamp)> = runs
-            .iter()
-            .filter(|run| run.schedule == "tick" && run.nominal_time.is_some())
-            .map(|run| {
-                let nominal = run.nominal_time.expect("a nominal time");
-                (run.from.unwrap_or(nominal), run.to.unwrap_or(nominal))
-            })
-            .collect();
-        rows.sort_unstable();
-        for pair in rows.windows(2) {
-            assert_eq!(pair[1].0, pair[0].1 + SignedDuration::from_secs(1), "no second is missing or covered twice");
-        }
+        no_second_is_missing(runs);
         let world = self.airflow.world();
         for run in runs.iter().filter(|run| run.state.was_accepted()) {
             assert!(world.run(&run.dag_id, &run.dag_run_id).is_some(), "no DAG run {}", run.dag_run_id);
@@ -143,6 +131,25 @@ in_flight = 1
             assert!(known, "{} is in Airflow and not in the ledger", dag_run.dag_run_id);
         }
     }
+}
+
+/// Every second from the first to the last that [`TICK`] covers is covered by exactly one row; how many
+/// rows there are.
+pub(crate) fn no_second_is_missing(runs: &[Run]) -> usize {
+    let covered = |run: &Run| {
+        let nominal = run.nominal_time?;
+        Some((run.from.unwrap_or(nominal), run.to.unwrap_or(nominal), run.count))
+    };
+    let mut rows: Vec<(Timestamp, Timestamp, i64)> =
+        runs.iter().filter(|run| run.schedule == "tick").filter_map(covered).collect();
+    rows.sort_unstable();
+    for (from, to, count) in &rows {
+        assert_eq!(to.duration_since(*from).as_secs() + 1, *count, "a row covers what it says");
+    }
+    for pair in rows.windows(2) {
+        assert_eq!(pair[1].0, pair[0].1 + SignedDuration::from_secs(1), "no second is missing or covered twice");
+    }
+    rows.len()
 }
 
 /// Waits until a member is ready, leading or not.
