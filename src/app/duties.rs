@@ -36,9 +36,10 @@ pub(super) fn declare(work: &Work, set: &InForce) -> Vec<Part> {
     }
     // Nothing is compared in a session that the keeper of its ensemble has not cleared.
     parts.extend(set.resources.ensembles.values().map(|ensemble| lineage_keeper(crew, ensemble)));
-    for (schedule, ensemble) in set.znode_schedules() {
-        let ensemble = set.resources.ensembles.get(ensemble);
-        parts.extend(ensemble.map(|ensemble| znode_trigger(crew, schedule, ensemble, gates, handover)));
+    for (schedule, name) in set.znode_schedules() {
+        let ensemble = set.resources.ensembles.get(name);
+        let is_home = name.is_none();
+        parts.extend(ensemble.map(|ensemble| znode_trigger(crew, schedule, ensemble, is_home, gates, handover)));
     }
     parts.extend(set.resources.watched.iter().map(|watched| rounds(crew, watched, gates)));
     if !crew.member.shadow {
@@ -98,12 +99,14 @@ fn znode_trigger(
     crew: &Crew,
     schedule: &Arc<Schedule>,
     kept: &KeptEnsemble,
+    is_home: bool,
     gates: &watch::Sender<Gates>,
     handover: &Handover,
 ) -> Part {
     let parts = ZnodeTriggerParts {
         schedule: Arc::clone(schedule),
         ensemble: kept.ensemble.clone(),
+        own_root: is_home.then(|| crew.member.root()).flatten(),
         ledger: crew.member.ledger.clone(),
         leadership: crew.leadership.clone(),
         gates: gates.subscribe(),

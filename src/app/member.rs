@@ -138,8 +138,12 @@ impl Member {
 
     /// The home ensemble, and the root of flowkeeper's znodes there.
     pub(super) fn home(&self) -> Option<(Ensemble, Arc<str>)> {
-        let root = self.main.zookeeper.as_ref()?.root.as_str().into();
-        Some((self.board.now().resources.ensembles.get(&None)?.ensemble.clone(), root))
+        Some((self.board.now().resources.ensembles.get(&None)?.ensemble.clone(), self.root()?))
+    }
+
+    /// The root of flowkeeper's own znodes in the home ensemble.
+    pub(super) fn root(&self) -> Option<Arc<str>> {
+        Some(self.main.zookeeper.as_ref()?.root.as_str().into())
     }
 
     /// Where runs can be read, for the notes of DAG runs; `None` where nobody could follow a link.

@@ -9,7 +9,7 @@ use super::checks::{self, Draft};
 use super::fault::{Fault, Severity};
 use super::load::{Loader, Origin};
 use super::model::{Config, Ensemble};
-use crate::domain::schedule::{EnsembleTrigger, Schedule, ScheduleName, Trigger, WatchScope};
+use crate::domain::schedule::{EnsembleTrigger, Schedule, ScheduleName, Trigger};
 
 /// The configuration, if nothing is wrong with it, and everything that was found, in the order of
 /// the files and lines.
@@ -234,7 +234,7 @@ fn check_locks(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
     }
 }
 
-/// A trigger that watches flowkeeper's own znodes would fire for what flowkeeper itself writes.
+/// A trigger on flowkeeper's own znodes fires for what flowkeeper itself writes. From above they are left out.
 fn check_own_znodes(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
     let Some(home) = &loader.main.zookeeper else { return };
     for (file, draft) in drafts {
@@ -246,15 +246,14 @@ fn check_own_znodes(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
         let below = |path: &str, root: &str| {
             root == "/" || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let covers = znode.watch == WatchScope::Subtree && below(&home.root, &znode.path);
-        if is_home && (covers || below(&znode.path, &home.root)) && znode.include.is_none() {
+        if is_home && below(&znode.path, &home.root) && znode.include.is_none() {
             let at = draft.ensemble_at.as_ref().unwrap_or(&draft.name_at);
             let fault = loader.sources[*file].fault(
                 at.clone(),
                 "schedule.znode.path".to_owned(),
                 Severity::Warning,
-                format!("this also watches {}, where flowkeeper keeps its own state", home.root),
-                "watch a smaller part, or name what is meant with `include`".to_owned(),
+                format!("this watches {}, where flowkeeper keeps its own state", home.root),
+                "watch another znode, or name what is meant with `include`".to_owned(),
             );
             loader.sink.push(fault);
         }

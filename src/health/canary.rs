@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::facts::{Answer, CanaryFacts, Mode, Sample, Step, Trip, TripEnd};
 use super::sample::words;
 use crate::clock::Clock;
+use crate::domain::health::canary_name;
 use crate::zookeeper::{Lifetime, Settings, Visit, ZooKeeperError};
 
 /// What the znode holds first, and then.
@@ -107,7 +107,7 @@ impl Canary {
         steps: &mut Vec<(Step, Duration)>,
         offset: &mut Option<i64>,
     ) -> Result<(), TripEnd> {
-        let path = format!("{}/flowkeeper-canary-{}", self.parent, Uuid::new_v4().simple());
+        let path = format!("{}/{}", self.parent, canary_name());
         let (_, hint) = self.timed(Step::Watch, other.watch(&path)).await?.1;
         let started = Instant::now();
         let (took, _) = self.timed(Step::Create, visit.session().create(&path, FIRST, Lifetime::Ephemeral)).await?;

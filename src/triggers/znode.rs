@@ -1,12 +1,13 @@
 //! Znode triggers: what changes in ZooKeeper becomes runs, each change once.
 //!
 //! One task a schedule. `watcher` is its loop, `scan` compares everything with what was handled,
-//! `decide` turns one read into what the ledger is told, `settle` gathers batches, `writes` hands
-//! over; what decides is pure. The tasks share the sessions and watches of
+//! `decide` turns one read into what the ledger is told, `left_out` knows flowkeeper's own znodes, `settle`
+//! gathers batches, `writes` hands over; what decides is pure. The tasks share the sessions and watches of
 //! [`crate::zookeeper::Ensemble`], and nothing else.
 
 mod decide;
 mod handover;
+mod left_out;
 mod scan;
 mod settle;
 mod watcher;
@@ -37,6 +38,8 @@ pub struct ZnodeTriggerParts {
     pub schedule: Arc<Schedule>,
     /// The ensemble that its trigger names.
     pub ensemble: Ensemble,
+    /// The root of flowkeeper's own znodes, if that is its home ensemble.
+    pub own_root: Option<Arc<str>>,
     /// The ledger.
     pub ledger: Ledger,
     /// Proof of leading.

@@ -2,6 +2,7 @@
 
 use super::connect::{Life, connect};
 use super::error::ZooKeeperError;
+use super::one_shot::Attendance;
 use super::session::Session;
 use super::settings::SettingsSource;
 
@@ -22,7 +23,7 @@ pub async fn check(settings: &SettingsSource, root: Option<&str>) -> Result<(), 
         hint: failure.hint().to_owned(),
     })?;
     let demands_identity = opened.demands_identity();
-    let session = opened.into_session(1);
+    let session = opened.into_session(1, Attendance::default());
     let outcome = look(&session, demands_identity, root).await;
     session.close();
     outcome

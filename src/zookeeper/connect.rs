@@ -11,6 +11,7 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use zookeeper_client::{Client, Error, SessionInfo};
 
 use super::diagnose::diagnose;
+use super::one_shot::Attendance;
 use super::session::{NewNodeAcl, Session};
 use super::settings::{Settings, SettingsInUse, SettingsSource};
 
@@ -105,8 +106,8 @@ impl Opened {
     }
 
     /// The way to send requests through this connection.
-    pub(super) fn into_session(self, number: u64) -> Session {
-        Session::new(number, &self.chroot, self.acl, self.client)
+    pub(super) fn into_session(self, number: u64, attendance: Attendance) -> Session {
+        Session::new(number, &self.chroot, self.acl, self.client, attendance)
     }
 }
 

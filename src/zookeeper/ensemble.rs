@@ -27,6 +27,7 @@ use zookeeper_client::{EventType, PersistentWatcher, SessionState, StateWatcher}
 use super::connect::{Failure, Life, Pauses, STABLE_AFTER, connect};
 use super::error::ZooKeeperError;
 use super::mailbox::{Arming, Interest, Mailbox, Touched};
+use super::one_shot::Attendance;
 use super::session::Session;
 use super::settings::{SettingsInUse, SettingsSource};
 use crate::clock::Clock;
@@ -287,7 +288,7 @@ impl Keeper {
         let opened = connect(&self.settings, Life::Connection, true).await?;
         let (state, in_use) = (opened.client.state_watcher(), opened.settings.clone());
         self.sessions += 1;
-        let session = opened.into_session(self.sessions);
+        let session = opened.into_session(self.sessions, Attendance::default());
         match session.sync().await {
             Ok(()) => Ok((session, state, in_use)),
             Err(error) => {

@@ -12,6 +12,7 @@
 //! next connection has synced: the servers refuse what reaches them over a connection that the
 //! session has left.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::task::AbortHandle;
 use zookeeper_client::{SessionInfo, SessionState, StateWatcher};
 
 use super::connect::{Failure, Life, connect};
+use super::one_shot::Attendance;
 use super::session::Session;
 use super::settings::{SettingsInUse, SettingsSource};
 
@@ -88,7 +90,7 @@ impl LastingSession {
         let (timeout, state) = (opened.client.session_timeout(), opened.client.state_watcher());
         tasks.end_with(state.clone());
         let settings = opened.settings.clone();
-        let session = opened.into_session(self.connections);
+        let session = opened.into_session(self.connections, tasks.attendance.clone());
         session.sync().await.map_err(|error| Failure::lost(format!("its first request failed: {error}")))?;
         let begins = std::mem::take(&mut self.unannounced);
         Ok(Connection { session, begins, timeout, settings, state, _tasks: tasks })
@@ -117,6 +119,19 @@ impl Connection {
 struct Tasks {
     handles: Mutex<Vec<AbortHandle>>,
     state: Arc<OnceLock<StateWatcher>>,
+    attendance: Attendance,
+}
+
+/// A task of the client crate. Whoever waits for its watches hears before it goes, whoever drops it.
+struct Attended {
+    task: Pin<Box<dyn Future<Output = ()> + Send>>,
+    attendance: Attendance,
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        self.attendance.end();
+    }
 }
 
 impl Tasks {
@@ -138,8 +153,9 @@ impl Tasks {
 
 impl Spawn for Tasks {
     fn spawn(&self, task: Task) {
-        let (mut future, state) = (Box::into_pin(task.future), Arc::clone(&self.state));
-        let until_disconnected = std::future::poll_fn(move |context| match future.as_mut().poll(context) {
+        let mut attended = Attended { task: Box::into_pin(task.future), attendance: self.attendance.clone() };
+        let state = Arc::clone(&self.state);
+        let until_disconnected = std::future::poll_fn(move |context| match attended.task.as_mut().poll(context) {
             // It has begun to connect again. Nothing may be sent that way: the servers would give the
             // session to it, and end the connection that is to follow.
             Poll::Pending if state.get().is_some_and(|state| state.peek_state() != SessionState::SyncConnected) => {

@@ -17,6 +17,7 @@ use super::connect::{Failure, Pauses, RECONNECT_AFTER};
 use super::contender::{LOCK, in_order, prefix};
 use super::error::ZooKeeperError;
 use super::lasting::{Connection, LastingSession};
+use super::one_shot::OneShot;
 use super::session::{Lifetime, Session};
 use super::settings::SettingsSource;
 use crate::clock::boot_time;
@@ -248,7 +249,7 @@ impl Keeper {
                 }
             };
             tokio::select! {
-                _ = watched.changed() => {}
+                () = watched.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -306,9 +307,9 @@ impl Keeper {
 /// What a look has shown.
 enum Look {
     /// It holds the lock.
-    First { watched: zookeeper_client::OneshotWatcher },
+    First { watched: OneShot },
     /// It waits for those before.
-    Behind { ahead: usize, watched: zookeeper_client::OneshotWatcher },
+    Behind { ahead: usize, watched: OneShot },
     /// Something moved meanwhile.
     Again,
     /// It held the lock, and its znode is gone.

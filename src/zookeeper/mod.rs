@@ -17,6 +17,7 @@ mod lasting;
 mod lock;
 mod mailbox;
 mod membership;
+mod one_shot;
 mod registry;
 mod session;
 mod settings;

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, Error, OneshotWatcher, PersistentWatcher, Stat};
 
 use super::error::ZooKeeperError;
+use super::one_shot::{Attendance, OneShot};
 use crate::domain::znode::ZnodeStat;
 
 /// How long an answer may take. The client itself notices a silent connection after 0.4 of the
@@ -30,6 +31,7 @@ struct Inner {
     chroot: String,
     /// Who may touch the znodes that this session makes.
     acl: NewNodeAcl,
+    attendance: Attendance,
     /// `None` once closed. The client lives on inside requests that are under way.
     client: RwLock<Option<Client>>,
     /// Wakes the ensemble, which closes the session and opens another.
@@ -70,11 +72,13 @@ impl NewNodeAcl {
 }
 
 impl Session {
-    pub(super) fn new(number: u64, chroot: &str, acl: NewNodeAcl, client: Client) -> Self {
+    /// `attendance` is that of the client's connection.
+    pub(super) fn new(number: u64, chroot: &str, acl: NewNodeAcl, client: Client, attendance: Attendance) -> Self {
         Self(Arc::new(Inner {
             number,
             chroot: chroot.to_owned(),
             acl,
+            attendance,
             client: RwLock::new(Some(client)),
             broken: Notify::new(),
         }))
@@ -295,10 +299,10 @@ impl Session {
     }
 
     /// Whether a znode is there, and a watch that tells once when it is deleted, made or set.
-    pub(super) async fn exists_and_watch(&self, path: &str) -> Result<(bool, OneshotWatcher), ZooKeeperError> {
+    pub(super) async fn exists_and_watch(&self, path: &str) -> Result<(bool, OneShot), ZooKeeperError> {
         let client = self.client()?;
         let (stat, watcher) = limited(client.check_and_watch_stat(&self.absolute(path))).await?;
-        Ok((stat.is_some(), watcher))
+        Ok((stat.is_some(), self.one_shot(watcher)))
     }
 
     /// The children of a znode, and a watch that tells once when one comes or goes; `None` without
@@ -306,13 +310,17 @@ impl Session {
     pub(super) async fn get_children_and_watch(
         &self,
         path: &str,
-    ) -> Result<Option<(Vec<String>, OneshotWatcher)>, ZooKeeperError> {
+    ) -> Result<Option<(Vec<String>, OneShot)>, ZooKeeperError> {
         let client = self.client()?;
         match limited(client.list_and_watch_children(&self.absolute(path))).await {
-            Ok(listed) => Ok(Some(listed)),
+            Ok((children, watcher)) => Ok(Some((children, self.one_shot(watcher)))),
             Err(Error::NoNode) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn one_shot(&self, watcher: OneshotWatcher) -> OneShot {
+        OneShot::new(watcher, self.0.attendance.clone())
     }
 
     /// Whether a znode lives as long as this session does; `None` when there is no such znode. One

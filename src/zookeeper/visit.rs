@@ -5,11 +5,10 @@
 
 use std::time::Duration;
 
-use zookeeper_client::OneshotWatcher;
-
 use super::connect::Failure;
 use super::error::ZooKeeperError;
 use super::lasting::{Connection, LastingSession};
+use super::one_shot::OneShot;
 use super::session::Session;
 use super::settings::Settings;
 
@@ -17,7 +16,7 @@ use super::settings::Settings;
 pub struct Visit(Connection);
 
 /// Tells once that a znode was made, set or deleted.
-pub struct Hint(OneshotWatcher);
+pub struct Hint(OneShot);
 
 impl Visit {
     /// Opens a session with the one server of `settings`, within `timeout`.
@@ -50,7 +49,7 @@ impl Visit {
 }
 
 impl Hint {
-    /// Waits for the event; one that says that the session is over comes as well.
+    /// Waits for the event; the end of the session is one as well.
     pub async fn changed(self) {
         self.0.changed().await;
     }

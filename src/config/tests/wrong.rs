@@ -244,7 +244,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "znode = { path = \"/a\" }\ninitial = { after_zxid = \"12\" }\n[[schedule]]\nname = \"b\"\ndag = \"d\"\nznode = { path = \"/a\" }\ninitial = { after = \"yesterday\" }\n[[schedule]]\nname = \"c\"\ndag = \"d\"\nznode = { path = \"/a\" }\ninitial = \"now\"\n",
         ],
     ),
-    ("flowkeeper's own znodes", &[BOTH, ZNODE, "znode = { path = \"/\", watch = \"subtree\" }\n"]),
+    ("flowkeeper's own znodes", &[BOTH, ZNODE, "znode = { path = \"/flowkeeper\", watch = \"subtree\" }\n"]),
     // Templates.
     (
         "templates that cannot be read",

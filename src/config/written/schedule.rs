@@ -142,7 +142,9 @@ pub(in crate::config) struct Znode {
     pub(in crate::config) path: Option<String>,
     /// The ensemble, a name of `[ensemble.NAME]`; without it the home ensemble.
     pub(in crate::config) ensemble: Option<String>,
-    /// What is watched: the znode itself, its children (a run for each), or everything below it.
+    /// What is watched: the znode itself, its children (a run for each), or everything below it. What
+    /// flowkeeper makes is left out: the canaries of health checks, and its own `root` where that is below
+    /// `path`.
     #[schemars(extend("default" = "node"))]
     pub(in crate::config) watch: Option<Choice<WatchScope>>,
     /// The kinds of change that fire. `["created", "changed"]` where it is left out, `["created"]`

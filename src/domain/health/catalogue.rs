@@ -378,7 +378,7 @@ pub static CATALOGUE: [CheckInfo; 26] = [
         name: "canary",
         about: "Whether a client can work: through a session with this server an ephemeral znode is made, seen by a watch on another server, set, synced, read there and deleted. The value is the slowest of these steps.",
         rule: "By its limits; critical when a step fails or shows something else than was written.",
-        read_from: "a session with each server that serves; the znode is `flowkeeper-canary-…` under `canary` of [ensemble.NAME], the root by default",
+        read_from: "a session with each server that serves; the znode is `flowkeeper-canary-…` under `canary` of [ensemble.NAME], `/` by default; znode triggers leave it out",
         unit: Some("ms"),
         direction: Some(Direction::Above),
         limits: limits(250.0, 1000.0),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
 
+use super::left_out::LeftOut;
 use crate::domain::occurrence::{Occurrence, batch_hash};
 use crate::domain::run::RunState;
 use crate::domain::schedule::{
@@ -33,6 +34,8 @@ pub(super) struct Rules {
     pub(super) generation: u32,
     /// Whether the data of the state last handled is needed.
     pub(super) uses_previous: bool,
+    /// What is no change at all.
+    pub(super) left_out: LeftOut,
 }
 
 /// Whether a znode is looked at for the first time by a trigger that has just begun.
@@ -196,11 +199,17 @@ pub(super) enum Condition {
 }
 
 impl Rules {
-    /// Makes the rules of a schedule.
-    pub(super) fn new(schedule: Arc<Schedule>, trigger: ZnodeTrigger, generation: u32) -> Self {
+    /// Makes the rules of a schedule. `own_root` is flowkeeper's root in the trigger's ensemble.
+    pub(super) fn new(
+        schedule: Arc<Schedule>,
+        trigger: ZnodeTrigger,
+        generation: u32,
+        own_root: Option<&Arc<str>>,
+    ) -> Self {
+        let left_out = LeftOut::of(&trigger, own_root);
         let uses_previous = schedule.when.as_ref().is_some_and(|when| when.uses("previous"))
             || schedule.conf.as_ref().is_some_and(|conf| conf.uses("previous"));
-        Self { schedule, trigger, generation, uses_previous }
+        Self { schedule, trigger, generation, uses_previous, left_out }
     }
 
     /// Whether a znode can fire at all. The root of a subtree is not part of it, and a parent none
@@ -214,7 +223,9 @@ impl Rules {
             return false;
         };
         let in_scope = !name.is_empty() && (self.trigger.watch == WatchScope::Subtree || !name.contains('/'));
-        in_scope && self.trigger.include.as_ref().is_none_or(|globs| globs.is_match(name))
+        in_scope
+            && !self.left_out.covers(path)
+            && self.trigger.include.as_ref().is_none_or(|globs| globs.is_match(name))
     }
 
     /// The identity of a change that runs by itself.

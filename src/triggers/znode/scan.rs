@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::decide::Sight;
+use super::left_out::LeftOut;
 use crate::domain::schedule::{Initial, WatchScope};
 use crate::domain::znode::{TimeWentBack, ZnodeStat, ZnodeVersion, check_deletion, compare};
 use crate::zookeeper::{Session, ZooKeeperError};
@@ -57,12 +58,13 @@ impl Snapshot {
     }
 }
 
-/// Looks at everything in `scope`; `None` when `path` as a parent is still as in `unchanged`, and
+/// Looks at everything in `scope` but what is `left_out`; `None` when `path` as a parent is still as in `unchanged`, and
 /// so none of its children came or went.
 pub(super) async fn look(
     session: Session,
     path: Arc<str>,
     scope: WatchScope,
+    left_out: LeftOut,
     unchanged: Option<ZnodeVersion>,
 ) -> Result<Option<Snapshot>, ZooKeeperError> {
     if unchanged.is_some() && session.stat(&path).await?.as_ref().map(ZnodeStat::seen_as_parent) == unchanged {
@@ -77,8 +79,8 @@ pub(super) async fn look(
                 snapshot.nodes.insert(Arc::clone(&path), stat);
             }
         }
-        WatchScope::Children => look_at_children(&session, &path, &mut snapshot).await?,
-        WatchScope::Subtree => look_at_subtree(&session, &path, &mut snapshot).await?,
+        WatchScope::Children => look_at_children(&session, &path, &left_out, &mut snapshot).await?,
+        WatchScope::Subtree => look_at_subtree(&session, &path, &left_out, &mut snapshot).await?,
     }
     if snapshot.root.is_none() && path.len() > 1 {
         snapshot.above = Some(session.nearest_ancestor(&path).await?);
@@ -91,7 +93,12 @@ pub(super) fn join(parent: &str, name: &str) -> Arc<str> {
     if parent == "/" { format!("/{name}").into() } else { format!("{parent}/{name}").into() }
 }
 
-async fn look_at_children(session: &Session, path: &Arc<str>, snapshot: &mut Snapshot) -> Result<(), ZooKeeperError> {
+async fn look_at_children(
+    session: &Session,
+    path: &Arc<str>,
+    left_out: &LeftOut,
+    snapshot: &mut Snapshot,
+) -> Result<(), ZooKeeperError> {
     let names = match session.get_children(path).await {
         Ok(Some((names, stat))) => {
             snapshot.root = Some(stat);
@@ -106,13 +113,12 @@ async fn look_at_children(session: &Session, path: &Arc<str>, snapshot: &mut Sna
         }
     };
     snapshot.nodes.reserve(names.len());
-    let mut names = names.iter();
+    let mut children = names.iter().map(|name| join(path, name)).filter(|child| !left_out.covers(child));
     let mut answers = FuturesUnordered::new();
     loop {
         while answers.len() < PIPELINE
-            && let Some(name) = names.next()
+            && let Some(child) = children.next()
         {
-            let child = join(path, name);
             let stat = session.stat(&child);
             answers.push(async move { (child, stat.await) });
         }
@@ -128,7 +134,12 @@ async fn look_at_children(session: &Session, path: &Arc<str>, snapshot: &mut Sna
     }
 }
 
-async fn look_at_subtree(session: &Session, root: &Arc<str>, snapshot: &mut Snapshot) -> Result<(), ZooKeeperError> {
+async fn look_at_subtree(
+    session: &Session,
+    root: &Arc<str>,
+    left_out: &LeftOut,
+    snapshot: &mut Snapshot,
+) -> Result<(), ZooKeeperError> {
     let mut todo = vec![Arc::clone(root)];
     let mut answers = FuturesUnordered::new();
     loop {
@@ -141,7 +152,7 @@ async fn look_at_subtree(session: &Session, root: &Arc<str>, snapshot: &mut Snap
         let stat = match answers.next().await {
             None => return Ok(()),
             Some((path, Ok(Some((names, stat))))) => {
-                todo.extend(names.iter().map(|name| join(&path, name)));
+                todo.extend(names.iter().map(|name| join(&path, name)).filter(|child| !left_out.covers(child)));
                 Some((path, stat))
             }
             Some((path, Ok(None))) => {

@@ -200,7 +200,7 @@ impl Watcher {
         let mut standing = parts.lineage.standing();
         // What was said while the cursors were read is not to be missed.
         standing.mark_changed();
-        let rules = Rules::new(Arc::clone(&parts.schedule), trigger, generation);
+        let rules = Rules::new(Arc::clone(&parts.schedule), trigger, generation, parts.own_root.as_ref());
         // Where an edit has left cursors behind, they may be of znodes that are of no interest any more.
         let is_wanted = |path: &str| rules.wants(path) || path == &*rules.trigger.path;
         let (cursors, unwanted): (Vec<_>, Vec<_>) = cursors.into_iter().partition(|cursor| is_wanted(&cursor.path));
@@ -431,7 +431,8 @@ impl Watcher {
         // As long as the list of children is the same, none of them came or went.
         let unchanged = self.clean.filter(|_| trigger.watch == WatchScope::Children && !trigger.on.changed);
         self.look_again = false;
-        let answer = Box::pin(look(session, Arc::clone(&trigger.path), trigger.watch, unchanged));
+        let answer =
+            Box::pin(look(session, Arc::clone(&trigger.path), trigger.watch, self.rules.left_out.clone(), unchanged));
         self.look = Some(Look { fresh, answer });
     }
 

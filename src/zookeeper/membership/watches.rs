@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use zookeeper_client::OneshotWatcher;
+
+use crate::zookeeper::one_shot::OneShot;
 
 /// Watches that have not fired. Dropped, they are taken back from the servers.
 pub(super) struct Watches {
@@ -28,7 +29,7 @@ impl Watches {
     }
 
     /// Listens to a watch on this path.
-    pub(super) fn listen(&mut self, path: String, watcher: OneshotWatcher) {
+    pub(super) fn listen(&mut self, path: String, watcher: OneShot) {
         let (fired, touched) = (self.fired.clone(), path.clone());
         let listening = tokio::spawn(async move {
             watcher.changed().await;

@@ -39,7 +39,8 @@ pub(crate) struct Proxy {
 /// What the two sides speak, as far as the proxy has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
-    /// Requests are frames, some of which the proxy may answer itself.
+    /// Requests are frames, some of which the proxy may answer itself; or the connection is for a
+    /// four-letter word.
     ZooKeeper,
     /// Bytes.
     Any,
@@ -165,13 +166,14 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
             server.set_nodelay(true).ok();
             reset(&client);
             reset(&server);
+            let speaks = if is_for_a_word(&client).await { Protocol::Any } else { control.protocol };
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             let to_client = Arc::new(Mutex::new(to_client));
             // The request of this connection whose answer is to be lost.
             let marked = AtomicI32::new(NO_REQUEST);
             let both_ways = async {
-                match control.protocol {
+                match speaks {
                     Protocol::ZooKeeper => tokio::select! {
                         () = upwards(from_client, to_server, Arc::clone(&to_client), &control, &marked) => {}
                         () = downwards(from_server, &to_client, &control, &marked) => {}
@@ -191,6 +193,12 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
             }
         });
     }
+}
+
+/// Whether a connection begins with letters: no frame is so long.
+async fn is_for_a_word(client: &TcpStream) -> bool {
+    let mut first = [0];
+    matches!(client.peek(&mut first).await, Ok(1)) && first[0].is_ascii_lowercase()
 }
 
 /// Makes the socket reset its connection when it is dropped, instead of ending it in order.

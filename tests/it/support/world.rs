@@ -171,6 +171,7 @@ impl World {
             let parts = ZnodeTriggerParts {
                 schedule,
                 ensemble: self.ensemble.clone(),
+                own_root: None,
                 ledger: self.ledger.clone(),
                 leadership: self.leadership.clone(),
                 gates: self.gates.subscribe(),
