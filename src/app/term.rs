@@ -3,7 +3,7 @@
 //! Each part takes the [`Leadership`] and ends when it is lost. `crew` has the tasks and what follows when
 //! one fails, [`super::duties`] which parts there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::definitions::changes::Changes;
 use crate::definitions::history;
 use crate::dispatcher::{self, Supply, Target};
 use crate::domain::policy::{ON_TIME, on_time_after_a_failover};
+use crate::domain::renames::renames;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::health;
 use crate::locks::{self, keeper::Desk};
@@ -411,8 +412,14 @@ impl Patience {
 
 /// The znode triggers whose rule ends with an edit.
 fn edited_znode_triggers(before: &InForce, after: &InForce) -> Vec<ScheduleName> {
-    let rules: HashMap<&ScheduleName, String> =
-        after.znode_schedules().map(|(schedule, _)| (&schedule.name, schedule.trigger.identity())).collect();
+    let names: HashSet<&ScheduleName> = before.schedules.iter().map(|schedule| &schedule.name).collect();
+    let renames = renames(&after.schedules, |name| names.contains(name));
+    let rules: HashMap<&ScheduleName, String> = after
+        .znode_schedules()
+        // Who has a name from another has nothing else of it.
+        .filter(|(schedule, _)| !renames.contains_key(&schedule.name))
+        .map(|(schedule, _)| (&schedule.name, schedule.trigger.identity()))
+        .collect();
     before
         .znode_schedules()
         .filter(|(schedule, _)| rules.get(&schedule.name) != Some(&schedule.trigger.identity()))

@@ -7,7 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::config::Config;
-use crate::domain::schedule::{Schedule, ScheduleName};
+use crate::domain::renames::renames;
+use crate::domain::schedule::Schedule;
 
 /// The names of what is new, other and gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -29,21 +30,25 @@ impl Changes {
             schedules.iter().map(|schedule| (schedule.name.to_string(), Arc::clone(schedule))).collect()
         };
         let (old, new) = (by_name(before), by_name(after));
+        let renames = renames(after, |name| old.contains_key(name.as_str()));
         let mut changes = Self::default();
         for schedule in after {
             let name = schedule.name.as_str();
-            let was = schedule.was.as_ref().map(ScheduleName::as_str);
-            match (old.get(name), was) {
-                (Some(known), _) if Arc::ptr_eq(known, schedule) || known == schedule => {}
-                (Some(_), _) => changes.changed.push(name.to_owned()),
-                (None, Some(was)) if old.contains_key(was) && !new.contains_key(was) => {
-                    changes.renamed.insert(was.to_owned(), name.to_owned());
+            match (old.get(name), renames.get(&schedule.name)) {
+                (_, Some(was)) => {
+                    changes.renamed.insert(was.to_string(), name.to_owned());
                 }
-                (None, _) => changes.added.push(name.to_owned()),
+                (Some(known), None) if Arc::ptr_eq(known, schedule) || known == schedule => {}
+                (Some(_), None) => changes.changed.push(name.to_owned()),
+                (None, None) => changes.added.push(name.to_owned()),
             }
         }
-        let gone = before.iter().map(|schedule| schedule.name.as_str()).filter(|name| !new.contains_key(*name));
-        changes.removed = gone.filter(|name| !changes.renamed.contains_key(*name)).map(str::to_owned).collect();
+        let gone = before.iter().filter(|schedule| {
+            let name = schedule.name.as_str();
+            // Its name may have passed on to another.
+            (!new.contains_key(name) || renames.contains_key(&schedule.name)) && !changes.renamed.contains_key(name)
+        });
+        changes.removed = gone.map(|schedule| schedule.name.to_string()).collect();
         for names in [&mut changes.added, &mut changes.changed, &mut changes.removed] {
             names.sort_unstable();
         }
@@ -122,6 +127,20 @@ mod tests {
         let kept = keep_equal(&before.schedules, &after.schedules);
         let same: Vec<bool> = kept.iter().zip(&before.schedules).map(|(new, old)| Arc::ptr_eq(new, old)).collect();
         assert_eq!(same, [true, false, false, false]);
+    }
+
+    #[test]
+    fn a_name_may_pass_on_from_one_that_is_removed() {
+        let daily = |name: &str, more: &str| schedule(name, "@daily", more);
+        let before = config(&(daily("a", "") + &daily("b", "")));
+        let after = config(&daily("b", "was = \"a\""));
+        let expected = Changes {
+            removed: vec!["b".into()],
+            renamed: BTreeMap::from([("a".into(), "b".into())]),
+            ..Changes::default()
+        };
+        assert_eq!(Changes::between(&before.schedules, &after.schedules), expected);
+        assert_eq!(Changes::between(&after.schedules, &after.schedules), Changes::default(), "it stays written");
     }
 
     #[test]

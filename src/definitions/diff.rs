@@ -111,11 +111,13 @@ fn renames(old: &BTreeMap<Place, Keys>, new: &BTreeMap<Place, Keys>) -> Vec<(Pla
         gone.entry((place.0.clone(), nameless(keys))).or_default().push(place);
     }
     let mut renames: Vec<(Place, Place)> = Vec::new();
-    for (place, keys) in new.iter().filter(|(place, _)| !old.contains_key(place)) {
+    for (place, keys) in new {
         let was = keys.get("was").map(|was| (place.0.clone(), was.trim_matches('"').to_owned()));
         let said = was.filter(|was| old.contains_key(was) && !new.contains_key(was));
-        let alike =
-            || gone.get(&(place.0.clone(), nameless(keys))).filter(|gone| gone.len() == 1).map(|gone| gone[0].clone());
+        let alike = || {
+            let gone = gone.get(&(place.0.clone(), nameless(keys))).filter(|_| !old.contains_key(place))?;
+            (gone.len() == 1).then(|| gone[0].clone())
+        };
         let Some(before) = said.or_else(alike) else { continue };
         if renames.iter().all(|(taken, _)| *taken != before) {
             renames.push((before, place.clone()));
@@ -271,6 +273,15 @@ mod tests {
             let back = told(&new, &[&both]);
             assert_eq!(back.is_empty(), expected.is_empty(), "{case}, the other way round: {back:?}");
         }
+    }
+
+    #[test]
+    fn a_name_may_pass_on_from_one_that_is_removed() {
+        let b = A.replace("\"a\"", "\"b\"").replace("daily", "hourly");
+        let after = A.replace("\"a\"", "\"b\"") + "was = \"a\"\n";
+        let told = told(&[&format!("{A}{b}")], &[&after]);
+        assert!(told.contains(&"renamed schedule a → b: ".to_owned()), "{told:?}");
+        assert!(told.iter().any(|line| line.starts_with("removed schedule b: ")) && told.len() == 2, "{told:?}");
     }
 
     #[test]

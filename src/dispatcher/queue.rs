@@ -155,6 +155,29 @@ impl Lane {
         }
     }
 
+    /// Takes in the lane that had its new name: what was heard there of its own runs is the ledger's latest
+    /// word, and the others are those of the schedule that had the name.
+    fn take_in(&mut self, heard: Self) {
+        let mut waiting: HashMap<RunId, Ticket> = heard.waiting.into_iter().map(|ticket| (ticket.id, ticket)).collect();
+        for (run, stage) in heard.stages {
+            match (self.stages.get(&run), waiting.remove(&run)) {
+                (None, Some(ticket)) => self.insert(ticket),
+                (None, None) => self.put(run, Some(stage)),
+                (Some(known), _) if matches!(stage, Stage::Open(_)) => {
+                    if *known == Stage::Waiting {
+                        self.remove(run);
+                    }
+                    self.put(run, Some(stage));
+                }
+                (Some(_), _) => {}
+            }
+        }
+        self.overflowed |= heard.overflowed;
+        if let Some(left) = heard.left {
+            self.left.get_or_insert_default().extend(left);
+        }
+    }
+
     /// The position of the run that goes next, once nothing is in its way.
     fn first(&self) -> Option<usize> {
         self.waiting.iter().position(|ticket| !self.hold.holds(ticket))
@@ -461,14 +484,8 @@ impl Queue {
                 active.schedule = new.clone();
             }
         }
-        // What was heard under the new name already is the ledger's latest word.
         if let Some(heard) = self.lanes.remove(new) {
-            for (run, stage) in heard.stages.into_iter().filter(|(_, stage)| matches!(stage, Stage::Open(_))) {
-                if lane.stages.get(&run) == Some(&Stage::Waiting) {
-                    lane.remove(run);
-                }
-                lane.put(run, Some(stage));
-            }
+            lane.take_in(heard);
         }
         let mut delayed = std::mem::take(&mut self.delayed).into_vec();
         let tickets = self.again.iter_mut().chain(&mut self.locked).chain(self.locking.values_mut());

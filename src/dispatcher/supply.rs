@@ -13,6 +13,7 @@ use super::{Dispatcher, Lanes};
 use crate::airflow::Airflow;
 use crate::airflow::pace::Pace;
 use crate::config::model::InFlight;
+use crate::domain::renames;
 use crate::domain::schedule::{Overlap, Schedule, ScheduleName};
 use crate::triggers::gate::Gate;
 
@@ -129,14 +130,9 @@ impl Dispatcher {
 
 /// Schedules with another name than before, by that.
 fn renamed(before: &Supply, after: &Supply) -> Vec<(ScheduleName, ScheduleName)> {
-    let renamed = |schedule: &Arc<Schedule>| {
-        let was = schedule.was.as_ref()?;
-        let moved = before.schedules.contains_key(was)
-            && !after.schedules.contains_key(was)
-            && !before.schedules.contains_key(&schedule.name);
-        moved.then(|| (was.clone(), schedule.name.clone()))
-    };
-    after.schedules.values().filter_map(renamed).collect()
+    let names = after.schedules.values().map(|schedule| (&schedule.name, schedule.was.as_ref()));
+    let renames = renames::among(names, |was| before.schedules.contains_key(was));
+    renames.into_iter().map(|(new, old)| (old.clone(), new.clone())).collect()
 }
 
 /// What a gate holds back here.

@@ -11,6 +11,7 @@ pub mod lineage;
 pub mod note;
 pub mod occurrence;
 pub mod policy;
+pub mod renames;
 pub mod run;
 pub mod schedule;
 pub mod sync;

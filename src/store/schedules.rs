@@ -17,6 +17,7 @@ use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
 use super::sql::{Columns, bind, bulk, select_in};
 use super::{Leadership, Ledger, StoreError, paths};
 use crate::domain::lineage::Adopt;
+use crate::domain::renames;
 use crate::domain::schedule::{ScheduleName, Trigger};
 use crate::domain::znode::ZnodeVersion;
 
@@ -85,6 +86,61 @@ impl TriggerIdentity {
     }
 }
 
+/// What the ledger knows of all schedules when others come into force.
+struct Known {
+    /// The trigger of each.
+    keys: HashMap<String, String>,
+    /// Those that are not in force.
+    absent: HashSet<String>,
+    /// Up to which zxid each znode trigger is known to have compared everything.
+    looked: HashMap<String, i64>,
+}
+
+impl Known {
+    async fn read(connection: &mut AnyConnection, compared: &HashMap<ScheduleName, i64>) -> Result<Self, StoreError> {
+        let sql = "SELECT name, trigger_key, gone_at, COALESCE(znode_zxid, znode_after) FROM schedules";
+        let mut known = Self { keys: HashMap::new(), absent: HashSet::new(), looked: HashMap::new() };
+        for row in bind(sql, []).fetch_all(&mut *connection).await? {
+            let mut columns = Columns::of(&row);
+            let (name, key) = (columns.text()?, columns.text()?);
+            if columns.optional_integer()?.is_some() {
+                known.absent.insert(name.clone());
+            }
+            let handed_over = ScheduleName::new(&name).and_then(|name| compared.get(&name).copied());
+            if let Some(zxid) = columns.optional_integer()?.max(handed_over) {
+                known.looked.insert(name.clone(), zxid);
+            }
+            known.keys.insert(name, key);
+        }
+        Ok(known)
+    }
+
+    /// Which of these go on under another name: old and new. What rests moves as well, but not over what
+    /// was in force without it.
+    fn renames<'s>(&self, schedules: &'s [TriggerIdentity]) -> Vec<(&'s str, &'s str)> {
+        let names = schedules.iter().map(|schedule| (&schedule.name, schedule.was.as_ref()));
+        let renames = renames::among(names, |was| self.keys.contains_key(was.as_str()));
+        let present = |name: &str| self.keys.contains_key(name) && !self.absent.contains(name);
+        let renames = renames.into_iter().map(|(new, old)| (old.as_str(), new.as_str()));
+        renames.filter(|(old, new)| present(old) || !present(new)).collect()
+    }
+
+    /// The one has the name of the other, and what that had is no more.
+    fn moved(&mut self, old: &str, new: &str) {
+        self.absent.remove(new);
+        if self.absent.remove(old) {
+            self.absent.insert(new.to_owned());
+        }
+        self.looked.remove(new);
+        if let Some(zxid) = self.looked.remove(old) {
+            self.looked.insert(new.to_owned(), zxid);
+        }
+        if let Some(key) = self.keys.remove(old) {
+            self.keys.insert(new.to_owned(), key);
+        }
+    }
+}
+
 /// Gives everything of a schedule another name, in the place of what had that name before.
 async fn rename(connection: &mut AnyConnection, old: &str, new: &str) -> Result<(), StoreError> {
     for table in ["znode_cursors WHERE schedule", "schedules WHERE name"] {
@@ -134,49 +190,15 @@ impl Ledger {
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let connection = transaction.connection();
-        let sql = "SELECT name, trigger_key, gone_at, COALESCE(znode_zxid, znode_after) FROM schedules";
-        let rows = bind(sql, []).fetch_all(&mut *connection).await?;
-        // Up to which zxid each znode trigger is known to have compared everything.
-        let mut looked: HashMap<String, i64> = HashMap::new();
-        let mut absent = HashSet::new();
-        let mut known: HashMap<String, String> = rows
-            .iter()
-            .map(|row| {
-                let mut columns = Columns::of(row);
-                let (name, key) = (columns.text()?, columns.text()?);
-                if columns.optional_integer()?.is_some() {
-                    absent.insert(name.clone());
-                }
-                let handed_over = ScheduleName::new(&name).and_then(|name| compared.get(&name).copied());
-                if let Some(zxid) = columns.optional_integer()?.max(handed_over) {
-                    looked.insert(name.clone(), zxid);
-                }
-                Ok((name, key))
-            })
-            .collect::<Result<_, StoreError>>()?;
+        let mut known = Known::read(connection, compared).await?;
+        for (old, new) in known.renames(schedules) {
+            rename(connection, old, new).await?;
+            known.moved(old, new);
+        }
+        let Known { keys, absent, looked } = known;
         let in_force: HashSet<&str> = schedules.iter().map(|schedule| schedule.name.as_str()).collect();
 
-        for schedule in schedules {
-            let Some(was) = schedule.was.as_ref().filter(|was| !in_force.contains(was.as_str())) else { continue };
-            let (old, new) = (was.as_str(), schedule.name.as_str());
-            // Where somebody had the name before and has gone, the one that is renamed takes it over.
-            if !known.contains_key(old) || (known.contains_key(new) && !absent.remove(new)) {
-                continue;
-            }
-            rename(connection, old, new).await?;
-            if absent.remove(old) {
-                absent.insert(new.to_owned());
-            }
-            looked.remove(new);
-            if let Some(zxid) = looked.remove(old) {
-                looked.insert(new.to_owned(), zxid);
-            }
-            if let Some(key) = known.remove(old) {
-                known.insert(new.to_owned(), key);
-            }
-        }
-
-        let before = |schedule: &TriggerIdentity| known.get(schedule.name.as_str()).map(String::as_str);
+        let before = |schedule: &TriggerIdentity| keys.get(schedule.name.as_str()).map(String::as_str);
         let (respelled, edited): (Vec<_>, Vec<_>) = schedules
             .iter()
             .filter(|schedule| before(schedule) != Some(&schedule.key))
@@ -191,7 +213,7 @@ impl Ledger {
         let after =
             |schedule: &TriggerIdentity| looked.get(schedule.name.as_str()).copied().filter(|_| stays(schedule));
         let (present, gone): (Vec<&str>, Vec<&str>) =
-            known.keys().map(String::as_str).partition(|name| in_force.contains(name));
+            keys.keys().map(String::as_str).partition(|name| in_force.contains(name));
         let back = present.into_iter().filter(|name| absent.contains(*name));
         let left: Vec<&str> = gone.into_iter().filter(|name| !absent.contains(*name)).collect();
         let leave = match leaving {

@@ -118,10 +118,9 @@ pub(super) fn state_of<'s>(
     schedules: &[Arc<Schedule>],
     states: &'s ScheduleStates,
 ) -> Option<&'s ScheduleState> {
-    states.get(&schedule.name).or_else(|| {
-        let was = schedule.was.as_ref()?;
-        schedules.iter().all(|other| other.name != *was).then(|| states.get(was)).flatten()
-    })
+    let moves = |was: &&ScheduleState| schedules.iter().all(|other| other.name != was.name);
+    let before = schedule.was.as_ref().and_then(|was| states.get(was)).filter(moves);
+    before.or_else(|| states.get(&schedule.name))
 }
 
 /// Whether Airflow has the schedule's DAG paused; what the ledger remembers while Airflow has not said.
@@ -261,6 +260,16 @@ mod tests {
         let states = HashMap::from([state("before", None)]);
         let gates = judge(&[Arc::new(renamed.clone())], &states, |_| false, Timestamp::UNIX_EPOCH);
         assert_eq!(gates.len(), 1);
+        // Also to a name that another had, whose own pause ends with it.
+        let now = Timestamp::UNIX_EPOCH;
+        let unpaused = |name| (ScheduleName::new(name).unwrap(), ScheduleState { pause: None, ..state(name, None).1 });
+        for (states, expected) in [
+            ([state("before", None), unpaused(renamed.name.as_str())], 1),
+            ([unpaused("before"), state(renamed.name.as_str(), None)], 0),
+        ] {
+            let gates = judge(&[Arc::new(renamed.clone())], &HashMap::from(states), |_| false, now);
+            assert_eq!(gates.len(), expected);
+        }
         // Another schedule has the old name: it is no rename.
         let mut other = renamed.clone();
         (other.name, other.was) = (ScheduleName::new("before").unwrap(), None);

@@ -548,3 +548,26 @@ fn runs_keep_their_place_when_their_schedule_has_another_name() {
     assert_eq!(queue.take(at(6)).map(|ticket| (ticket.id.0, ticket.schedule)), Some((9, name("new"))));
     queue.rename(&name("nobody"), &name("else"));
 }
+
+#[test]
+fn a_schedule_that_takes_the_name_of_another_has_the_runs_of_both() {
+    let mut queue = Queue::default();
+    for (schedule, id) in [("old", 1), ("taken", 2), ("old", 3), ("taken", 4)] {
+        queue.offer(ticket(schedule, id), Turn::OneByOne, NOW);
+    }
+    let (first, second) = (queue.take(NOW).unwrap(), queue.take(NOW).unwrap());
+    assert_eq!((first.id.0, second.id.0), (1, 2));
+    queue.rename(&name("old"), &name("taken"));
+    for id in [1, 2] {
+        assert_eq!(queue.stage(&name("taken"), RunId(id)), Some(&Stage::Handed(Word::Nothing)));
+        assert!(queue.take(NOW).is_none(), "one by one");
+        assert!(accept(&mut queue, "taken", id));
+        end(&mut queue, "taken", id);
+    }
+    for id in [3, 4] {
+        assert_eq!(queue.take(NOW).map(|ticket| (ticket.id.0, ticket.schedule)), Some((id, name("taken"))));
+        assert!(accept(&mut queue, "taken", id));
+        end(&mut queue, "taken", id);
+    }
+    assert_eq!(queue.len(), 0);
+}

@@ -8,6 +8,9 @@ on_both_stores! {
     World:
     an_edited_trigger_begins_anew_and_a_renamed_one_goes_on,
     what_a_working_leader_removes_ends_and_begins_anew_when_it_comes_back,
+    a_name_that_passes_on_has_the_cursor_and_the_pause_of_its_new_schedule,
+    two_schedules_that_swap_names_by_way_of_a_third_keep_what_is_theirs,
+    what_rests_takes_no_name_that_is_in_force,
     a_pause_survives_a_restart_and_is_audited,
     a_schedule_that_the_next_leaders_configuration_lacks_goes_on_where_it_was_when_it_comes_back,
     znodes_with_long_paths_have_cursors,
@@ -94,6 +97,94 @@ async fn what_a_working_leader_removes_ends_and_begins_anew_when_it_comes_back(w
     // The same edit twice, as after an answer that was lost, changes nothing.
     let again = edit(&[identity("inbox", Some("nightly"), daily)]).await;
     assert_eq!(again[&name("inbox")].cron_cursor, back);
+}
+
+/// Schedules as a set has them: name, `was` and trigger.
+fn identities(schedules: &[(&str, &str, &str)]) -> Vec<TriggerIdentity> {
+    let identity = |(schedule, was, key): &(&str, &str, &str)| TriggerIdentity {
+        name: name(schedule),
+        was: ScheduleName::new(was),
+        key: (*key).to_owned(),
+    };
+    schedules.iter().map(identity).collect()
+}
+
+/// Moves cursors that tell who is who, and pauses one.
+async fn tell_apart(world: &World, cursors: &[(&str, i64)], paused: &str) -> Pause {
+    let cursors = cursors.iter().map(|(schedule, to)| CursorMove::Cron { schedule: name(schedule), to: minute(*to) });
+    let recording = Recording { cursors: cursors.collect(), ..Recording::default() };
+    world.ledger.record(&world.leadership, recording).await.unwrap();
+    let pause = Pause { by: "ada".into(), reason: None, until: None, at: world.clock.now() };
+    world.ledger.pause(&world.leadership, &name(paused), pause.clone(), World::audit()).await.unwrap();
+    pause
+}
+
+async fn a_name_that_passes_on_has_the_cursor_and_the_pause_of_its_new_schedule(world: World) {
+    // By a leader that works, and by the next one; the one that is removed has the same trigger or another.
+    for (round, (works, key)) in [(true, "a"), (true, "b"), (false, "a"), (false, "b")].into_iter().enumerate() {
+        let round = i64::try_from(round).unwrap() * 10;
+        world.ledger.adopt_schedules(&world.leadership, &[], minute(round)).await.unwrap();
+        let both = identities(&[("a", "", "a"), ("b", "", key)]);
+        world.ledger.edit_schedules(&world.leadership, &both, minute(round), &HashMap::new()).await.unwrap();
+        for (paused, expected) in [("a", true), ("b", false)] {
+            let pause = tell_apart(&world, &[("a", round + 5), ("b", round + 7)], paused).await;
+            let moved = identities(&[("b", "a", "a")]);
+            for _ in 0..2 {
+                // Twice, as after an answer that was lost.
+                if works {
+                    let none = HashMap::new();
+                    world.ledger.edit_schedules(&world.leadership, &moved, minute(round + 9), &none).await.unwrap();
+                } else {
+                    world.ledger.adopt_schedules(&world.leadership, &moved, minute(round + 9)).await.unwrap();
+                }
+                let states = world.ledger.schedule_states().await.unwrap();
+                assert_eq!(states.len(), 1);
+                let state = &states[&name("b")];
+                assert_eq!(state.cron_cursor, minute(round + 5), "works {works}, {key}");
+                assert_eq!(state.pause, expected.then_some(pause.clone()), "works {works}, {key}, {paused} paused");
+            }
+            if paused == "a" {
+                world.ledger.resume(&world.leadership, &name("b"), World::audit()).await.unwrap();
+                world.ledger.edit_schedules(&world.leadership, &[], minute(round), &HashMap::new()).await.unwrap();
+                world.ledger.edit_schedules(&world.leadership, &both, minute(round), &HashMap::new()).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn two_schedules_that_swap_names_by_way_of_a_third_keep_what_is_theirs(world: World) {
+    let edit = async |schedules: &[(&str, &str, &str)]| {
+        let none = HashMap::new();
+        world.ledger.edit_schedules(&world.leadership, &identities(schedules), minute(9), &none).await.unwrap();
+    };
+    edit(&[("a", "", "one"), ("b", "", "two")]).await;
+    let cursor = world.ledger.schedule_states().await.unwrap()[&name("a")].cron_cursor;
+    let pause = tell_apart(&world, &[("b", 12)], "a").await;
+    edit(&[("t", "a", "one"), ("b", "", "two")]).await;
+    edit(&[("t", "a", "one"), ("a", "b", "two")]).await;
+    edit(&[("b", "t", "one"), ("a", "b", "two")]).await;
+    edit(&[("b", "t", "one"), ("a", "", "two")]).await;
+    let states = world.ledger.schedule_states().await.unwrap();
+    let (a, b) = (&states[&name("a")], &states[&name("b")]);
+    assert_eq!((b.cron_cursor, b.pause.as_ref()), (cursor, Some(&pause)));
+    assert_eq!((a.cron_cursor, a.pause.as_ref()), (minute(12), None));
+}
+
+async fn what_rests_takes_no_name_that_is_in_force(world: World) {
+    let adopt = async |schedules: &[(&str, &str, &str)]| {
+        world.ledger.adopt_schedules(&world.leadership, &identities(schedules), minute(9)).await.unwrap();
+    };
+    adopt(&[("a", "", "one"), ("b", "", "one")]).await;
+    let pause = tell_apart(&world, &[("a", 12), ("b", 15)], "a").await;
+    // The next leader lacks `a`, and the one after it says that `b` was `a`.
+    adopt(&[("b", "", "one")]).await;
+    adopt(&[("b", "a", "one")]).await;
+    let states = world.ledger.schedule_states().await.unwrap();
+    assert_eq!((states[&name("b")].cron_cursor, states[&name("b")].pause.as_ref()), (minute(15), None));
+    // What rests goes on where it was, under its own name or a free one.
+    adopt(&[("b", "", "one"), ("c", "a", "one")]).await;
+    let states = world.ledger.schedule_states().await.unwrap();
+    assert_eq!((states[&name("c")].cron_cursor, states[&name("c")].pause.as_ref()), (minute(12), Some(&pause)));
 }
 
 async fn a_pause_survives_a_restart_and_is_audited(world: World) {

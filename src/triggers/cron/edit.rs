@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::wheel::{CronWheel, Due, cron};
 use crate::domain::policy::Blindness;
+use crate::domain::renames::renames;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::store::model::ScheduleStates;
 use crate::triggers::gate::Gates;
@@ -33,8 +34,10 @@ pub struct Prepared {
 
 impl CronWheel {
     /// Prepares to go over to `schedules` at `now`; what is to be settled first comes with it. `in_force` are
-    /// the names before the edit, those of schedules with other triggers too: who had one already inherits
-    /// nothing, as in the ledger.
+    /// the names before the edit, those of schedules with other triggers too.
+    ///
+    /// A schedule that takes the name of another is settled before it does: what it had due belongs to the
+    /// name that it had, since the other one may have had the same times due under the new one.
     pub fn prepare(
         &mut self,
         schedules: &[Arc<Schedule>],
@@ -46,18 +49,17 @@ impl CronWheel {
             .filter(|schedule| cron(schedule).is_some())
             .map(|schedule| (schedule.name.as_str(), schedule))
             .collect();
-        let heirs: HashMap<&str, &Arc<Schedule>> = wanted
-            .values()
-            .filter_map(|schedule| Some((schedule.was.as_ref()?.as_str(), *schedule)))
-            .filter(|(was, heir)| !wanted.contains_key(was) && !in_force.contains(&heir.name))
-            .collect();
+        let renames = renames(schedules, |name| in_force.contains(name));
+        let heirs: HashMap<&str, &Arc<Schedule>> =
+            renames.iter().filter_map(|(new, was)| Some((was.as_str(), *wanted.get(new.as_str())?))).collect();
+        let is_taken = |name: &ScheduleName| in_force.contains(name) && renames.contains_key(name);
         let mut prepared =
             Prepared { at: now, remove: Vec::new(), begin: Vec::new(), renamed: HashSet::new(), go_on: Vec::new() };
         let mut settled = Vec::new();
         let known: Vec<ScheduleName> = self.gates().map(|(name, _)| name.clone()).collect();
         for name in &known {
             let Some(before) = self.schedule(name).cloned() else { continue };
-            match (wanted.get(name.as_str()), heirs.get(name.as_str())) {
+            match (wanted.get(name.as_str()).filter(|_| !is_taken(name)), heirs.get(name.as_str())) {
                 (Some(after), _) if Arc::ptr_eq(&before, after) => {}
                 (Some(after), _) if same_times(&before, after) => prepared.go_on.push(Arc::clone(after)),
                 (Some(after), _) => {
@@ -67,6 +69,9 @@ impl CronWheel {
                 (None, heir) => {
                     prepared.remove.push(name.clone());
                     match heir {
+                        Some(heir) if is_taken(&heir.name) => {
+                            settled.extend(self.end(name, now, Some("took the name of another")));
+                        }
                         Some(heir) if same_times(&before, heir) => {
                             self.hold(name);
                             prepared.renamed.insert(heir.name.clone());
@@ -77,7 +82,8 @@ impl CronWheel {
                 }
             }
         }
-        let new = wanted.values().filter(|schedule| self.schedule(&schedule.name).is_none());
+        let new =
+            wanted.values().filter(|schedule| self.schedule(&schedule.name).is_none() || is_taken(&schedule.name));
         prepared.begin.extend(new.map(|schedule| Arc::clone(schedule)));
         (prepared, settled)
     }
