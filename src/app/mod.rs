@@ -175,12 +175,18 @@ fn follow_definitions(member: &Arc<Member>, environment: Arc<Environment>) -> Re
     let (lifecycle, ending) = (&member.lifecycle, member.lifecycle.ending().clone());
     let (looks, asked) = mpsc::channel::<Look>(LOOKS);
     let (found, proposals) = mpsc::channel(1);
+    let path = member.main.file.clone();
+    let parts = definitions::follow::Parts { path, environment, clock: member.clock.clone() };
     if let Some(znode) = member.znode.clone() {
         let source = definitions::follow::follow_znode(znode, asked, found);
         lifecycle.spawn("source of definitions", until(ending.clone(), source));
+        let (read, main) = mpsc::channel(1);
+        let heeding = futures_util::future::join(
+            definitions::follow::follow_main(parts, read),
+            reload::heed_main_file(Arc::clone(member), main),
+        );
+        lifecycle.spawn("main file", until(ending.clone(), heeding.map(|_| ())));
     } else {
-        let path = member.main.file.clone();
-        let parts = definitions::follow::Parts { path, environment, clock: member.clock.clone() };
         let source = definitions::follow::follow(parts, asked, found);
         lifecycle.spawn("source of definitions", until(ending.clone(), source));
     }

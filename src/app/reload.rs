@@ -58,6 +58,26 @@ pub(super) async fn heed_signals(looks: mpsc::Sender<Look>) -> std::io::Result<(
     Ok(())
 }
 
+/// Tells what is changed in the main file of a member whose definitions are in `ZooKeeper`, until the process
+/// ends. The definitions in force stay as they are.
+pub(super) async fn heed_main_file(member: Arc<Member>, mut found: mpsc::Receiver<Result<Config, Faults>>) {
+    while let Some(main) = found.recv().await {
+        match main {
+            Ok(main) => tell_sections(&member, main_sections(&member.main, &main)),
+            Err(faults) => tracing::warn!(
+                faults = faults.faults.len(),
+                hint = "correct it; `flowkeeper check` shows all of them",
+                "the main file has become wrong: this member goes on, and could neither start nor take other \
+                 definitions with it: {faults}"
+            ),
+        }
+        // What was refused with the one before may be taken with this one.
+        if let Some(znode) = member.znode.as_ref().filter(|_| member.refused.borrow().is_some()) {
+            znode.again.notify_one();
+        }
+    }
+}
+
 /// Keeps what is told of the definitions up to date: to the API and to metrics. The herald tells the other
 /// members.
 pub(super) async fn tell(member: Arc<Member>, state: watch::Sender<Arc<State>>) {

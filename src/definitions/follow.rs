@@ -17,7 +17,7 @@ use super::footprint::{Directories, Footprint};
 use super::reloads::{Look, Proposal};
 use super::{Candidate, files, follower};
 use crate::clock::Clock;
-use crate::config::{Environment, Places};
+use crate::config::{self, Config, Environment, Faults, Places};
 
 /// Between two looks at the metadata.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -101,6 +101,25 @@ pub async fn follow_znode(znode: follower::Parts, mut looks: mpsc::Receiver<Look
         }
     };
     tokio::join!(znode.follow(found), passing_on);
+}
+
+/// Follows the main file alone, where the definitions are elsewhere: what it says, at the beginning and
+/// whenever it has changed.
+pub async fn follow_main(parts: Parts, found: mpsc::Sender<Result<Config, Faults>>) {
+    let places = Places { files: vec![parts.path.clone()], globs: Vec::new() };
+    loop {
+        let (parts, before) = (parts.clone(), places.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let seen = Seen::of(&before);
+            (config::check(&parts.path, &parts.environment).map(|(config, _)| config), seen)
+        });
+        // It fails only when the process ends.
+        let Ok((main, seen)) = reading.await else { return };
+        if found.send(main).await.is_err() {
+            return;
+        }
+        changed(&places, &seen).await;
+    }
 }
 
 /// Reads the files, and what the file system told of them before: what changes meanwhile shows the next
@@ -265,6 +284,27 @@ mod tests {
         std::fs::rename(world.at("link"), world.at("more")).unwrap();
         assert_eq!(world.schedules().await, Ok(3));
         world.nothing().await;
+    }
+
+    #[tokio::test]
+    async fn the_main_file_alone_is_told_whenever_it_changes_right_or_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flowkeeper.toml");
+        let main = |level: &str| {
+            format!(
+                "[server]\ndefinitions = \"zookeeper\"\n[log]\nlevel = \"{level}\"\n[zookeeper]\nconnect = \"h:1\"\n"
+            )
+        };
+        write(&path, &main("info"));
+        let (found, mut told) = mpsc::channel(1);
+        let parts = Parts { path: path.clone(), environment: Arc::default(), clock: Clock::system() };
+        tokio::spawn(follow_main(parts, found));
+        let mut next = async || tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
+        let first = next().await.unwrap();
+        write(&path, "[log]\nlevel = \"loud\"\n");
+        assert!(next().await.is_err());
+        write(&path, &main("debug"));
+        assert_ne!(next().await.unwrap().log, first.log);
     }
 
     #[tokio::test]
