@@ -350,16 +350,9 @@ impl Operations {
         Ok(None)
     }
 
-    /// Notes that somebody had the definitions read again. Only a leader writes the audit; of a member that
-    /// stands by, its log tells.
+    /// Notes in the audit that somebody had definitions read again, by this member or by one that stands by.
     pub async fn audit_reload(&self, order: Order, outcome: String) -> Result<(), OperationError> {
-        tracing::info!(
-            actor = order.actor,
-            source = order.source,
-            outcome,
-            "the definitions were read again on request"
-        );
-        let Some(leadership) = self.lead() else { return Ok(()) };
+        let leadership = self.leadership("note a reload in the audit")?;
         let audit = order.audit("reload", "definitions".to_owned(), Some(outcome));
         self.0.ledger.write_audit(&leadership, audit).await?;
         Ok(())

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt as _};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::access::Caller;
@@ -196,6 +197,28 @@ async fn pass_on(api: &Api, request: Request) -> Result<Response, Problem> {
     Ok((status, headers, bytes).into_response())
 }
 
+/// Tells the leader what this member has done for a caller, in that caller's name.
+pub(super) async fn tell_leader(
+    api: &Api,
+    path: &'static str,
+    caller: Caller,
+    headers: &HeaderMap,
+    note: &impl Serialize,
+) -> Result<(), Problem> {
+    let body = serde_json::to_vec(note).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
+    let mut request = Request::new(Body::from(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(path);
+    request.headers_mut().clone_from(headers);
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request.extensions_mut().insert(caller);
+    let (what, status) = (described(&request), pass_on(api, request).await?.status());
+    if status.is_success() {
+        return Ok(());
+    }
+    Err(Problem::new(ProblemKind::LeaderUnreachable, format!("failed to do {what}: the leader answers {status}")))
+}
+
 /// The request for the leader, without its body, and where that is.
 fn prepare(api: &Api, request: &Request) -> Result<(String, reqwest::RequestBuilder), Problem> {
     let what = described(request);
@@ -317,6 +340,10 @@ mod tests {
             (&post, "/api/v1/ensembles/main/checks/quorum/run", Way::Here, Way::Here),
             (&post, "/api/v1/ensembles/main/run/x", Way::Leader, Way::Astray),
             (&post, "/api/v1/config/reload", Way::Here, Way::Here),
+            (&post, "/api/v1/config/reload/note", Way::Leader, Way::Astray),
+            (&Method::PUT, "/api/v1/config/definitions", Way::Leader, Way::Astray),
+            (&post, "/api/v1/config/rollback", Way::Leader, Way::Astray),
+            (&get, "/api/v1/config/history", Way::Here, Way::Here),
             (&get, "/api/v1/config", Way::Here, Way::Here),
             (&get, "/healthz", Way::Here, Way::Here),
             (&get, "/readyz", Way::Here, Way::Here),

@@ -171,6 +171,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(ensembles::transitions))
         .routes(routes!(config::show))
         .routes(routes!(config::reload))
+        .routes(routes!(config::note))
         .routes(routes!(locks::list))
         .routes(routes!(airflow::list))
         .routes(routes!(sync::list))

@@ -117,6 +117,11 @@ impl Problem {
         }
     }
 
+    /// What was tried, on what, and what went wrong.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// What the caller can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

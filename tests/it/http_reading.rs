@@ -41,6 +41,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("get", "/api/v1/config/history"),
     ("get", "/api/v1/config/history/{version}"),
     ("post", "/api/v1/config/reload"),
+    ("post", "/api/v1/config/reload/note"),
     ("post", "/api/v1/config/rollback"),
     ("get", "/api/v1/sync"),
     ("post", "/api/v1/sync/{name}/apply"),
