@@ -168,7 +168,10 @@ fn describe() {
     describe_gauge!(OPEN, Unit::Count, "Runs that Airflow holds and has not ended, by Airflow");
     describe_gauge!(AIRFLOW_IN_FLIGHT, Unit::Count, "Submitting requests under way, by Airflow");
     describe_gauge!(AIRFLOW_LIMIT, Unit::Count, "Submitting requests allowed at a time, by Airflow");
-    describe_gauge!(AIRFLOW_UP, "1 when the last request to the Airflow was answered");
+    describe_gauge!(
+        AIRFLOW_UP,
+        "1 when the last request to the Airflow was answered, 0 when not; NaN where nobody asks"
+    );
     describe_gauge!(AIRFLOW_COMPONENTS, Unit::Count, "Parts of an Airflow that are not gone, by kind and state");
     describe_gauge!(
         AIRFLOW_HEARTBEAT_AGE,
@@ -385,10 +388,12 @@ pub fn request_forwarded(outcome: &'static str) {
     counter!(FORWARDED, "outcome" => outcome).increment(1);
 }
 
-/// This member no longer leads: what only a leader counts is nothing here.
+/// Nobody here works with this Airflow any more: what only a leader counts is nothing.
 pub fn term_ended(airflow: &str) {
     pending_runs(airflow, 0);
     open_runs(airflow, 0);
+    // Neither up nor down: an alert on 0 would otherwise go on for ever.
+    gauge!(AIRFLOW_UP, "airflow" => airflow.to_owned()).set(f64::NAN);
     gauge!(AIRFLOW_IN_FLIGHT, "airflow" => airflow.to_owned()).set(0.0);
 }
 
