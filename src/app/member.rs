@@ -99,13 +99,17 @@ impl Member {
         lifecycle.watch("ledger's writer", ledger.vigil());
         let first = Resources::equip(&config, &Resources::default(), &workshop)?;
         let znode = definitions_znode(&config, &first, &environment, &ledger, &clock);
-        let set = match &znode {
-            Some(znode) => znode.opening().await.map_err(|refusal| ServeError::Definitions(refusal.faults))?,
-            None => set,
+        let (in_force, refused) = match &znode {
+            Some(znode) => {
+                let opening = znode.opening(|set| reload::first_or_refusal(set, &first, &workshop)).await?;
+                (opening.begun, opening.refused)
+            }
+            None => (reload::first(set, &first, &workshop)?, None),
         };
-        let config = Arc::clone(&set.config);
-        let in_force = Arc::new(reload::first(set, &first, &workshop)?);
-        let card = card(&config, &ledger, clock.now());
+        let in_force = Arc::new(in_force);
+        let config = Arc::clone(&in_force.config);
+        let summary = refused.as_ref().map(|refusal| refusal.summary());
+        let card = MemberCard { refuses: summary, ..card(&config, &ledger, clock.now()) };
         let membership = if options.shadow { None } else { membership(&config, &environment, &clock, &card)? };
         if let Some(membership) = &membership {
             lifecycle.watch("membership", membership.vigil());
@@ -113,7 +117,7 @@ impl Member {
         let owner = follow_owner(&config, &in_force.resources, &lifecycle);
         metrics::ledger_writable(true);
         metrics::leader(false);
-        Ok(Self {
+        let member = Self {
             shadow: options.shadow,
             board: Board::new(in_force, clock.now()),
             refused: watch::Sender::new(None),
@@ -133,7 +137,11 @@ impl Member {
             desks: Desks::default(),
             lead: watch::Sender::new(None),
             store_silent_since: watch::Sender::new(None),
-        })
+        };
+        if let Some(refusal) = refused {
+            reload::refuse(&member, &refusal, Vec::new());
+        }
+        Ok(member)
     }
 
     /// The home ensemble, and the root of flowkeeper's znodes there.

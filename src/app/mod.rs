@@ -32,7 +32,8 @@ use metrics_exporter_prometheus::BuildError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Environment, Faults};
+use crate::config::Environment;
+use crate::definitions::follower::OpeningError;
 use crate::definitions::reloads::{Look, Reloads};
 use crate::definitions::{self, Set};
 use crate::http::Access;
@@ -101,9 +102,9 @@ pub enum ServeError {
         /// Where that is, without a password.
         other_url: String,
     },
-    /// The main file has become wrong since it was checked.
-    #[error("begin with definitions from ZooKeeper: {0}")]
-    Definitions(Faults),
+    /// There are no definitions to begin with.
+    #[error(transparent)]
+    Opening(#[from] OpeningError),
     /// A task failed.
     #[error("go on serving: {0}")]
     Task(String),
@@ -113,7 +114,7 @@ impl ServeError {
     /// What the reader can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(error) => error.hint(),
+            Self::Store(error) | Self::Opening(OpeningError::Store(error)) => error.hint(),
             Self::Listen { .. } => Some("is another member serving there? change `[server] listen`".into()),
             Self::Connect(_) | Self::Token(_) => {
                 Some("set the variable or create the file that the configuration names".into())
@@ -122,7 +123,7 @@ impl ServeError {
             Self::OtherStore { .. } => Some(
                 "members share one store: correct `[store] url`, or give this member another `[zookeeper] root`".into(),
             ),
-            Self::Definitions(_) => Some("`flowkeeper check` shows what is wrong".into()),
+            Self::Opening(OpeningError::Faults(_)) => Some("`flowkeeper check` shows what is wrong".into()),
             Self::Metrics(_) | Self::Peers(_) | Self::Signals(_) | Self::Task(_) => None,
         }
     }
@@ -178,7 +179,8 @@ fn follow_definitions(member: &Arc<Member>, environment: Arc<Environment>) -> Re
     let path = member.main.file.clone();
     let parts = definitions::follow::Parts { path, environment, clock: member.clock.clone() };
     if let Some(znode) = member.znode.clone() {
-        let source = definitions::follow::follow_znode(znode, asked, found);
+        let has_definitions = !member.board.now().set.documents.is_empty();
+        let source = definitions::follow::follow_znode(znode, has_definitions, asked, found);
         lifecycle.spawn("source of definitions", until(ending.clone(), source));
         let (read, main) = mpsc::channel(1);
         let heeding = futures_util::future::join(
@@ -192,7 +194,7 @@ fn follow_definitions(member: &Arc<Member>, environment: Arc<Environment>) -> Re
     }
     lifecycle.spawn("definitions", reload::run(Arc::clone(member), proposals).map(Ok::<(), ServeError>));
     let now = member.board.now();
-    let state = watch::Sender::new(Arc::new(reload::state_of(member, &now, &now, None)));
+    let state = watch::Sender::new(Arc::new(reload::state_of(member, &now, &now, member.refused.borrow().as_ref())));
     let reloads = Reloads { state: state.subscribe(), looks: looks.clone() };
     lifecycle.spawn("state of definitions", until(ending.clone(), reload::tell(Arc::clone(member), state)));
     lifecycle.spawn("signals", async move {

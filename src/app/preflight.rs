@@ -16,7 +16,7 @@ use super::connect;
 use crate::airflow::{Airflow, DagFacts};
 use crate::clock::Clock;
 use crate::config::model::{self, Config};
-use crate::config::{Environment, Fault, Severity};
+use crate::config::{Environment, Fault};
 use crate::domain::occurrence::Occurrence;
 use crate::domain::schedule::{PausedDag, Schedule, Trigger};
 use crate::domain::template::{RenderContext, default_conf};
@@ -63,7 +63,7 @@ async fn check_airflow(
         Ok(airflow) => airflow,
         Err(error) => {
             let hint = "set the variable or create the file that the configuration names";
-            return vec![fault(file, &key, format!("failed to {error}"), hint)];
+            return vec![Fault::without_place(file, &key, format!("failed to {error}"), hint)];
         }
     };
     let mut wanted: Vec<String> = schedules.iter().map(|schedule| schedule.dag_id.to_string()).collect();
@@ -71,12 +71,12 @@ async fn check_airflow(
     wanted.dedup();
     let dags: HashMap<String, DagFacts> = match airflow.list_dags(&wanted).await {
         Ok(dags) => dags.into_iter().map(|dag| (dag.dag_id.clone(), dag)).collect(),
-        Err(error) => return vec![fault(file, &key, format!("failed to {error}"), error.hint())],
+        Err(error) => return vec![Fault::without_place(file, &key, format!("failed to {error}"), error.hint())],
     };
     let known: Vec<String> = wanted.into_iter().filter(|dag_id| dags.contains_key(dag_id)).collect();
     let params = match read_params(&airflow, known).await {
         Ok(params) => params,
-        Err(error) => return vec![fault(file, &key, format!("failed to {error}"), error.hint())],
+        Err(error) => return vec![Fault::without_place(file, &key, format!("failed to {error}"), error.hint())],
     };
     let now = clock.now();
     schedules
@@ -113,12 +113,12 @@ fn judge_dag(file: &str, schedule: &Schedule, dag: Option<&DagFacts>) -> Vec<Fau
     let Some(dag) = dag else {
         let message = format!("Airflow `{airflow}` has no DAG `{dag_id}`");
         let hint = "is its file in the DAGs folder? A new one takes Airflow a moment to parse";
-        return vec![fault(file, &key, message, hint)];
+        return vec![Fault::without_place(file, &key, message, hint)];
     };
     let mut faults = Vec::new();
     if dag.has_import_errors {
         let message = format!("the file of the DAG `{dag_id}` in Airflow `{airflow}` fails to import");
-        faults.push(fault(
+        faults.push(Fault::without_place(
             file,
             &key,
             message,
@@ -132,11 +132,11 @@ fn judge_dag(file: &str, schedule: &Schedule, dag: Option<&DagFacts>) -> Vec<Fau
             PausedDag::Submit => "unpause it; until then its runs stay queued",
             PausedDag::Skip => "unpause it; until then every occurrence is skipped",
         };
-        faults.push(fault(file, &key, message, hint));
+        faults.push(Fault::without_place(file, &key, message, hint));
     }
     if let Some(own) = &dag.own_schedule {
         let message = format!("the DAG `{dag_id}` in Airflow `{airflow}` has a schedule of its own: {own}");
-        faults.push(fault(file, &key, message, "give it `schedule=None`, or it runs twice"));
+        faults.push(Fault::without_place(file, &key, message, "give it `schedule=None`, or it runs twice"));
     }
     faults
 }
@@ -177,7 +177,7 @@ fn judge_conf(file: &str, schedule: &Schedule, conf: &Map<String, Value>, params
                 let hint = "add it to `conf`, or give it a default in the DAG".to_owned();
                 (param.get("value").unwrap_or(&Value::Null), message, hint)
             };
-            (!fits(value, schema)).then(|| fault(file, &key(name), message, &hint))
+            (!fits(value, schema)).then(|| Fault::without_place(file, key(name), message, &hint))
         })
         .collect()
 }
@@ -215,33 +215,25 @@ async fn check_ensemble(
         Ok(settings) => settings,
         Err(error) => {
             let hint = "set the variable or create the file that the configuration names";
-            return vec![fault(file, &key, format!("failed to {error}"), hint)];
+            return vec![Fault::without_place(file, &key, format!("failed to {error}"), hint)];
         }
     };
     match tokio::time::timeout(SESSION_TIMEOUT, zookeeper::check(&settings, root)).await {
         Ok(Ok(())) => Vec::new(),
         Ok(Err(CheckFault { message, hint })) => {
             let message = format!("with ZooKeeper at {}: failed to {message}", connection.connect);
-            vec![fault(file, &key, message, &hint)]
+            vec![Fault::without_place(file, &key, message, &hint)]
         }
         Err(_) => {
             let waited = SESSION_TIMEOUT.as_secs();
             let message = format!("ZooKeeper at {} does not answer: no session within {waited} s", connection.connect);
-            vec![fault(file, &format!("{key}.connect"), message, "is it running, and can this host reach it?")]
+            vec![Fault::without_place(
+                file,
+                format!("{key}.connect"),
+                message,
+                "is it running, and can this host reach it?",
+            )]
         }
-    }
-}
-
-fn fault(file: &str, key: &str, message: String, hint: &str) -> Fault {
-    Fault {
-        file: file.to_owned(),
-        line: 0,
-        column: 0,
-        key: key.to_owned(),
-        message,
-        hint: Some(hint.to_owned()),
-        severity: Severity::Error,
-        excerpt: None,
     }
 }
 

@@ -16,7 +16,7 @@ use super::connect::ConnectError;
 use super::in_force::InForce;
 use super::member::Member;
 use super::resources::{Resources, Workshop};
-use crate::config::{Config, Fault, Faults, Severity};
+use crate::config::{Config, Fault, Faults};
 use crate::definitions::changes::{Changes, keep_equal, main_sections};
 use crate::definitions::reloads::{Answer, Applied, Look, Proposal, RefusedSet, State};
 use crate::definitions::{Provenance, Refusal, Set};
@@ -125,6 +125,15 @@ pub(super) fn first(set: Set, before: &Resources, workshop: &Workshop) -> Result
     })
 }
 
+/// The same of a set that another may stand in for.
+pub(super) fn first_or_refusal(set: Set, before: &Resources, workshop: &Workshop) -> Result<InForce, Box<Refusal>> {
+    let (provenance, file) = (set.provenance.clone(), set.config.file.clone());
+    first(set, before, workshop).map_err(|error| {
+        let faults = vec![fault_of(&error, &file)];
+        Box::new(Refusal { provenance, faults: Faults { file, faults } })
+    })
+}
+
 /// A set that its source has found no fault with.
 fn take(member: &Arc<Member>, set: Set, replies: Vec<oneshot::Sender<Answer>>, number: &mut u64) {
     let before = Arc::clone(&member.board.wanted().borrow());
@@ -179,7 +188,7 @@ fn tell_sections(member: &Member, sections: Vec<String>) {
 }
 
 /// A set that cannot be taken.
-fn refuse(member: &Arc<Member>, refusal: &Refusal, replies: Vec<oneshot::Sender<Answer>>) {
+pub(super) fn refuse(member: &Member, refusal: &Refusal, replies: Vec<oneshot::Sender<Answer>>) {
     let known = member.refused.borrow().as_ref().is_some_and(|known| known.refusal.faults == refusal.faults);
     if !known {
         metrics::definitions_reloaded("refused");
@@ -263,36 +272,23 @@ fn needs_a_home(config: &Config) -> Option<Fault> {
     let needs = config.schedules.iter().find(|schedule| {
         schedule.lock.is_some() || matches!(&schedule.trigger, Trigger::Znode(trigger) if trigger.ensemble.is_none())
     })?;
-    Some(Fault {
-        key: "zookeeper".to_owned(),
-        message: format!("the schedule \"{}\" needs the home ensemble, which was not there at the start", needs.name),
-        hint: Some("restart flowkeeper: [zookeeper] is read at the start".to_owned()),
-        ..whole_file(&config.file)
-    })
+    Some(Fault::without_place(
+        config.file.display().to_string(),
+        "zookeeper",
+        format!("the schedule \"{}\" needs the home ensemble, which was not there at the start", needs.name),
+        "restart flowkeeper: [zookeeper] is read at the start",
+    ))
 }
 
 /// What a client or a session lacks, as a fault of the configuration.
 fn fault_of(error: &ConnectError, file: &Path) -> Fault {
     let (key, hint) = match error {
         ConnectError::Secret { key, .. } => {
-            (key.clone(), "set the variable or create the file that the configuration names".to_owned())
+            (key.clone(), "set the variable or create the file that the configuration names")
         }
-        ConnectError::Airflow { name, .. } => (format!("airflow.{name}"), "correct this section".to_owned()),
+        ConnectError::Airflow { name, .. } => (format!("airflow.{name}"), "correct this section"),
     };
-    Fault { key, message: format!("failed to {error}"), hint: Some(hint), ..whole_file(file) }
-}
-
-fn whole_file(file: &Path) -> Fault {
-    Fault {
-        file: file.display().to_string(),
-        line: 0,
-        column: 0,
-        key: String::new(),
-        message: String::new(),
-        hint: None,
-        severity: Severity::Error,
-        excerpt: None,
-    }
+    Fault::without_place(file.display().to_string(), key, format!("failed to {error}"), hint)
 }
 
 /// Whether a member leaves the lead to others, since it cannot take the newest definitions: those can, and

@@ -40,6 +40,27 @@ pub struct Fault {
     pub excerpt: Option<Excerpt>,
 }
 
+impl Fault {
+    /// An error that has no place in a file.
+    pub fn without_place(
+        file: impl Into<String>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            file: file.into(),
+            line: 0,
+            column: 0,
+            key: key.into(),
+            message: message.into(),
+            hint: Some(hint.into()).filter(|hint| !hint.is_empty()),
+            severity: Severity::Error,
+            excerpt: None,
+        }
+    }
+}
+
 /// The part of a file that a fault is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excerpt {

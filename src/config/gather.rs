@@ -25,16 +25,12 @@ pub fn gather(file: &Path) -> Result<Vec<Document>, Faults> {
     for source in &sources {
         match name_below(&directory, Path::new(&source.name)) {
             Some(name) => documents.push(Document { name, text: source.text.clone() }),
-            None => faults.push(Fault {
-                file: source.name.clone(),
-                line: 0,
-                column: 0,
-                key: "include".to_owned(),
-                message: format!("this file is outside of the directory of {}", file.display()),
-                hint: Some("what is pushed lies in one directory and below it: move the file there".to_owned()),
-                severity: Severity::Error,
-                excerpt: None,
-            }),
+            None => faults.push(Fault::without_place(
+                source.name.as_str(),
+                "include",
+                format!("this file is outside of the directory of {}", file.display()),
+                "what is pushed lies in one directory and below it: move the file there",
+            )),
         }
     }
     if faults.is_empty() { Ok(documents) } else { Err(Faults { file: file.to_path_buf(), faults }) }

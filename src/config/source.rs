@@ -105,18 +105,8 @@ impl Source {
         message: String,
         hint: String,
     ) -> Fault {
-        let hint = Some(hint).filter(|hint| !hint.is_empty());
         if let Some(variable) = self.override_at(&span) {
-            return Fault {
-                file: variable.to_owned(),
-                line: 0,
-                column: 0,
-                key,
-                message,
-                hint,
-                severity,
-                excerpt: None,
-            };
+            return Fault { severity, ..Fault::without_place(variable, key, message, hint) };
         }
         let (line, column, start) = self.position(span.start);
         let text = self.text[start..].lines().next().unwrap_or_default();
@@ -127,7 +117,7 @@ impl Source {
             text: without_secrets(text).chars().take(EXCERPT_CHARACTERS).collect(),
             width: width.clamp(1, EXCERPT_CHARACTERS),
         });
-        Fault { file: self.name.clone(), line, column, key, message, hint, severity, excerpt }
+        Fault { line, column, severity, excerpt, ..Fault::without_place(self.name.as_str(), key, message, hint) }
     }
 }
 

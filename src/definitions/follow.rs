@@ -75,8 +75,14 @@ pub async fn follow(parts: Parts, mut looks: mpsc::Receiver<Look>, proposals: mp
     }
 }
 
-/// Follows the znode in the same way. As long as `ZooKeeper` does not answer, neither does anybody who asks.
-pub async fn follow_znode(znode: follower::Parts, mut looks: mpsc::Receiver<Look>, proposals: mpsc::Sender<Proposal>) {
+/// Follows the znode in the same way, for a member that `has_definitions` or none yet. As long as `ZooKeeper`
+/// does not answer, neither does anybody who asks.
+pub async fn follow_znode(
+    znode: follower::Parts,
+    has_definitions: bool,
+    mut looks: mpsc::Receiver<Look>,
+    proposals: mpsc::Sender<Proposal>,
+) {
     let again = Arc::clone(&znode.again);
     let (found, mut candidates) = mpsc::channel(1);
     let mut replies = Vec::new();
@@ -100,7 +106,7 @@ pub async fn follow_znode(znode: follower::Parts, mut looks: mpsc::Receiver<Look
             }
         }
     };
-    tokio::join!(znode.follow(found), passing_on);
+    tokio::join!(znode.follow(has_definitions, found), passing_on);
 }
 
 /// Follows the main file alone, where the definitions are elsewhere: what it says, at the beginning and

@@ -1,8 +1,8 @@
 //! The znode `config` as a source: read at the start and whenever it may have changed.
 //!
 //! What was read last stays in force: through a loss of ZooKeeper, through rubbish in the znode, and when
-//! the znode is gone. A member that starts while ZooKeeper is away takes up the latest set that the
-//! ledger has, so that cron goes on.
+//! the znode is gone. A member that starts while ZooKeeper is away, or cannot use what is there, takes up
+//! the latest set of the ledger that it can use, so that cron goes on.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,18 +10,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::bundle::Bundle;
 use super::znodes::{self, Found};
 use super::{Candidate, Provenance, Refusal, Set, Source, history};
 use crate::clock::Clock;
-use crate::config::{self, Document, Environment, Fault, Faults, Severity};
+use crate::config::{self, Document, Environment, Fault, Faults};
+use crate::store::model::DefinitionsVersion;
 use crate::store::{Ledger, StoreError};
 use crate::zookeeper::{Ensemble, Interest, Session, ZooKeeperError};
 
 /// The znode below the root that holds the definitions.
 pub const ZNODE: &str = "config";
+
+/// How many of the latest sets in the ledger a start tries.
+const REMEMBERED: usize = 10;
 
 /// How long a start waits for ZooKeeper before it takes up what the ledger has.
 const OPENING_PATIENCE: Duration = Duration::from_secs(5);
@@ -52,51 +56,81 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The set to begin with: the one in ZooKeeper, or if that does not answer at once, or has none that
-    /// can be used, the latest in the ledger; with nothing anywhere, a set without schedules. The error is
-    /// that of the main file alone.
-    pub async fn opening(&self) -> Candidate {
-        let session = tokio::time::timeout(OPENING_PATIENCE, self.session()).await;
-        let found = match session {
-            Ok(session) => tokio::time::timeout(OPENING_PATIENCE, znodes::read(&session, &self.path)).await,
-            Err(_) => Ok(Err(ZooKeeperError::Unknown("there is no session yet".to_owned()))),
-        };
-        let found = found.unwrap_or_else(|_| Err(ZooKeeperError::Unknown("no answer in time".to_owned())));
-        match found {
-            Ok(Found::Set(bundle, stat)) => match self.candidate(*bundle, stat.version, stat.mtime_ms).await {
-                Ok(set) => return Ok(set),
-                // The follower reads it again, and the member is told why it is refused.
-                Err(refusal) => tracing::error!(
-                    version = refusal.provenance.version,
-                    faults = refusal.faults.faults.len(),
-                    "the definitions in ZooKeeper are refused, so the last ones that were in force are taken up"
-                ),
-            },
-            Ok(Found::Nothing { .. }) => {}
-            Ok(Found::Rubbish(rubbish, _)) => {
-                tracing::error!(path = %self.path, reason = %rubbish, "there are no definitions in the znode");
-            }
-            Err(error) => tracing::warn!(
-                reason = %error,
-                "ZooKeeper cannot be asked for the definitions, so the last ones that were in force are taken up"
-            ),
+    /// What a member begins with: the newest set that `equip` finds everything for. That is the one in
+    /// ZooKeeper; where it does not answer at once, or has none that can be used here, the latest in the
+    /// ledger, or one before that; with nothing anywhere, a set without schedules. A refused set must not
+    /// end a member that would have gone on with the set before, had it not been restarted.
+    pub async fn opening<T>(&self, equip: impl Fn(Set) -> Result<T, Box<Refusal>>) -> Result<Opening<T>, OpeningError> {
+        let mut refused = None;
+        match self.newest().await.map(|newest| newest.and_then(&equip)) {
+            Some(Ok(begun)) => return Ok(Opening { begun, refused }),
+            Some(Err(refusal)) => refused = Some(refusal),
+            None => {}
         }
-        match self.remembered().await {
-            Ok(Some(candidate)) => match candidate {
-                Ok(set) => return Ok(set),
+        let mut tried: Vec<String> = refused.iter().map(|refusal| refusal.provenance.version.clone()).collect();
+        let mut before = i64::MAX;
+        for _ in 0..REMEMBERED {
+            let Some((entry, text)) = self.ledger.definitions_before(Source::Zookeeper.as_str(), before).await? else {
+                break;
+            };
+            before = entry.number;
+            if tried.contains(&entry.version) {
+                continue;
+            }
+            tried.push(entry.version.clone());
+            let version = entry.version.clone();
+            match self.remembered(entry, &text).await?.and_then(&equip) {
+                Ok(begun) => {
+                    tracing::warn!(version, "begins with definitions of the ledger, which were in force before");
+                    return Ok(Opening { begun, refused });
+                }
                 Err(refusal) => tracing::error!(
+                    version,
                     faults = refusal.faults.faults.len(),
-                    "the last definitions in force cannot be taken up by this version or this main file"
+                    "definitions of the ledger cannot be taken up any more: {}",
+                    refusal.summary()
                 ),
-            },
-            Ok(None) => tracing::warn!(
+            }
+        }
+        if tried.is_empty() {
+            tracing::warn!(
                 path = %self.path,
                 hint = "write some with `flowkeeper config push FILE`",
                 "there are no definitions yet, so there are no schedules"
-            ),
-            Err(error) => tracing::error!(%error, "the last definitions in force cannot be read"),
+            );
         }
-        self.nothing().await
+        let nothing = self.nothing().await.and_then(&equip);
+        nothing.map(|begun| Opening { begun, refused }).map_err(|refusal| OpeningError::Faults(refusal.faults))
+    }
+
+    /// What the znode holds, if ZooKeeper answers at once.
+    async fn newest(&self) -> Option<Candidate> {
+        let asked = async {
+            let session = timeout(OPENING_PATIENCE, self.session()).await.map_err(|_| "there is no session yet")?;
+            timeout(OPENING_PATIENCE, znodes::read(&session, &self.path)).await.map_err(|_| "no answer in time")
+        };
+        let reason = match asked.await {
+            Ok(Ok(found)) => return self.candidate_of(found).await,
+            Ok(Err(error)) => error.to_string(),
+            Err(reason) => reason.to_owned(),
+        };
+        tracing::warn!(
+            reason,
+            "ZooKeeper cannot be asked for the definitions, so the last ones that were in force are taken up"
+        );
+        None
+    }
+
+    /// The candidate that was found, if there is something.
+    async fn candidate_of(&self, found: Found) -> Option<Candidate> {
+        match found {
+            Found::Set(bundle, stat) => Some(self.candidate(*bundle, stat.version, stat.mtime_ms).await),
+            Found::Rubbish(rubbish, stat) => {
+                let message = format!("the znode {} {rubbish}", self.path);
+                Some(Err(self.refusal(Some(stat.version), message, rubbish.hint())))
+            }
+            Found::Nothing { .. } => None,
+        }
     }
 
     /// A set with nothing in it, as it is before the first push.
@@ -112,12 +146,9 @@ impl Parts {
         self.check(none, Vec::new()).await
     }
 
-    /// The latest set that was in force from ZooKeeper.
-    async fn remembered(&self) -> Result<Option<Candidate>, StoreError> {
-        let Some((entry, text)) = self.ledger.latest_definitions(Some(Source::Zookeeper.as_str())).await? else {
-            return Ok(None);
-        };
-        let documents = history::documents(&entry, &text)?;
+    /// A set that was in force, from the ledger.
+    async fn remembered(&self, entry: DefinitionsVersion, text: &str) -> Result<Candidate, StoreError> {
+        let documents = history::documents(&entry, text)?;
         let provenance = Provenance {
             source: Source::Ledger,
             version: entry.version,
@@ -126,16 +157,16 @@ impl Parts {
             message: entry.message,
             at: entry.pushed_at,
         };
-        Ok(Some(self.check(provenance, documents).await))
+        Ok(self.check(provenance, documents).await)
     }
 
     /// Sends what it finds for as long as somebody receives it: what the znode holds when it is first read,
     /// and whenever that has changed or [`Self::again`] asks for it. What is in force already may come
-    /// again.
-    pub async fn follow(self, candidates: mpsc::Sender<Candidate>) {
+    /// again. Who `has_definitions` already never takes an empty place for the time before the first push.
+    pub async fn follow(self, has_definitions: bool, candidates: mpsc::Sender<Candidate>) {
         let hints = self.ensemble.subscribe(Arc::clone(&self.path), Interest::Node);
         let mut status = self.ensemble.status();
-        let mut seen = Seen::default();
+        let mut seen = Seen { state: None, a_set: has_definitions };
         let mut cleaned: Option<Instant> = None;
         let mut asked = false;
         while !candidates.is_closed() {
@@ -194,31 +225,24 @@ impl Parts {
         };
         seen.state = Some(State::Read(found.stat().map(|stat| (stat.czxid, stat.mzxid))));
         seen.a_set |= matches!(found, Found::Set(..));
-        Ok(match found {
-            Found::Set(bundle, stat) => Some(self.candidate(*bundle, stat.version, stat.mtime_ms).await),
-            Found::Rubbish(rubbish, stat) => {
-                let message = format!("the znode {} {rubbish}", self.path);
-                Some(Err(self.refusal(Some(stat.version), message, rubbish.hint())))
-            }
-            Found::Nothing { stat } => {
-                // Before the first push that is as it should be.
-                let was_pushed = seen.a_set || self.was_pushed().await;
-                let message = match stat {
-                    Some(_) => format!("the znode {} is empty", self.path),
-                    None => format!("the znode {} is gone", self.path),
-                };
-                let hint = "`flowkeeper config rollback VERSION` or `flowkeeper config push FILE` writes it again";
-                match (was_pushed, asked) {
-                    (true, _) => Some(Err(self.refusal(None, message, hint))),
-                    (false, true) => Some(self.nothing().await),
-                    (false, false) => None,
-                }
-            }
+        let Found::Nothing { stat } = &found else { return Ok(self.candidate_of(found).await) };
+        // Before the first push that is as it should be.
+        let was_pushed = seen.a_set || self.was_pushed().await;
+        let message = match stat {
+            Some(_) => format!("the znode {} is empty", self.path),
+            None => format!("the znode {} is gone", self.path),
+        };
+        let hint = "`flowkeeper config rollback VERSION` or `flowkeeper config push FILE` writes it again";
+        Ok(match (was_pushed, asked) {
+            (true, _) => Some(Err(self.refusal(None, message, hint))),
+            (false, true) => Some(self.nothing().await),
+            (false, false) => None,
         })
     }
 
+    /// Whether there was a set before. A ledger that cannot tell is no proof that there was none.
     async fn was_pushed(&self) -> bool {
-        matches!(self.ledger.latest_definitions(Some(Source::Zookeeper.as_str())).await, Ok(Some(_)))
+        !matches!(self.ledger.latest_definitions(Some(Source::Zookeeper.as_str())).await, Ok(None))
     }
 
     /// Deletes parts that nobody needs. It can wait until the next time.
@@ -276,16 +300,7 @@ impl Parts {
 
     /// Refuses a znode as a whole.
     fn refusal(&self, zookeeper_version: Option<i32>, message: String, hint: &str) -> Box<Refusal> {
-        let fault = Fault {
-            file: self.path.to_string(),
-            line: 0,
-            column: 0,
-            key: String::new(),
-            message,
-            hint: Some(hint.to_owned()),
-            severity: Severity::Error,
-            excerpt: None,
-        };
+        let fault = Fault::without_place(&*self.path, "", message, hint);
         let provenance = Provenance {
             source: Source::Zookeeper,
             version: String::new(),
@@ -298,8 +313,28 @@ impl Parts {
     }
 }
 
+/// What a member begins with.
+#[derive(Debug)]
+pub struct Opening<T> {
+    /// The set, with what it needs.
+    pub begun: T,
+    /// The newest one, where it cannot be used.
+    pub refused: Option<Box<Refusal>>,
+}
+
+/// Why there is nothing to begin with; fits "failed to …".
+#[derive(Debug, thiserror::Error)]
+pub enum OpeningError {
+    /// Not even a set without schedules can be used: the main file is wrong.
+    #[error("begin with definitions from ZooKeeper: {0}")]
+    Faults(Faults),
+    /// The ledger does not tell which sets were in force. Beginning with none would end schedules.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// What was read so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
     /// The last time.
     state: Option<State>,

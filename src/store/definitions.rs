@@ -99,6 +99,19 @@ impl Ledger {
         rows.first().map(with_documents).transpose()
     }
 
+    /// The latest set from this source that was in force before the one with this number, and its documents.
+    pub async fn definitions_before(
+        &self,
+        source: &str,
+        number: i64,
+    ) -> Result<Option<(DefinitionsVersion, String)>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS}, documents FROM definitions WHERE source = $1 AND number < $2 ORDER BY number DESC LIMIT 1"
+        );
+        let rows = self.0.readers.fetch(sql, [source.into(), number.into()]).await?;
+        rows.first().map(with_documents).transpose()
+    }
+
     /// The set with this number or this version (or what one begins with); of several the newest.
     pub async fn definitions_of(&self, which: &str) -> Result<Option<(DefinitionsVersion, String)>, StoreError> {
         let number = which.parse::<i64>().unwrap_or(-1);

@@ -1,5 +1,7 @@
 //! Definitions that are kept in ZooKeeper: pushed, pulled, compared, rolled back, and taken up by members.
 
+mod refused;
+
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -84,6 +86,11 @@ impl Cluster {
             }
         }
         began.elapsed()
+    }
+
+    /// How many runs the ledger has.
+    async fn runs(&self) -> usize {
+        self.first().runs().await.len()
     }
 
     /// What the znode holds.

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use flowkeeper::clock::Clock;
 use flowkeeper::config::model::DefinitionsSource;
-use flowkeeper::config::{Document, Environment};
+use flowkeeper::config::{Document, Environment, Fault, Faults};
 use flowkeeper::definitions::bundle::{self, Rubbish};
 use flowkeeper::definitions::desk::{Conflict, Desk, Push, PushError};
-use flowkeeper::definitions::follower::Parts;
+use flowkeeper::definitions::follower::{OpeningError, Parts};
 use flowkeeper::definitions::znodes::{self, Found};
-use flowkeeper::definitions::{Candidate, Source, history};
+use flowkeeper::definitions::{Candidate, Refusal, Set, Source, history};
 use flowkeeper::store::model::NewAudit;
 use flowkeeper::store::{Leadership, Ledger};
 use flowkeeper::zookeeper::{Ensemble, Session, Settings};
+use sqlx::{AnyConnection, Connection as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,7 @@ struct World {
     desk: Desk,
     leadership: Leadership,
     over: CancellationToken,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl World {
@@ -62,7 +63,7 @@ impl World {
             again: Arc::default(),
         };
         let desk = Desk::new(Some(parts.clone()), DefinitionsSource::ZooKeeper);
-        Self { zookeeper, proxy, parts, desk, leadership, over, _directory: directory }
+        Self { zookeeper, proxy, parts, desk, leadership, over, directory }
     }
 
     async fn session(&self) -> Session {
@@ -91,12 +92,20 @@ impl World {
 
     fn follow(&self) -> mpsc::Receiver<Candidate> {
         let (sender, candidates) = mpsc::channel(8);
-        tokio::spawn(self.parts.clone().follow(sender));
+        tokio::spawn(self.parts.clone().follow(false, sender));
         candidates
     }
 
     async fn read(&self) -> Found {
         znodes::read(&self.session().await, ZNODE).await.expect("an answer")
+    }
+
+    /// From now on the ledger cannot tell which sets were in force.
+    async fn lose_history(&self) {
+        sqlx::any::install_default_drivers();
+        let file = format!("sqlite://{}", self.directory.path().join("ledger.db").display());
+        let mut connection = AnyConnection::connect(&file).await.expect("the ledger");
+        sqlx::query("DROP TABLE definitions").execute(&mut connection).await.expect("dropped");
     }
 
     async fn parts_there(&self) -> Vec<String> {
@@ -303,7 +312,7 @@ async fn a_writer_that_dies_leaves_the_set_before_in_force_and_nothing_for_ever(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_takes_the_set_there_is_or_the_last_one_that_was() {
     let world = World::start().await;
-    let opening = async || world.parts.opening().await.expect("a set");
+    let opening = async || world.parts.opening(Ok).await.expect("a set").begun;
     let nothing = opening().await;
     assert_eq!((nothing.config.schedules.len(), nothing.provenance.source), (0, Source::Zookeeper));
     assert!(world.push(push(schedule("a"), "alice")).await.expect("pushed"));
@@ -330,6 +339,62 @@ async fn a_start_takes_the_set_there_is_or_the_last_one_that_was() {
     remembered("nobody").await;
     let away = world.desk.read().await;
     assert!(matches!(away, Err(PushError::Away)), "{away:?}");
+}
+
+/// A set that cannot be used here.
+fn lacking(set: Set, what: &str) -> Box<Refusal> {
+    let faults = vec![Fault::without_place("d.toml", "", what, "")];
+    Box::new(Refusal { provenance: set.provenance, faults: Faults { file: "d.toml".into(), faults } })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_takes_the_newest_set_that_can_be_used_here() {
+    let world = World::start().await;
+    for name in ["a", "b", "c", "d"] {
+        assert!(world.push(push(schedule(name), "alice")).await.expect("pushed"));
+        let set = world.parts.opening(Ok).await.expect("a set").begun;
+        // The last one was taken up by nobody.
+        if name != "d" {
+            history::keep(&world.parts.ledger, &world.leadership, &set).await.expect("kept");
+        }
+    }
+    let usable = async |usable: &[&str]| {
+        let equip = |set: Set| {
+            let name = set.config.schedule_names().next().map(ToString::to_string).unwrap_or_default();
+            if usable.contains(&name.as_str()) || name.is_empty() { Ok(name) } else { Err(lacking(set, &name)) }
+        };
+        let opening = world.parts.opening(equip).await.expect("a set");
+        (opening.begun, opening.refused.map(|refusal| refusal.faults.faults[0].message.clone()))
+    };
+    let refused = Some("d".to_owned());
+    assert_eq!(usable(&["a", "b", "c", "d"]).await, ("d".to_owned(), None));
+    assert_eq!(usable(&["a", "b", "c"]).await, ("c".to_owned(), refused.clone()));
+    assert_eq!(usable(&["a"]).await, ("a".to_owned(), refused.clone()));
+    assert_eq!(usable(&[]).await, (String::new(), refused));
+    // Who does not know whether there were definitions begins with none of them, and not with nothing.
+    world.lose_history().await;
+    let unread = world.parts.opening(|set| Err::<(), _>(lacking(set, "all"))).await;
+    assert!(matches!(unread, Err(OpeningError::Store(_))), "{unread:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_takes_the_place_of_definitions_when_the_znode_is_gone_and_the_ledger_silent() {
+    let world = World::start().await;
+    let asked = async |has_definitions: bool| {
+        let (sender, mut candidates) = mpsc::channel(8);
+        world.session().await;
+        let following = tokio::spawn(world.parts.clone().follow(has_definitions, sender));
+        world.parts.again.notify_one();
+        let candidate = next(&mut candidates).await;
+        following.abort();
+        candidate
+    };
+    // Before the first push who asks is told that there is nothing.
+    assert_eq!(names(&asked(false).await), Vec::<String>::new());
+    // A member that has definitions, of which the ledger knows nothing yet.
+    assert!(fault(asked(true).await).contains("is gone"));
+    world.lose_history().await;
+    assert!(fault(asked(false).await).contains("is gone"), "a ledger that cannot tell");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
