@@ -152,19 +152,7 @@ fn take<'i>(table: &mut DeTable<'i>, span: &Range<usize>, path: &mut Vec<String>
             Taken::Key
         });
     }
-    for (key, value) in table.iter_mut() {
-        path.push(key.get_ref().to_string());
-        let taken = match value.get_mut() {
-            DeValue::Table(table) => take(table, span, path),
-            DeValue::Array(array) => take_item(array, span, path),
-            _ => None,
-        };
-        if taken.is_some() {
-            return taken;
-        }
-        path.pop();
-    }
-    None
+    table.iter_mut().find_map(|(key, value)| take_within(value.get_mut(), key.get_ref().to_string(), span, path))
 }
 
 fn take_item<'i>(array: &mut toml::de::DeArray<'i>, span: &Range<usize>, path: &mut Vec<String>) -> Option<Taken<'i>> {
@@ -175,19 +163,26 @@ fn take_item<'i>(array: &mut toml::de::DeArray<'i>, span: &Range<usize>, path: &
         *array = kept.into_iter().map(|(_, item)| item).collect();
         return taken.into_iter().next().map(|(_, item)| Taken::Value(item));
     }
-    for (index, item) in array.iter_mut().enumerate() {
-        path.push(index.to_string());
-        let taken = match item.get_mut() {
-            DeValue::Table(table) => take(table, span, path),
-            DeValue::Array(array) => take_item(array, span, path),
-            _ => None,
-        };
-        if taken.is_some() {
-            return taken;
-        }
+    array.iter_mut().enumerate().find_map(|(index, item)| take_within(item.get_mut(), index.to_string(), span, path))
+}
+
+/// The same below a value, which is one step down.
+fn take_within<'i>(
+    value: &mut DeValue<'i>,
+    step: String,
+    span: &Range<usize>,
+    path: &mut Vec<String>,
+) -> Option<Taken<'i>> {
+    path.push(step);
+    let taken = match value {
+        DeValue::Table(table) => take(table, span, path),
+        DeValue::Array(array) => take_item(array, span, path),
+        _ => None,
+    };
+    if taken.is_none() {
         path.pop();
     }
-    None
+    taken
 }
 
 /// The text of a number, a date or a truth value, for a variable that was read as one.

@@ -7,10 +7,9 @@ use jiff::tz::TimeZone;
 use super::super::section::Section;
 use super::super::text;
 use super::super::written;
-use super::defaults::ScheduleDefaults;
 use super::shared::Shared;
 use crate::domain::calendar::CronExpression;
-use crate::domain::schedule::{CronTrigger, DstPolicy};
+use crate::domain::schedule::{CronTrigger, DstPolicy, FoldPolicy, GapPolicy};
 
 const JITTER_MAX: Duration = Duration::from_hours(24);
 
@@ -61,14 +60,14 @@ pub(super) fn cron_trigger(
     timezone: TimeZone,
     dst: &written::Dst,
     jitter: Option<Duration>,
-    defaults: &ScheduleDefaults,
+    (default_gap, default_fold): (Option<GapPolicy>, Option<FoldPolicy>),
 ) -> CronTrigger {
     let by_itself = expression.default_dst();
     let gap = dst.gap.as_ref().map(|choice| choice.0);
     let fold = dst.fold.as_ref().map(|choice| choice.0);
     let dst = DstPolicy {
-        gap: gap.or(defaults.gap).unwrap_or(by_itself.gap),
-        fold: fold.or(defaults.fold).unwrap_or(by_itself.fold),
+        gap: gap.or(default_gap).unwrap_or(by_itself.gap),
+        fold: fold.or(default_fold).unwrap_or(by_itself.fold),
     };
     CronTrigger { expression, timezone, dst, jitter: jitter.unwrap_or_default() }
 }

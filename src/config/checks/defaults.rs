@@ -8,7 +8,6 @@ use jiff::tz::TimeZone;
 use super::super::section::Section;
 use super::super::written;
 use super::cron::{jitter, zone};
-use super::schedule::lock;
 use super::shared::Shared;
 use super::times::{RetryText, deadline, retry_text};
 use crate::domain::schedule::{
@@ -89,4 +88,15 @@ pub(crate) fn defaults(section: &Section<'_, '_>, shared: &mut Shared) -> Schedu
         paused_dag: written.paused_dag.map(|choice| choice.0),
         paused: written.paused,
     }
+}
+
+/// The name of a lock, which is the name of a znode and a label of metrics.
+pub(super) fn lock(section: &Section<'_, '_>, shared: &mut Shared, name: &str) -> Option<Arc<str>> {
+    if super::is_name(name) {
+        return Some(shared.name(name));
+    }
+    let hint = "use lower-case letters, digits, `-` and `_`, a letter or digit first, at most 64; it becomes the znode \
+                locks/NAME under the root of [zookeeper]";
+    section.error(&["lock"], format!("\"{name}\" is not a name for a lock"), hint);
+    None
 }

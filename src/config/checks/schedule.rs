@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::super::section::Section;
 use super::super::written;
 use super::cron::{cron, cron_trigger, jitter, zone};
-use super::defaults::ScheduleDefaults;
+use super::defaults::{ScheduleDefaults, lock};
 use super::ensemble::ensemble_trigger;
 use super::fits::{check_keys_fit, check_variables_fit};
 use super::shared::Shared;
@@ -81,7 +81,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     let own_overlap = written.overlap.map(|choice| choice.0);
     let own_initial = written.initial.map(|initial| initial.0);
     let trigger = match kind? {
-        TriggerKind::Cron => Trigger::Cron(cron_trigger(cron?, timezone.clone(), &dst, jitter, defaults)),
+        TriggerKind::Cron => Trigger::Cron(cron_trigger(cron?, timezone.clone(), &dst, jitter, (defaults.gap, defaults.fold))),
         TriggerKind::Znode => Trigger::Znode(with_initial(section, znode?, own_overlap, own_initial, defaults)),
         TriggerKind::Ensemble => Trigger::Ensemble(ensemble?),
         // No trigger of the configuration.
@@ -92,9 +92,8 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     let (logical_date, data_interval) = dates(
         section,
         is_cron,
-        written.logical_date.map(|choice| choice.0),
-        written.data_interval.map(|choice| choice.0),
-        defaults,
+        (written.logical_date.map(|choice| choice.0), written.data_interval.map(|choice| choice.0)),
+        (defaults.logical_date, defaults.data_interval),
     );
     let overlap = own_overlap.or(if consumes { None } else { defaults.overlap });
     let overlap = overlap.unwrap_or(if is_cron { Overlap::Skip } else { Overlap::Allow });
@@ -196,17 +195,6 @@ fn legal_name(section: &Section<'_, '_>, key: &str, name: &str) -> Option<Schedu
         section.error(&[key], format!("\"{name}\" is not a name for a schedule"), hint);
     }
     legal
-}
-
-/// The name of a lock, which is the name of a znode and a label of metrics.
-pub(super) fn lock(section: &Section<'_, '_>, shared: &mut Shared, name: &str) -> Option<Arc<str>> {
-    if super::is_name(name) {
-        return Some(shared.name(name));
-    }
-    let hint = "use lower-case letters, digits, `-` and `_`, a letter or digit first, at most 64; it becomes the znode \
-                locks/NAME under the root of [zookeeper]";
-    section.error(&["lock"], format!("\"{name}\" is not a name for a lock"), hint);
-    None
 }
 
 fn check_lock_and_pause(section: &Section<'_, '_>, lock: Option<&Arc<str>>, paused_dag: Option<PausedDag>) {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::super::section::Section;
 use super::super::written;
-use super::defaults::ScheduleDefaults;
 use crate::domain::schedule::{Catchup, DataInterval, Deadline, LogicalDate, Overlap, RetryPolicy, TriggerKind};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -27,12 +26,11 @@ impl RetryText {
 pub(super) fn dates(
     section: &Section<'_, '_>,
     is_cron: bool,
-    logical_date: Option<LogicalDate>,
-    data_interval: Option<DataInterval>,
-    defaults: &ScheduleDefaults,
+    (own_date, own_interval): (Option<LogicalDate>, Option<DataInterval>),
+    (default_date, default_interval): (Option<LogicalDate>, Option<DataInterval>),
 ) -> (LogicalDate, DataInterval) {
     if !is_cron {
-        if matches!(logical_date, Some(LogicalDate::Nominal | LogicalDate::IntervalStart)) {
+        if matches!(own_date, Some(LogicalDate::Nominal | LogicalDate::IntervalStart)) {
             section.error(
                 &["logical_date"],
                 "only a cron schedule has a nominal time to take the logical date from",
@@ -41,12 +39,11 @@ pub(super) fn dates(
         }
         return (LogicalDate::None, DataInterval::Dag);
     }
-    let own_date = logical_date;
-    let logical_date = logical_date.or(defaults.logical_date).unwrap_or(LogicalDate::Nominal);
+    let logical_date = own_date.or(default_date).unwrap_or(LogicalDate::Nominal);
     let by_itself =
         if logical_date == LogicalDate::IntervalStart { DataInterval::Previous } else { DataInterval::Exact };
     if logical_date == LogicalDate::IntervalStart {
-        match data_interval {
+        match own_interval {
             Some(DataInterval::Dag) => section.error(
                 &["data_interval"],
                 "the start of an interval that only the DAG knows cannot be the logical date",
@@ -60,7 +57,7 @@ pub(super) fn dates(
             _ => {}
         }
     }
-    (logical_date, data_interval.or(defaults.data_interval).unwrap_or(by_itself))
+    (logical_date, own_interval.or(default_interval).unwrap_or(by_itself))
 }
 
 pub(super) fn catchup(
