@@ -29,6 +29,7 @@ use crate::locks::{self, keeper::Desk};
 use crate::metrics;
 use crate::publisher;
 use crate::store::model::ScheduleStates;
+use crate::store::patience::answer;
 use crate::store::{Leadership, StoreError, TriggerIdentity};
 use crate::triggers::cron::{Cron, Edit, settle_edited};
 use crate::triggers::gate::Gates;
@@ -37,9 +38,6 @@ use crate::triggers::znode::Handover;
 
 /// How long an edit waits for what Airflow says of DAGs that are new.
 const FIRST_LOOK_PATIENCE: Duration = Duration::from_millis(500);
-
-/// When the ledger is asked again to take an edit.
-const EDIT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The parts of a leader at work.
 pub(super) struct Term(Arc<Work>);
@@ -354,59 +352,22 @@ impl Work {
         let ledger = &self.crew.member.ledger;
         let identities: Vec<_> = set.schedules.iter().map(identity).collect();
         let compared = self.handover.compared();
-        let mut patience = Patience::new("take other definitions");
-        loop {
-            let attempt = async {
-                let states = ledger.schedule_states().await?;
-                if TriggerIdentity::all_known(&identities, &states) {
-                    return Ok(states);
-                }
-                ledger.edit_schedules(&self.crew.leadership, &identities, moment, &compared).await?;
-                ledger.schedule_states().await
-            };
-            if let Some(states) = patience.with(attempt.await).await? {
+        answer("taking other definitions", || async {
+            let states = ledger.schedule_states().await?;
+            if TriggerIdentity::all_known(&identities, &states) {
                 return Ok(states);
             }
-        }
+            ledger.edit_schedules(&self.crew.leadership, &identities, moment, &compared).await?;
+            ledger.schedule_states().await
+        })
+        .await
     }
 
     /// Keeps a set that is in force in the history.
     async fn keep(&self, set: &InForce) -> Result<(), StoreError> {
         let (ledger, leadership) = (&self.crew.member.ledger, &self.crew.leadership);
-        let mut patience = Patience::new("keep the definitions in force");
-        while patience.with(history::keep(ledger, leadership, &set.set).await).await?.is_none() {}
+        answer("keeping the definitions in force", || history::keep(ledger, leadership, &set.set)).await?;
         Ok(())
-    }
-}
-
-/// For what is tried until the store takes it, or for good does not.
-struct Patience {
-    /// Fits "failed to …".
-    what: &'static str,
-    told: bool,
-}
-
-impl Patience {
-    fn new(what: &'static str) -> Self {
-        Self { what, told: false }
-    }
-
-    /// What an attempt came to; `None`, after a pause, when it is to be made again.
-    async fn with<T>(&mut self, attempt: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-        match attempt {
-            Err(error) if error.is_transient() => {
-                if !std::mem::replace(&mut self.told, true) {
-                    tracing::warn!(
-                        hint = error.hint().unwrap_or_default(),
-                        "failed to {}: failed to {error}; tried again until it succeeds",
-                        self.what
-                    );
-                }
-                tokio::time::sleep(EDIT_AGAIN_AFTER).await;
-                Ok(None)
-            }
-            done => done.map(Some),
-        }
     }
 }
 

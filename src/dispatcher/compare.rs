@@ -5,12 +5,12 @@
 
 use std::collections::HashSet;
 
-use super::patience::answer_of;
 use super::queue::Stage;
 use super::{Dispatcher, PAGE};
 use crate::domain::run::RunId;
 use crate::domain::schedule::ScheduleName;
 use crate::store::model::Ticket;
+use crate::store::patience::answer_while_leading;
 use crate::store::{ActiveRun, Ledger, LockOwner, StoreError};
 
 /// How much is to be compared with the ledger.
@@ -40,12 +40,12 @@ impl Dispatcher {
     pub(super) async fn load(&mut self) -> Result<bool, StoreError> {
         const WHAT: &str = "the open rows";
         let (ledger, leadership) = (self.ledger.clone(), self.leadership.clone());
-        let reading = answer_of(&leadership, WHAT, || InAirflow::read(&ledger));
+        let reading = answer_while_leading(&leadership, WHAT, || InAirflow::read(&ledger));
         let Some(in_airflow) = reading.await else { return Ok(false) };
         self.take_over(in_airflow?);
         let mut next = Some(RunId(0));
         while let Some(after) = next {
-            let reading = answer_of(&leadership, WHAT, || ledger.pending(None, after, PAGE));
+            let reading = answer_while_leading(&leadership, WHAT, || ledger.pending(None, after, PAGE));
             let Some(page) = reading.await else { return Ok(false) };
             next = self.offer_page(page?);
         }

@@ -10,7 +10,6 @@ mod compare;
 mod guests;
 mod locks;
 mod news;
-mod patience;
 mod queue;
 mod request;
 mod retry;
@@ -33,12 +32,12 @@ use crate::domain::schedule::ScheduleName;
 use crate::locks::keeper::Desk;
 use crate::metrics;
 use crate::store::model::{AttemptOutcome, LedgerEvent, Ticket};
+use crate::store::patience::answer_while_leading;
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::triggers::gate::Gates;
 use compare::Compare;
 use guests::Guests;
 use locks::Locks;
-use patience::answer_of;
 use queue::{Hold, Queue};
 pub use supply::{Supply, Target};
 
@@ -238,7 +237,8 @@ impl Dispatcher {
     /// Waits until the ledger has said that nobody else leads.
     async fn confirm_lead(&self) -> Result<(), StoreError> {
         tracing::debug!("the dispatcher was stopped or asleep; it goes on when the ledger says that it still leads");
-        let confirmed = answer_of(&self.leadership, "the lead", || self.ledger.confirm_lead(&self.leadership));
+        let confirmed =
+            answer_while_leading(&self.leadership, "the lead", || self.ledger.confirm_lead(&self.leadership));
         confirmed.await.unwrap_or(Ok(()))
     }
 

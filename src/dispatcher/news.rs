@@ -8,12 +8,12 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
 use super::compare::Compare;
-use super::patience::answer_of;
 use super::queue::{Answer, LANE_LENGTH, Stage, Word};
 use super::{Dispatcher, Message};
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::ScheduleName;
 use crate::store::model::{AttemptOutcome, LedgerEvent, Ticket};
+use crate::store::patience::answer_while_leading;
 use crate::store::{ActiveRun, StoreError};
 
 /// When a run is tried again whose outcome the ledger would not take.
@@ -198,7 +198,7 @@ impl Dispatcher {
         let (airflow, schedule, run) = (active.airflow.clone(), active.schedule.clone(), active.id);
         self.requests.spawn(async move {
             let what = "the lock of a run that is in Airflow again";
-            match answer_of(&leadership, what, || ledger.lock_of(run)).await {
+            match answer_while_leading(&leadership, what, || ledger.lock_of(run)).await {
                 Some(Ok(Some(lock))) => drop(to_loop.send(Message::OwnsLock { airflow, schedule, run, lock })),
                 Some(Ok(None)) | None => {}
                 Some(Err(error)) => tracing::warn!(

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::guests::Moment;
-use super::patience::answer_of;
 use super::queue::LANE_LENGTH;
 use super::request::Request;
 use super::{Dispatcher, Message, PAGE};
 use crate::domain::run::RunId;
 use crate::domain::schedule::{RetryPolicy, TriggerKind};
 use crate::store::model::{AttemptOutcome, Ticket};
+use crate::store::patience::answer_while_leading;
 
 /// When Airflow is told again to end a run that a newer one replaces.
 const END_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -91,8 +91,9 @@ impl Dispatcher {
         let (ledger, leadership) = (self.ledger.clone(), self.leadership.clone());
         let to_loop = self.to_loop.clone();
         self.requests.spawn(async move {
-            let skipping =
-                answer_of(&leadership, "a run to be skipped", || ledger.skip(&leadership, ticket.id, &reason));
+            let skipping = answer_while_leading(&leadership, "a run to be skipped", || {
+                ledger.skip(&leadership, ticket.id, &reason)
+            });
             // Without the lead it is left to whoever has it.
             let Some(skipped) = skipping.await else { return };
             let outcome = skipped.map(|_| AttemptOutcome::Rejected);
@@ -113,7 +114,8 @@ impl Dispatcher {
             let (ledger, leadership, to_loop) = (self.ledger.clone(), self.leadership.clone(), self.to_loop.clone());
             self.requests.spawn(async move {
                 // A newer leader may be starting what this one would end.
-                let confirming = answer_of(&leadership, "the end of a run", || ledger.confirm_lead(&leadership));
+                let confirming =
+                    answer_while_leading(&leadership, "the end of a run", || ledger.confirm_lead(&leadership));
                 if !matches!(confirming.await, Some(Ok(()))) {
                     return;
                 }

@@ -23,6 +23,7 @@ pub mod model;
 mod open;
 mod operations;
 mod paths;
+pub(crate) mod patience;
 mod readers;
 mod record;
 mod retention;

@@ -81,7 +81,9 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     let own_overlap = written.overlap.map(|choice| choice.0);
     let own_initial = written.initial.map(|initial| initial.0);
     let trigger = match kind? {
-        TriggerKind::Cron => Trigger::Cron(cron_trigger(cron?, timezone.clone(), &dst, jitter, (defaults.gap, defaults.fold))),
+        TriggerKind::Cron => {
+            Trigger::Cron(cron_trigger(cron?, timezone.clone(), &dst, jitter, (defaults.gap, defaults.fold)))
+        }
         TriggerKind::Znode => Trigger::Znode(with_initial(section, znode?, own_overlap, own_initial, defaults)),
         TriggerKind::Ensemble => Trigger::Ensemble(ensemble?),
         // No trigger of the configuration.

@@ -38,6 +38,7 @@ use crate::domain::znode::{ZnodeStat, ZnodeVersion};
 use crate::metrics;
 use crate::store::StoreError;
 use crate::store::model::{CursorMove, Recording};
+use crate::store::patience::answer_while_leading;
 use crate::triggers::gate::{Gate, Gates};
 use crate::triggers::lineage::Standing;
 use crate::zookeeper::{Interest, Session, Subscription, ZooKeeperError};
@@ -159,21 +160,12 @@ impl Watcher {
         generation: u32,
     ) -> Result<Self, ZnodeTriggerError> {
         let name = parts.schedule.name.clone();
-        let (state, cursors) = loop {
-            let known = async {
-                let state = parts.ledger.schedule_state(&name).await?;
-                Ok((state, parts.ledger.znode_cursors(&name).await?))
-            };
-            match known.await {
-                Ok(known) => break known,
-                // Many triggers begin at once, and the readers are few.
-                Err(error) if StoreError::is_transient(&error) => {
-                    warn!(schedule = %name, "failed to {error}, trying again");
-                    tokio::time::sleep(RETRY_LOOK_AFTER).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        };
+        // Many triggers begin at once, and the readers are few.
+        let what = format!("how far {name} has got");
+        let known = answer_while_leading(&parts.leadership, &what, || async {
+            Ok((parts.ledger.schedule_state(&name).await?, parts.ledger.znode_cursors(&name).await?))
+        });
+        let (state, cursors) = known.await.unwrap_or(Err(StoreError::Closed))?;
         match state.as_ref().and_then(|state| state.first_look) {
             Some(Adopt::Fire) => trigger.initial = Initial::Fire,
             Some(Adopt::Ignore) => trigger.initial = Initial::Ignore,

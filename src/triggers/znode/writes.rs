@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{FuturesOrdered, StreamExt};
@@ -15,10 +14,8 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use crate::domain::schedule::ScheduleName;
 use crate::domain::znode::ZnodeVersion;
 use crate::store::model::{CursorMove, Recording};
+use crate::store::patience::answer_while_leading;
 use crate::store::{Leadership, Ledger, StoreError};
-
-/// When to read again what the ledger could not tell.
-const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a write brought, once it is durable.
 #[derive(Debug, Default)]
@@ -30,24 +27,6 @@ pub(super) struct Written {
 
 /// A version that the ledger may not have yet, and its data.
 type Unwritten = (Option<ZnodeVersion>, Option<Vec<u8>>);
-
-/// Asks until the ledger can be read: a trigger does not stop because the readers are busy.
-async fn stored_data(
-    ledger: &Ledger,
-    leadership: &Leadership,
-    schedule: &ScheduleName,
-    path: &str,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    loop {
-        match ledger.previous_data(schedule, path).await {
-            Err(error) if error.is_transient() && !leadership.lost().is_cancelled() => {
-                tracing::warn!(schedule = %schedule, %error, "the state last handled could not be read, trying again");
-                tokio::time::sleep(READ_AGAIN_AFTER).await;
-            }
-            answer => return answer,
-        }
-    }
-}
 
 pub(super) struct Writes {
     ledger: Ledger,
@@ -92,10 +71,14 @@ impl Writes {
 
     /// The data that was last handled; from memory as long as the ledger may not have it.
     pub(super) async fn previous_data(&mut self, path: &Arc<str>) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.unwritten.get(path) {
-            Some((_, data)) => Ok(data.clone()),
-            None => stored_data(&self.ledger, &self.leadership, &self.schedule, path).await,
+        if let Some((_, data)) = self.unwritten.get(path) {
+            return Ok(data.clone());
         }
+        // A trigger does not stop because the readers are busy.
+        let what = format!("the state of {path} last handled for {}", self.schedule);
+        let ask = || self.ledger.previous_data(&self.schedule, path);
+        // Without the lead there is nobody to tell.
+        answer_while_leading(&self.leadership, &what, ask).await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Hands a write to the ledger, behind all earlier ones, and does not wait for it.
