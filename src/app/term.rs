@@ -134,19 +134,20 @@ impl Work {
         asks: mpsc::UnboundedReceiver<Ask>,
     ) -> Result<(), StoreError> {
         let (member, leadership) = (&self.crew.member, &self.crew.leadership);
-        // Before anything starts, the gates must be where they belong: what is paused must not fire.
         let states = member.ledger.schedule_states().await?;
         let now = member.clock.now();
-        let first = guarded(set).gates(&states, now);
         let identities: Vec<_> = set.schedules.iter().map(identity).collect();
         let states = if TriggerIdentity::all_known(&identities, &states) {
             states
         } else {
-            settle_edited(&member.ledger, leadership, &set.schedules, &states, &first, now).await?;
+            let gates = guarded(set).gates(&states, now);
+            settle_edited(&member.ledger, leadership, &set.schedules, &states, &gates, now).await?;
             member.ledger.adopt_schedules(leadership, &identities, now).await?;
             member.ledger.schedule_states().await?
         };
-        self.gates.send_replace(first);
+        // Before anything starts, the gates must be where they belong: what is paused must not fire, also what
+        // comes back with its pause just now.
+        self.gates.send_replace(guarded(set).gates(&states, now));
         self.spawn_gatekeeper();
         if !member.shadow {
             self.spawn_publisher();

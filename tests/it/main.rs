@@ -12,6 +12,7 @@ mod dags;
 mod definitions;
 mod definitions_znode;
 mod disconnected;
+mod edits;
 mod election;
 mod ensemble_triggers;
 mod ephemerals;
