@@ -25,7 +25,8 @@ pub(super) use schedules::{
 };
 use values::parse_zone;
 
-/// Triggers Airflow DAGs on cron and on znode changes, exactly once, and remembers what became of them.
+/// Triggers Airflow DAGs on cron, on znode changes and on the health of a ZooKeeper ensemble, exactly once, and
+/// remembers what became of them.
 #[derive(Debug, Parser)]
 #[command(name = "flowkeeper", version, arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
@@ -103,7 +104,7 @@ pub enum ColorChoice {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a commented configuration and an example DAG to start from
+    /// Write a commented configuration and DAGs to start from
     Init(InitArguments),
     /// Check the configuration and print every fault in it
     Check(CheckArguments),
@@ -129,7 +130,7 @@ pub enum Command {
     Stats(StatsArguments),
     /// Explain what was decided for a schedule around a time
     Why(WhyArguments),
-    /// Show who paused, resumed, triggered, retried or cancelled what
+    /// Show who paused, resumed, triggered, retried, pushed or rolled back what
     Audit(AuditArguments),
     /// Show each Airflow and its schedulers, triggerers and DAG processors
     Airflow,

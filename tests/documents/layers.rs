@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::{root, sources};
+
 /// Crates that one folder alone names.
 const NAMED_BY_ONE: [(&str, &str); 2] = [("zookeeper_client", "zookeeper"), ("sqlx", "store")];
 
@@ -16,7 +18,7 @@ const NOT_IN_DOMAIN: [&str; 7] =
 fn dependencies_point_one_way() {
     let layers = layers();
     let mut wrong = Vec::new();
-    for (module, path, text) in sources() {
+    for (module, path, text) in code() {
         let own = layers.get(&module).unwrap_or_else(|| panic!("docs/architecture.md gives `{module}` no layer"));
         for used in uses(&text) {
             let theirs = layers.get(used).unwrap_or_else(|| panic!("{} uses `crate::{used}`", path.display()));
@@ -30,7 +32,7 @@ fn dependencies_point_one_way() {
 
 #[test]
 fn every_layer_names_what_there_is() {
-    let there: BTreeSet<String> = sources().into_iter().map(|(module, ..)| module).collect();
+    let there: BTreeSet<String> = code().into_iter().map(|(module, ..)| module).collect();
     let named: BTreeSet<String> = layers().into_keys().collect();
     assert_eq!(named, there);
 }
@@ -39,7 +41,7 @@ fn every_layer_names_what_there_is() {
 fn only_one_folder_names_the_client_of_zookeeper_and_the_database() {
     for (krate, folder) in NAMED_BY_ONE {
         let path_of_crate = format!("{krate}::");
-        for (module, path, text) in sources().into_iter().filter(|(module, ..)| module != folder) {
+        for (module, path, text) in code().into_iter().filter(|(module, ..)| module != folder) {
             assert!(!text.contains(&path_of_crate), "{} of `{module}` names {krate}", path.display());
         }
     }
@@ -47,7 +49,7 @@ fn only_one_folder_names_the_client_of_zookeeper_and_the_database() {
 
 #[test]
 fn the_domain_waits_for_nothing_and_reads_no_clock() {
-    for (_, path, text) in sources().into_iter().filter(|(module, ..)| module == "domain") {
+    for (_, path, text) in code().into_iter().filter(|(module, ..)| module == "domain") {
         for word in NOT_IN_DOMAIN {
             assert!(!text.contains(word), "{} has {word}", path.display());
         }
@@ -64,30 +66,16 @@ fn layers() -> BTreeMap<String, usize> {
 }
 
 /// Every source file without comments and tests: the module of `src/` that it belongs to, its path, its text.
-fn sources() -> Vec<(String, PathBuf, String)> {
-    let (mut folders, mut sources) = (vec![root().join("src")], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let below = path.strip_prefix(root().join("src")).expect("below src").to_owned();
-                let module = below.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
-                let module = module.trim_end_matches(".rs").to_owned();
-                let text = fs::read_to_string(&path).expect("a text");
-                let (text, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
-                let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-                let is_test =
-                    below.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")));
-                if module != "lib" && !is_test {
-                    sources.push((module, below, code.join("\n")));
-                }
-            }
-        }
-    }
-    assert!(sources.len() > 100, "{} files", sources.len());
-    sources
+fn code() -> Vec<(String, PathBuf, String)> {
+    let is_test = |path: &Path| path.iter().any(|part| part == "tests" || part == "tests.rs");
+    let files = sources().into_iter().filter(|(path, _)| !is_test(path) && path != Path::new("lib.rs"));
+    let code = files.map(|(path, text)| {
+        let module = path.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_owned();
+        let (text, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        (module, path, lines.join("\n"))
+    });
+    code.collect()
 }
 
 /// The modules that a text names after `crate::`, or after the crate's name as `main` has to.
@@ -95,8 +83,4 @@ fn uses(text: &str) -> BTreeSet<&str> {
     let paths = ["crate::", "flowkeeper::"].into_iter().flat_map(|of| text.split(of).skip(1));
     let name = |rest: &'_ str| rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
     paths.map(|rest| &rest[..name(rest)]).collect()
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
