@@ -15,7 +15,7 @@ use crate::airflow::{Airflow, Error};
 use crate::clock::Clock;
 use crate::domain::component::{Component, ComponentKind, ComponentState, Jobs, Judgement, Look, Reach, Report, judge};
 use crate::metrics;
-use crate::publisher::Publisher;
+use crate::publisher::{AIRFLOW, Publisher};
 use crate::store::{Leadership, Ledger, StoreError};
 use overview::AirflowOverview;
 
@@ -161,7 +161,7 @@ impl Watcher {
         let own: Vec<_> = components.filter(|(of, _)| of == airflow).map(|(_, component)| component).collect();
         let overview = overview::of(airflow, &report.url, Some(report), &own);
         measure(&overview);
-        self.parts.publisher.publish(&format!("airflow/{airflow}"), &overview);
+        self.parts.publisher.publish(&format!("{}/{airflow}", AIRFLOW.name), &overview);
         Ok(())
     }
 

@@ -7,7 +7,10 @@
 //!
 //! This is for reading, not for agreeing on anything: before each round the lead is confirmed, but a
 //! leader that is replaced in the midst of one may still write what it knew. The next value mends that.
-//! Nothing is ever deleted here.
+//! Nothing is deleted but what was told, by this leader or one before it, of things that have left the
+//! configuration.
+
+mod folder;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +20,8 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use self::folder::Names;
+pub use self::folder::{AIRFLOW, Folder, HEALTH};
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::zookeeper::{Ensemble, Lifetime, Session, ZooKeeperError};
 
@@ -32,14 +37,31 @@ const ATTEMPTS: u32 = 3;
 /// Values by the path below the root.
 type Values = BTreeMap<Arc<str>, Arc<[u8]>>;
 
+/// What is to be told, and in which folders nothing else is.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    values: Values,
+    folders: BTreeMap<Folder, Names>,
+}
+
+impl Wanted {
+    /// Whether what `path` is about is in the configuration, as far as that was said.
+    fn is_declared(&self, path: &str) -> bool {
+        let Some((folder, name)) = path.split_once('/') else { return true };
+        let names = self.folders.iter().find_map(|(known, names)| (known.name == folder).then_some(names));
+        names.is_none_or(|names| names.contains(name))
+    }
+}
+
 /// Takes what is to be told. Cheap to clone. Without [`write`] it keeps everything to itself: so a
 /// shadow, and a member without a home ensemble, tell nobody.
 #[derive(Debug, Clone, Default)]
-pub struct Publisher(watch::Sender<Values>);
+pub struct Publisher(watch::Sender<Wanted>);
 
 impl Publisher {
     /// Tells this at `path` below the root, `health/main` for example. Does not wait; a value that has no
-    /// JSON or is too long is logged, and the znode stays as it is.
+    /// JSON or is too long is logged, and the znode stays as it is. What is told late of something that has
+    /// left the configuration is dropped.
     pub fn publish(&self, path: &str, value: &impl Serialize) {
         let json = match serde_json::to_vec(value) {
             Ok(json) => json,
@@ -49,12 +71,29 @@ impl Publisher {
             let (size_bytes, limit_bytes) = (json.len(), VALUE_MAX_BYTES);
             return warn!(path, size_bytes, limit_bytes, "a value is too long to be published in ZooKeeper");
         }
-        self.0.send_if_modified(|values| match values.get(path) {
+        self.0.send_if_modified(|wanted| match wanted.values.get(path) {
             Some(known) if **known == *json => false,
+            _ if !wanted.is_declared(path) => false,
             _ => {
-                values.insert(path.into(), json.into());
+                wanted.values.insert(path.into(), json.into());
                 true
             }
+        });
+    }
+
+    /// Says of which things a folder tells from now on. What it tells of others is taken back, whoever told
+    /// it.
+    pub fn declare(&self, folder: Folder, names: impl IntoIterator<Item = Arc<str>>) {
+        let names = Arc::new(names.into_iter().collect());
+        self.0.send_if_modified(|wanted| {
+            if wanted.folders.get(&folder) == Some(&names) {
+                return false;
+            }
+            wanted.folders.insert(folder, names);
+            let mut values = std::mem::take(&mut wanted.values);
+            values.retain(|path, _| wanted.is_declared(path));
+            wanted.values = values;
+            true
         });
     }
 }
@@ -83,14 +122,22 @@ pub async fn write(publisher: Publisher, parts: Parts) -> Result<(), StoreError>
 struct Written {
     session: u64,
     values: BTreeMap<Arc<str>, (Arc<[u8]>, i32)>,
+    /// Folders in which nothing is told of other things than these.
+    folders: BTreeMap<Folder, Names>,
 }
 
 impl Written {
     /// Forgets what another session has shown.
     fn enter(&mut self, session: u64) {
         if self.session != session {
-            *self = Self { session, values: BTreeMap::new() };
+            *self = Self { session, ..Self::default() };
         }
+    }
+
+    /// Folders that may tell of things which have left the configuration.
+    fn to_clear(&self, wanted: &Wanted) -> Vec<(Folder, Names)> {
+        let is_due = |(folder, names): &(&Folder, &Names)| self.folders.get(*folder) != Some(*names);
+        wanted.folders.iter().filter(is_due).map(|(folder, names)| (*folder, Arc::clone(names))).collect()
     }
 
     /// What is not in its znode yet.
@@ -104,7 +151,7 @@ impl Written {
 struct Writer {
     parts: Parts,
     written: Written,
-    /// Paths whose refusal was logged.
+    /// Paths and folders whose refusal was logged.
     refused: BTreeSet<Arc<str>>,
 }
 
@@ -118,11 +165,11 @@ enum Next {
 }
 
 impl Writer {
-    async fn run(mut self, mut values: watch::Receiver<Values>) -> Result<(), StoreError> {
+    async fn run(mut self, mut news: watch::Receiver<Wanted>) -> Result<(), StoreError> {
         let mut status = self.parts.ensemble.status();
         loop {
             status.mark_unchanged();
-            let wanted = values.borrow_and_update().clone();
+            let wanted = news.borrow_and_update().clone();
             let next = self.round(&wanted).await?;
             let rest = async {
                 match next {
@@ -133,18 +180,18 @@ impl Writer {
             tokio::select! {
                 // Both senders live as long as this task: the ensemble and the publisher are held by it.
                 _ = status.changed() => {}
-                _ = values.changed() => {}
+                _ = news.changed() => {}
                 () = rest => {}
             }
         }
     }
 
-    /// Writes what is due, once.
-    async fn round(&mut self, wanted: &Values) -> Result<Next, StoreError> {
+    /// Takes back and writes what is due, once.
+    async fn round(&mut self, wanted: &Wanted) -> Result<Next, StoreError> {
         let Some(session) = self.parts.ensemble.session() else { return Ok(Next::Change) };
         self.written.enter(session.number());
-        let due = self.written.due(wanted);
-        if due.is_empty() {
+        let (to_clear, due) = (self.written.to_clear(wanted), self.written.due(&wanted.values));
+        if to_clear.is_empty() && due.is_empty() {
             return Ok(Next::Change);
         }
         match self.parts.ledger.confirm_lead(&self.parts.leadership).await {
@@ -156,6 +203,34 @@ impl Writer {
             Err(error) => return Err(error),
         }
         let mut next = Next::Change;
+        for (folder, names) in to_clear {
+            match folder.withdraw(&session, &self.parts.root, &names).await {
+                Ok(withdrawn) => {
+                    for name in withdrawn {
+                        self.written.values.remove(&*format!("{}/{name}", folder.name));
+                    }
+                    self.refused.remove(folder.name);
+                    self.written.folders.insert(folder, names);
+                }
+                Err(error) if error.ends_session() => {
+                    debug!(folder = folder.name, %error, "it is not known what was taken back; the next session looks");
+                    session.give_up();
+                    return Ok(Next::Change);
+                }
+                Err(error) => {
+                    if self.refused.insert(folder.name.into()) {
+                        warn!(
+                            path = format!("{}/{}", self.parts.root, folder.name),
+                            reason = %error,
+                            hint = error.hint(),
+                            "failed to take back in ZooKeeper what has left the configuration, trying again every {} s",
+                            TRY_AGAIN_AFTER.as_secs()
+                        );
+                    }
+                    next = Next::Rest;
+                }
+            }
+        }
         for (path, value) in due {
             let node = format!("{}/{path}", self.parts.root);
             let known = self.written.values.get(&path).map(|(_, version)| *version);
@@ -232,7 +307,7 @@ mod tests {
         publisher.publish("health/main", &1);
         publisher.publish("airflow/main", &"up");
         publisher.publish("health/main", &2);
-        assert_eq!(*news.borrow_and_update(), values(&[("airflow/main", "\"up\""), ("health/main", "2")]));
+        assert_eq!(news.borrow_and_update().values, values(&[("airflow/main", "\"up\""), ("health/main", "2")]));
         publisher.publish("health/main", &2);
         assert!(!news.has_changed().expect("a sender"));
     }
@@ -243,7 +318,30 @@ mod tests {
         publisher.publish("a", &1);
         publisher.publish("a", &"x".repeat(VALUE_MAX_BYTES));
         publisher.publish("a", &BTreeMap::from([((1, 2), "a key that is no text")]));
-        assert_eq!(*publisher.0.borrow(), values(&[("a", "1")]));
+        assert_eq!(publisher.0.borrow().values, values(&[("a", "1")]));
+    }
+
+    #[test]
+    fn nothing_is_told_of_what_has_left_the_configuration() {
+        let publisher = Publisher::default();
+        let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>();
+        publisher.publish("health/early", &1);
+        publisher.declare(HEALTH, names(&["main", "solr"]));
+        for path in ["health/main", "health/solr", "health/other", "airflow/main", "a"] {
+            publisher.publish(path, &1);
+        }
+        let told = |publisher: &Publisher| publisher.0.borrow().values.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(told(&publisher), names(&["a", "airflow/main", "health/main", "health/solr"]));
+        let mut written = Written::default();
+        written.enter(1);
+        let cleared = |written: &Written| written.to_clear(&publisher.0.borrow()).len();
+        assert_eq!(cleared(&written), 1, "nobody has looked in this session");
+        let all = Arc::new(names(&["main", "solr"]).into_iter().collect());
+        written.folders.insert(HEALTH, all);
+        assert_eq!(cleared(&written), 0);
+        publisher.declare(HEALTH, names(&["main"]));
+        publisher.publish("health/solr", &2);
+        assert_eq!((told(&publisher), cleared(&written)), (names(&["a", "airflow/main", "health/main"]), 1));
     }
 
     #[test]

@@ -125,16 +125,15 @@ pub fn health(
         (None, Some(home)) => (&home.connection, "zookeeper".to_owned()),
         (None, None) => return Ok(None),
     };
-    Ok(Some(health::Target {
-        name: Arc::clone(&ensemble.name),
-        settings: zookeeper(connection.clone(), environment, key)?,
-        admin: ensemble.admin.clone(),
-        canary: ensemble.canary.clone(),
-        thresholds: ensemble.thresholds.clone(),
-    }))
+    let settings = zookeeper(connection.clone(), environment, key)?;
+    let mut target = health::Target::new(Arc::clone(&ensemble.name), settings, ensemble.thresholds.clone());
+    target.admin.clone_from(&ensemble.admin);
+    target.canary.clone_from(&ensemble.canary);
+    Ok(Some(target))
 }
 
 /// An ensemble whose health the leader checks.
+#[derive(Clone)]
 pub struct Watched {
     /// What is checked.
     pub target: Arc<health::Target>,
@@ -154,15 +153,6 @@ pub fn watched(config: &model::Config, environment: &Arc<Environment>) -> Result
         watched.push(Watched { target: Arc::new(target), interval: ensemble.interval, identity });
     }
     Ok(watched)
-}
-
-/// What inspects every ensemble of the configuration. Asks nobody.
-pub fn inspector(config: &model::Config, environment: &Arc<Environment>) -> Result<health::Inspector, ConnectError> {
-    let mut targets = Vec::new();
-    for ensemble in config.ensembles_to_check() {
-        targets.extend(health(config, &ensemble, Arc::clone(environment))?);
-    }
-    Ok(health::Inspector::new(targets))
 }
 
 fn settings(

@@ -132,8 +132,12 @@ impl Resources {
             };
             directories.insert(Arc::clone(name), kept);
         }
-        let inspector = Arc::new(connect::inspector(config, &workshop.environment)?);
-        let watched = Arc::new(connect::watched(config, &workshop.environment)?);
+        let watched = connect::watched(config, &workshop.environment)?.into_iter().map(|watched| {
+            let known = before.watched.iter().find(|known| known.identity == watched.identity);
+            known.cloned().unwrap_or(watched)
+        });
+        let watched: Arc<Vec<_>> = Arc::new(watched.collect());
+        let inspector = Arc::new(Inspector::new(watched.iter().map(|watched| Arc::clone(&watched.target))));
         Ok(Self { airflows, ensembles, inspector, watched, directories })
     }
 

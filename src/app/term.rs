@@ -27,7 +27,7 @@ use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::health;
 use crate::locks::{self, keeper::Desk};
 use crate::metrics;
-use crate::publisher;
+use crate::publisher::{self, AIRFLOW, HEALTH};
 use crate::store::model::ScheduleStates;
 use crate::store::patience::answer;
 use crate::store::{Leadership, StoreError, TriggerIdentity};
@@ -159,6 +159,7 @@ impl Work {
         for kept in set.resources.ensembles.values() {
             kept.lineage.forget();
         }
+        self.declare_published(set);
         self.crew.begin(self.crew.plan(duties::declare(self, set)).begin);
         self.spawn_chores();
         member.board.taken(set, now);
@@ -187,6 +188,13 @@ impl Work {
         let (ledger, leadership) = (member.ledger.clone(), leadership.clone());
         let parts = publisher::Parts { ensemble, root, ledger, leadership };
         self.crew.spawn("publisher", publisher::write(publisher.clone(), parts));
+    }
+
+    /// Says of what is published from now on; what was told of anything else is taken back.
+    fn declare_published(&self, set: &InForce) {
+        let publisher = &self.crew.publisher;
+        publisher.declare(HEALTH, set.resources.watched.iter().map(|watched| Arc::clone(&watched.target.name)));
+        publisher.declare(AIRFLOW, set.config.airflows.keys().cloned());
     }
 
     /// Starts to publish what the rounds see of ensembles.
@@ -330,6 +338,7 @@ impl Work {
             member.status.set_armed(&gone, false);
             member.status.set_trouble(&gone, None);
         }
+        self.declare_published(after);
         self.crew.begin(plan.begin);
         member.board.taken(after, member.clock.now());
         let took = began.elapsed();

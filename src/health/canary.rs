@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::facts::{Answer, CanaryFacts, Mode, Sample, Step, Trip, TripEnd};
+use super::patience::Patience;
 use super::sample::words;
 use crate::clock::Clock;
 use crate::domain::health::canary_name;
@@ -25,7 +26,7 @@ const THEN: &[u8] = b"flowkeeper looks whether this ensemble works";
 pub(super) struct Canary {
     settings: Settings,
     parent: String,
-    timeout: Duration,
+    patience: Patience,
     clock: Clock,
 }
 
@@ -36,10 +37,10 @@ struct Perch {
 }
 
 impl Canary {
-    /// A canary that works below `parent`, and waits `timeout` for each step.
-    pub(super) fn new(settings: &Settings, parent: &str, timeout: Duration, clock: Clock) -> Self {
+    /// A canary that works below `parent`, and takes no longer than `patience` has.
+    pub(super) fn new(settings: &Settings, parent: &str, patience: Patience, clock: Clock) -> Self {
         let parent = parent.trim_end_matches('/').to_owned();
-        Self { settings: settings.clone(), parent, timeout, clock }
+        Self { settings: settings.clone(), parent, patience, clock }
     }
 
     /// Visits every server that serves, all at the same time.
@@ -61,11 +62,10 @@ impl Canary {
         facts.trips = trips.into_iter().map(|(trip, _)| trip).collect();
         let visits: Vec<Visit> =
             perches.into_iter().filter_map(|perch| perch.opened.ok()).map(|(visit, _)| visit).collect();
-        if let Some(visit) = visits.first() {
-            let told = tokio::time::timeout(self.timeout, visit.session().members()).await;
-            if let Ok(Ok(Some(text))) = told {
-                facts.members = words::members(&String::from_utf8_lossy(&text));
-            }
+        if let (Some(visit), Some(wait)) = (visits.first(), self.patience.at(Instant::now()))
+            && let Ok(Ok(Some(text))) = timeout(wait.time, visit.session().members()).await
+        {
+            facts.members = words::members(&String::from_utf8_lossy(&text));
         }
         join_all(visits.into_iter().map(Visit::close)).await;
         facts
@@ -73,7 +73,8 @@ impl Canary {
 
     async fn open(&self, server: &str) -> Result<(Visit, Duration), TripEnd> {
         let started = Instant::now();
-        match Visit::open(self.settings.only(server), self.timeout).await {
+        let Some(wait) = self.patience.at(started) else { return Err(TripEnd::OutOfTime(Step::Connect)) };
+        match Visit::open(self.settings.only(server), wait.time).await {
             Ok(visit) => Ok((visit, started.elapsed())),
             Err(error) => Err(TripEnd::Failed(Step::Connect, error.to_string())),
         }
@@ -109,12 +110,11 @@ impl Canary {
     ) -> Result<(), TripEnd> {
         let path = format!("{}/{}", self.parent, canary_name());
         let (_, hint) = self.timed(Step::Watch, other.watch(&path)).await?.1;
-        let started = Instant::now();
+        let made = Instant::now();
         let (took, _) = self.timed(Step::Create, visit.session().create(&path, FIRST, Lifetime::Ephemeral)).await?;
         steps.push((Step::Create, took));
-        let told = tokio::time::timeout(self.timeout, hint.changed()).await;
-        told.map_err(|_| TripEnd::Failed(Step::Watch, format!("no event came in {:?}", self.timeout)))?;
-        steps.push((Step::Watch, started.elapsed()));
+        self.within(Step::Watch, "event", hint.changed()).await?;
+        steps.push((Step::Watch, made.elapsed()));
         let sent = self.clock.now();
         let (took, _) = self.timed(Step::Set, visit.session().set_data(&path, THEN, None)).await?;
         let answered = self.clock.now();
@@ -140,13 +140,24 @@ impl Canary {
         request: impl Future<Output = Result<T, ZooKeeperError>>,
     ) -> Result<(Duration, T), TripEnd> {
         let started = Instant::now();
-        match tokio::time::timeout(self.timeout, request).await {
-            Ok(Ok(done)) => Ok((started.elapsed(), done)),
-            Ok(Err(ZooKeeperError::NoPermission | ZooKeeperError::NoIdentity)) => Err(TripEnd::NotAllowed(step)),
-            Ok(Err(ZooKeeperError::NoParent)) => Err(TripEnd::NotSent(format!("there is no znode {}/", self.parent))),
-            Ok(Err(error)) => Err(TripEnd::Failed(step, error.to_string())),
-            Err(_) => Err(TripEnd::Failed(step, format!("no answer came in {:?}", self.timeout))),
+        match self.within(step, "answer", request).await? {
+            Ok(done) => Ok((started.elapsed(), done)),
+            Err(ZooKeeperError::NoPermission | ZooKeeperError::NoIdentity) => Err(TripEnd::NotAllowed(step)),
+            Err(ZooKeeperError::NoParent) => Err(TripEnd::NotSent(format!("there is no znode {}/", self.parent))),
+            Err(error) => Err(TripEnd::Failed(step, error.to_string())),
         }
+    }
+
+    /// Waits for `what` a step is to bring, as long as it may.
+    async fn within<T>(&self, step: Step, what: &str, coming: impl Future<Output = T>) -> Result<T, TripEnd> {
+        let Some(wait) = self.patience.at(Instant::now()) else { return Err(TripEnd::OutOfTime(step)) };
+        timeout(wait.time, coming).await.map_err(|_| {
+            if wait.is_cut {
+                TripEnd::OutOfTime(step)
+            } else {
+                TripEnd::Failed(step, format!("no {what} came in {:?}", wait.time))
+            }
+        })
     }
 }
 

@@ -193,6 +193,7 @@ fn unknown_because(why: &Why) -> String {
     match why {
         Why::Refused(_) => format!("The server {why}: see `commands`."),
         Why::NotAsked => "Nothing told it.".to_owned(),
+        Why::OutOfTime => format!("The server {why}."),
         Why::TurnedAway => format!("The server {why}: see `connections`."),
         why => format!("The server {why}: see `serving`."),
     }

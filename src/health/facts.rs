@@ -74,6 +74,8 @@ pub(super) enum Why {
     NotServing,
     /// What came is not what a server says.
     Unreadable(String),
+    /// The time for all questions was over before the answer came.
+    OutOfTime,
     /// Nothing to ask, or the server did not answer the first question.
     NotAsked,
 }
@@ -88,6 +90,7 @@ impl fmt::Display for Why {
             Self::Unreachable(reason) | Self::OutOfSight(reason) => write!(f, "cannot be reached: {reason}"),
             Self::NotServing => f.write_str("says that it does not serve: it has no quorum, or is starting"),
             Self::Unreadable(reason) => write!(f, "answers something that no ZooKeeper says: {reason}"),
+            Self::OutOfTime => f.write_str("was so slow with other answers that there was no time left for this one"),
             Self::NotAsked => f.write_str("was not asked"),
         }
     }
@@ -266,6 +269,8 @@ pub(super) enum TripEnd {
     NotAllowed(Step),
     /// A step failed, and how.
     Failed(Step, String),
+    /// The steps before left no time for this one.
+    OutOfTime(Step),
 }
 
 /// What a canary does, in order.

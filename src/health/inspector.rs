@@ -36,15 +36,15 @@ pub struct Inspector {
 }
 
 struct Asked {
-    target: Target,
+    target: Arc<Target>,
     inspection: SharedWork<Result<Inspection, String>>,
     owners: SharedWork<Result<Owners, String>>,
 }
 
 impl Inspector {
     /// For these ensembles.
-    pub fn new(targets: impl IntoIterator<Item = Target>) -> Self {
-        let asked = |target: Target| {
+    pub fn new(targets: impl IntoIterator<Item = Arc<Target>>) -> Self {
+        let asked = |target: Arc<Target>| {
             (Arc::clone(&target.name), Asked { target, inspection: SharedWork::new(), owners: SharedWork::new() })
         };
         Self { targets: targets.into_iter().map(asked).collect() }

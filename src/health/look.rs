@@ -1,16 +1,18 @@
 //! Looking at an ensemble: a sample, the canary, and a judgement against the sample before.
 //!
 //! Whoever looks once takes two samples and a canary in between. Whoever looks again and again keeps
-//! the last sample, so that each look takes one, and judges what happened since the look before.
+//! the last sample, so that each look takes one, and judges what happened since the look before. How long it
+//! may take is in `patience`.
 
-use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Target;
 use super::canary::Canary;
 use super::checks::{self, Evidence};
 use super::facts::Sample;
-use super::sample::Sampler;
+use super::patience::Patience;
 use crate::clock::Clock;
 use crate::domain::health::Report;
 use crate::metrics;
@@ -35,21 +37,15 @@ impl<'t> Looker<'t> {
     /// The error, for a person, is about settings that cannot be used.
     pub(super) async fn look(&mut self, first_pause: Duration) -> Result<Report, String> {
         let target = self.target;
-        let settings = (target.settings)()?;
-        let servers: Vec<Arc<str>> = settings.server_names().map(Arc::from).collect();
-        let (tls, admin) = (settings.tls.clone(), target.admin.as_deref());
-        let sampler = Sampler::new(&servers, tls, admin, self.timeout, self.clock.clone())?;
-        let canary = target.canary.as_ref();
-        let canary = canary.map(|parent| Canary::new(&settings, parent, self.timeout, self.clock.clone()));
+        let (settings, sampler) = target.sampler(&self.clock)?;
         let (before, pause) = match self.before.take() {
             Some(before) => (before, None),
-            None => (sampler.take().await, Some(first_pause)),
+            None => (sampler.take(self.timeout).await, Some(first_pause)),
         };
         let flying = async {
-            match &canary {
-                Some(canary) => Some(canary.fly(&before).await),
-                None => None,
-            }
+            let parent = target.canary.as_ref()?;
+            let patience = Patience::for_canary(self.timeout, Instant::now());
+            Some(Canary::new(&settings, parent, patience, self.clock.clone()).fly(&before).await)
         };
         // Its writes are behind the canary by the time of the sample that is judged.
         let (canary, ()) = tokio::join!(flying, tokio::time::sleep(pause.unwrap_or_default()));
@@ -58,7 +54,7 @@ impl<'t> Looker<'t> {
         }
         let (before, now) = match pause {
             Some(Duration::ZERO) => (None, before),
-            _ => (Some(before), sampler.take().await),
+            _ => (Some(before), sampler.take(self.timeout).await),
         };
         let evidence = Evidence {
             before: before.as_ref(),

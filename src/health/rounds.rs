@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::look::Looker;
+use super::patience::ANSWERS_IN_LOOK;
 use super::{Inspection, Latest, Target};
 use crate::clock::Clock;
 use crate::domain::ensemble::{Judged, Observation, Pace, Standing, Transition};
@@ -33,9 +34,8 @@ use crate::triggers::gate::Gates;
 /// How far apart the two samples of the first look are.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
-/// One answer may take a sixth of the interval, within these bounds: a server that stays silent takes
-/// two or three of them, and the next look is to be on time.
-const ANSWERS_IN_INTERVAL: u32 = 6;
+/// A look is to be over when the next one is due, so that one answer may take a sixth of the interval, within
+/// these bounds.
 const TIMEOUT_LEAST: Duration = Duration::from_millis(500);
 const TIMEOUT_MOST: Duration = Duration::from_secs(3);
 
@@ -157,7 +157,7 @@ impl<W: NetworkWitness> Rounds<W> {
     /// Looks at the interval; sooner where something is in doubt.
     async fn look(&self) {
         let Parts { target, interval, clock, latest, .. } = &self.parts;
-        let timeout = (*interval / ANSWERS_IN_INTERVAL).clamp(TIMEOUT_LEAST, TIMEOUT_MOST);
+        let timeout = (*interval / ANSWERS_IN_LOOK).clamp(TIMEOUT_LEAST, TIMEOUT_MOST);
         let mut looker = Looker::new(target, timeout, clock.clone());
         let mut in_doubt = self.in_doubt.subscribe();
         let (mut is_late, mut refused) = (false, None);

@@ -1,4 +1,5 @@
-//! Asking the servers of an ensemble, all of them at the same time, each with limits of its own.
+//! Asking the servers of an ensemble, all of them at the same time and each with limits of time: for an
+//! answer, and for all of them together.
 //!
 //! A server is asked `srvr` first: what becomes of it decides whether the other words are worth
 //! asking. The AdminServer is asked meanwhile for `server_stats`, and stands in for the words that
@@ -21,21 +22,26 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
-use self::transport::Endpoint;
 use super::facts::{AdminFacts, Answer, Learned, Sample, ServerFacts, Why};
+use super::patience::Patience;
 use crate::clock::{Clock, awake_time};
-use crate::zookeeper::{Tls, TlsClient};
+use crate::zookeeper::{Server, Settings, TlsClient, TlsMaterial};
+
+/// How long a connection with an AdminServer is kept for the next question: for those of one sample, not
+/// for the next one, when the server may have closed it already.
+const ADMIN_IDLE: Duration = Duration::from_secs(2);
 
 /// The words that are asked after `srvr`.
 const FURTHER_WORDS: [&str; 5] = ["mntr", "isro", "cons", "conf", "dirs"];
 
-/// Asks servers.
+/// Asks the servers of one ensemble. Made once, and kept for as long as its settings are the same.
 pub(super) struct Sampler {
-    servers: Vec<(Arc<str>, Option<Endpoint>)>,
-    tls: Option<Tls>,
+    servers: Vec<(Arc<str>, Server)>,
+    /// Certificates and key, or why they cannot be used.
+    tls: Option<Result<TlsMaterial, String>>,
     admin: Option<Admin>,
-    timeout: Duration,
     clock: Clock,
 }
 
@@ -46,20 +52,22 @@ struct Admin {
     template: String,
 }
 
+/// One server, for the questions of one sample.
+struct Asking<'s> {
+    sampler: &'s Sampler,
+    server: &'s Server,
+    encryption: Option<TlsClient>,
+    patience: Patience,
+}
+
 impl Sampler {
-    /// `servers` as `host:port`; `admin` is the URL of an AdminServer's commands, with `{host}` in it.
-    pub(super) fn new(
-        servers: &[Arc<str>],
-        tls: Option<Tls>,
-        admin: Option<&str>,
-        timeout: Duration,
-        clock: Clock,
-    ) -> Result<Self, String> {
+    /// `admin` is the URL of an AdminServer's commands, with `{host}` in it. The error is for a person.
+    pub(super) fn new(settings: &Settings, admin: Option<&str>, clock: Clock) -> Result<Self, String> {
         let admin = match admin {
             None => None,
             Some(template) => {
-                let mut client = reqwest::Client::builder().no_proxy();
-                if let Some(tls) = &tls {
+                let mut client = reqwest::Client::builder().no_proxy().pool_idle_timeout(ADMIN_IDLE);
+                if let Some(tls) = &settings.tls {
                     let authorities = reqwest::Certificate::from_pem_bundle(tls.ca.as_bytes())
                         .map_err(|error| format!("the file of `tls.ca` is no PEM: {error}"))?;
                     client = client.tls_certs_merge(authorities);
@@ -68,40 +76,60 @@ impl Sampler {
                 Some(Admin { client, template: template.trim_end_matches('/').to_owned() })
             }
         };
-        let servers = servers.iter().map(|server| (Arc::clone(server), Endpoint::parse(server))).collect();
-        Ok(Self { servers, tls, admin, timeout, clock })
+        let servers = settings.server_names().map(Arc::from).zip(settings.servers()).collect();
+        Ok(Self { servers, tls: settings.tls.as_ref().map(TlsMaterial::new), admin, clock })
     }
 
-    /// Asks every server.
-    pub(super) async fn take(&self) -> Sample {
-        let taken = awake_time();
-        let servers = join_all(self.servers.iter().map(|(server, endpoint)| self.server(server, endpoint.as_ref())));
-        Sample { taken, servers: servers.await }
+    /// Asks every server; an answer may take `answer`.
+    pub(super) async fn take(&self, answer: Duration) -> Sample {
+        let (taken, patience) = (awake_time(), Patience::for_sample(answer, Instant::now()));
+        let servers = self.servers.iter().map(|(name, server)| async move {
+            match self.asking(server, patience) {
+                Ok(asking) => asking.facts(name).await,
+                Err(why) => ServerFacts::unknown(Arc::clone(name), Answer::Failed(why)),
+            }
+        });
+        Sample { taken, servers: join_all(servers).await }
     }
 
-    async fn server(&self, server: &Arc<str>, endpoint: Option<&Endpoint>) -> ServerFacts {
-        let failed = |why| ServerFacts::unknown(Arc::clone(server), Answer::Failed(why));
-        let Some(endpoint) = endpoint else { return failed(Why::Unreachable("its name has no port".to_owned())) };
-        let encryption = match self.tls.as_ref().map(TlsClient::new).transpose() {
-            Ok(encryption) => encryption,
-            Err(reason) => return failed(Why::Unreachable(reason)),
+    fn asking<'s>(&'s self, server: &'s Server, patience: Patience) -> Result<Asking<'s>, Why> {
+        let encryption = match self.tls.as_ref().filter(|_| server.tls) {
+            None => None,
+            Some(Ok(material)) => Some(material.client()),
+            Some(Err(reason)) => return Err(Why::Unreachable(reason.clone())),
         };
-        let (mut facts, stats) = tokio::join!(
-            self.ask_words(server, endpoint, encryption.as_ref()),
-            self.command(endpoint, "server_stats"),
-        );
-        self.stand_in(&mut facts, endpoint, stats).await;
-        facts.certificate = encryption.map(|encryption| {
+        Ok(Asking { sampler: self, server, encryption, patience })
+    }
+}
+
+impl Asking<'_> {
+    /// All that can be learned of the server.
+    async fn facts(&self, name: &Arc<str>) -> ServerFacts {
+        let (mut facts, stats) = tokio::join!(self.ask_words(name), self.command("server_stats"));
+        self.stand_in(&mut facts, stats).await;
+        facts.certificate = self.encryption.as_ref().map(|encryption| {
             let seen = encryption.certificate().ok_or(Why::NotAsked)?;
             certificate::ends(&seen).ok_or_else(|| Why::Unreadable("its certificate is none".to_owned()))
         });
         facts
     }
 
+    /// Asks a question for as long as there is time, and tells apart what came too late for this sample.
+    async fn in_time<T>(&self, ask: impl AsyncFnOnce(Duration) -> Learned<T>) -> Learned<T> {
+        let Some(wait) = self.patience.at(Instant::now()) else { return Err(Why::OutOfTime) };
+        let started = Instant::now();
+        let answer = ask(wait.time).await;
+        if wait.is_cut && answer.is_err() && started.elapsed() >= wait.time { Err(Why::OutOfTime) } else { answer }
+    }
+
+    /// Asks a four-letter word.
+    async fn word(&self, word: &'static str) -> Learned<String> {
+        self.in_time(async |within| transport::ask(self.server, self.encryption.as_ref(), word, within).await).await
+    }
+
     /// What the four-letter words tell.
-    async fn ask_words(&self, server: &Arc<str>, endpoint: &Endpoint, encryption: Option<&TlsClient>) -> ServerFacts {
-        let ask = |word| transport::ask(endpoint, encryption, word, self.timeout);
-        let summary = ask("srvr").await.and_then(|answer| words::summary(&answer));
+    async fn ask_words(&self, server: &Arc<str>) -> ServerFacts {
+        let summary = self.word("srvr").await.and_then(|answer| words::summary(&answer));
         let answer = match &summary {
             Ok(_) => Answer::Serves,
             Err(Why::NotServing) => Answer::NotServing,
@@ -117,7 +145,7 @@ impl Sampler {
         // One after the other: a server counts connections by address, and this may be near its limit.
         let mut unanswered = Vec::new();
         for word in FURTHER_WORDS {
-            let answer = ask(word).await;
+            let answer = self.word(word).await;
             if matches!(answer, Err(Why::Refused(_) | Why::TurnedAway)) {
                 unanswered.push(word);
             }
@@ -135,7 +163,7 @@ impl Sampler {
     }
 
     /// Fills what the words left open with what the AdminServer tells.
-    async fn stand_in(&self, facts: &mut ServerFacts, endpoint: &Endpoint, stats: Learned<AdminAnswer>) {
+    async fn stand_in(&self, facts: &mut ServerFacts, stats: Learned<AdminAnswer>) {
         let stats = match stats {
             Ok(stats) => stats,
             Err(why) => {
@@ -153,21 +181,21 @@ impl Sampler {
             facts.answer = Answer::Serves;
         }
         if is_open(&facts.metrics) {
-            let monitor = self.command(endpoint, "monitor").await;
+            let monitor = self.command("monitor").await;
             facts.metrics = monitor.and_then(|answer| admin::metrics(&answer.object));
         }
         if is_open(&facts.connections) {
-            let connections = self.command(endpoint, "connections").await;
+            let connections = self.command("connections").await;
             facts.connections = connections.and_then(|answer| admin::connections(&answer.object));
         }
         if is_open(&facts.settings) {
-            let configuration = self.command(endpoint, "configuration").await;
-            let view = self.command(endpoint, "voting_view").await.ok();
+            let configuration = self.command("configuration").await;
+            let view = self.command("voting_view").await.ok();
             facts.settings =
                 configuration.map(|answer| admin::settings(&answer.object, view.as_ref().map(|view| &view.object)));
         }
         if is_open(&facts.directory_bytes) {
-            let directories = self.command(endpoint, "dirs").await;
+            let directories = self.command("dirs").await;
             facts.directory_bytes = directories.and_then(|answer| admin::directory_bytes(&answer.object));
         }
         let learned = |word: &&str| match *word {
@@ -182,13 +210,15 @@ impl Sampler {
         facts.missing_words = missing;
     }
 
-    /// Asks the AdminServer of a server.
-    async fn command(&self, endpoint: &Endpoint, command: &str) -> Learned<AdminAnswer> {
-        let Some(admin) = &self.admin else { return Err(Why::NotAsked) };
-        let url = format!("{}/{command}", admin.template.replace("{host}", &endpoint.url_host()));
-        let asked = self.clock.now();
-        let (status, date, body) = transport::get(&admin.client, url, self.timeout).await?;
-        let clock_offset_ms = date.and_then(|date| clock_offset_ms(&date, asked, self.clock.now()));
+    /// Asks its AdminServer.
+    async fn command(&self, command: &str) -> Learned<AdminAnswer> {
+        let Sampler { admin, clock, .. } = self.sampler;
+        let Some(admin) = admin else { return Err(Why::NotAsked) };
+        let url = format!("{}/{command}", admin.template.replace("{host}", &self.server.url_host()));
+        let asked = clock.now();
+        let get = async |within| transport::get(&admin.client, url, within).await;
+        let (status, date, body) = self.in_time(get).await?;
+        let clock_offset_ms = date.and_then(|date| clock_offset_ms(&date, asked, clock.now()));
         if !status.is_success() {
             return Err(Why::Unreadable(format!("the AdminServer answers HTTP {status}")));
         }

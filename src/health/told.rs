@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{Inspection, Inspections};
 use crate::domain::health::{Finding, Quorum, Report, Verdict};
-use crate::publisher::Publisher;
+use crate::publisher::{HEALTH, Publisher};
 use crate::store::model::microseconds;
 
 /// What the znode holds.
@@ -47,7 +47,8 @@ impl<'r> HealthNode<'r> {
 }
 
 /// Hands each look of `member` to the publisher, until nobody looks any more. What an ensemble's znode
-/// holds stays when nobody looks at it: it says when it was true.
+/// holds stays when nobody looks at it: it says when it was true. It goes when the ensemble has left the
+/// configuration.
 pub async fn tell(mut inspections: watch::Receiver<Inspections>, publisher: Publisher, member: String) {
     let mut told: BTreeMap<Arc<str>, Arc<Inspection>> = BTreeMap::new();
     loop {
@@ -55,7 +56,7 @@ pub async fn tell(mut inspections: watch::Receiver<Inspections>, publisher: Publ
         for (name, inspection) in &latest {
             if told.get(name).is_none_or(|known| !Arc::ptr_eq(known, inspection)) {
                 let node = HealthNode::of(&inspection.report, inspection.began, &member);
-                publisher.publish(&format!("health/{name}"), &node);
+                publisher.publish(&format!("{}/{name}", HEALTH.name), &node);
             }
         }
         told = latest;

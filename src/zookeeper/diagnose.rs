@@ -9,37 +9,24 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError, InvalidMessage};
 
 use super::connect::Failure;
 use super::settings::{Server, Settings, Tls};
-use super::tls::TlsClient;
+use super::tls::TlsMaterial;
+use super::words::{NoWord, ask_word, tls_error};
 
-/// How long all servers together may take; a healthy one takes milliseconds.
+/// How long each server may take, all at the same time; a healthy one takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of an answer is read; the longest is near 300 bytes.
+/// How much of an answer is read, in bytes; the longest is near 300.
 const ANSWER_MAX: usize = 4096;
-
-/// How long a server for plain connections takes at most to begin its answer, if it is well.
-const PROMPT: Duration = Duration::from_millis(500);
 
 /// How a TLS alert begins, in which a server for TLS answers to something else.
 const TLS_ALERT: u8 = 0x15;
 
-/// What happened with one server.
-#[derive(Debug)]
-enum Finding {
-    NoName(io::Error),
-    NoConnection(io::Error),
-    TlsFailed(io::Error),
-    /// What it answered to `srvr`, possibly nothing, before it closed the connection.
-    Answered(Vec<u8>),
-    Silent,
-}
+/// What a server answered to `srvr`, or why there is no answer.
+type Finding = Result<Vec<u8>, NoWord>;
 
 /// What that means.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,9 +42,9 @@ struct Meaning {
 pub(super) async fn diagnose(settings: &Settings) -> Failure {
     let servers = settings.servers();
     let meanings = join_all(servers.iter().map(|server| async {
-        let finding = tokio::time::timeout(TIMEOUT, ask(server, settings.tls.as_ref())).await;
+        let finding = ask(server, settings.tls.as_ref()).await;
         let identified = settings.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
-        meaning(server, identified, &finding.unwrap_or(Finding::Silent))
+        meaning(server, identified, &finding)
     }));
     let meanings = meanings.await;
     let reasons = servers.iter().zip(&meanings).map(|(server, meaning)| format!("{server}: {}", meaning.text));
@@ -70,76 +57,32 @@ pub(super) async fn diagnose(settings: &Settings) -> Failure {
 }
 
 async fn ask(server: &Server, tls: Option<&Tls>) -> Finding {
-    let addresses = match tokio::net::lookup_host((server.host.as_str(), server.port)).await {
-        Ok(addresses) => addresses.collect::<Vec<_>>(),
-        Err(error) => return Finding::NoName(error),
+    let client = match tls.map(TlsMaterial::new).transpose() {
+        Ok(material) => material.map(|material| material.client()),
+        Err(reason) => return Err(NoWord::TlsFailed(io::Error::other(reason))),
     };
-    let stream = match TcpStream::connect(&*addresses).await {
-        Ok(stream) => stream,
-        Err(error) => return Finding::NoConnection(error),
-    };
-    let answer = match tls.filter(|_| server.tls) {
-        None => answer(stream).await,
-        Some(tls) => match handshake(stream, server, tls).await {
-            Ok(stream) => answer(stream).await,
-            Err(error) => return Finding::TlsFailed(error),
-        },
-    };
-    match answer {
-        Ok(answer) => Finding::Answered(answer),
-        // What is wrong with a client's certificate comes after the handshake.
-        Err(error) if tls_error(&error).is_some() => Finding::TlsFailed(error),
-        Err(_) => Finding::Answered(Vec::new()),
-    }
-}
-
-async fn handshake(stream: TcpStream, server: &Server, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
-    TlsClient::new(tls).map_err(io::Error::other)?.connect(&server.host, stream).await
-}
-
-/// Asks for the server's state, and reads until it closes the connection.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Vec<u8>> {
-    stream.write_all(b"srvr").await?;
-    stream.flush().await?;
-    let mut answer = [0; ANSWER_MAX];
-    let mut length = if let Ok(read) = tokio::time::timeout(PROMPT, stream.read(&mut answer)).await {
-        read?
-    } else {
-        // One for TLS waits for five bytes before it makes up its mind.
-        stream.write_all(b"\n").await?;
-        stream.flush().await?;
-        stream.read(&mut answer).await?
-    };
-    // What ends in the middle says enough.
-    while let Ok(read @ 1..) = stream.read(&mut answer[length..]).await {
-        length += read;
-    }
-    Ok(answer[..length].to_vec())
-}
-
-fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref().and_then(|error| error.downcast_ref())
+    ask_word(server, client.as_ref(), "srvr", TIMEOUT, ANSWER_MAX).await
 }
 
 /// `identified` if this side has a certificate as well.
 fn meaning(server: &Server, identified: bool, finding: &Finding) -> Meaning {
     let unreachable = |text: String, hint| Meaning { text, hint, refuses: false };
     match finding {
-        Finding::NoName(error) => {
+        Err(NoWord::NoName(error)) => {
             unreachable(format!("its name cannot be resolved ({error})"), "check the name in `connect`")
         }
-        Finding::NoConnection(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        Err(NoWord::NoConnection(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             unreachable("nothing listens there".to_owned(), "is ZooKeeper running there, and is the port right?")
         }
-        Finding::NoConnection(error) => {
+        Err(NoWord::NoConnection(error)) => {
             unreachable(format!("no connection ({error})"), "can this host reach it, past all firewalls?")
         }
-        Finding::Silent => unreachable(
+        Err(NoWord::Silent | NoWord::NoConnectionInTime) => unreachable(
             format!("no answer within {} s", TIMEOUT.as_secs()),
             "it may be frozen or overloaded, or a firewall drops what is sent",
         ),
-        Finding::TlsFailed(error) => tls_meaning(server, identified, error),
-        Finding::Answered(answer) => answer_meaning(server, answer),
+        Err(NoWord::TlsFailed(error)) => tls_meaning(server, identified, error),
+        Ok(answer) => answer_meaning(server, answer),
     }
 }
 
@@ -216,7 +159,7 @@ mod tests {
     fn a_bad_certificate_is_a_missing_one_if_there_is_none() {
         let server = Server { host: "zk1".into(), port: 2181, tls: true };
         let alert = rustls::Error::AlertReceived(AlertDescription::BadCertificate);
-        let finding = Finding::TlsFailed(io::Error::new(io::ErrorKind::InvalidData, alert));
+        let finding = Err(NoWord::TlsFailed(io::Error::new(io::ErrorKind::InvalidData, alert)));
         for (identified, expected) in [
             (false, "it demands a certificate of the client"),
             (true, "it refused the client's certificate (BadCertificate)"),
@@ -229,44 +172,35 @@ mod tests {
     fn what_a_server_says_has_one_meaning() {
         let server = |tls| Server { host: "zk1".into(), port: 2181, tls };
         let other = |kind| io::Error::new(kind, "x");
-        let tls = |error: rustls::Error| Finding::TlsFailed(io::Error::new(io::ErrorKind::InvalidData, error));
+        let tls = |error: rustls::Error| Err(NoWord::TlsFailed(io::Error::new(io::ErrorKind::InvalidData, error)));
         let cases: Vec<(bool, Finding, bool, &str)> = vec![
-            (false, Finding::NoName(other(io::ErrorKind::Other)), false, "its name cannot be resolved (x)"),
-            (false, Finding::NoConnection(other(io::ErrorKind::ConnectionRefused)), false, "nothing listens there"),
-            (false, Finding::NoConnection(other(io::ErrorKind::HostUnreachable)), false, "no connection (x)"),
-            (false, Finding::Silent, false, "no answer within 2 s"),
+            (false, Err(NoWord::NoName(other(io::ErrorKind::Other))), false, "its name cannot be resolved (x)"),
+            (false, Err(NoWord::NoConnection(other(io::ErrorKind::ConnectionRefused))), false, "nothing listens there"),
+            (false, Err(NoWord::NoConnection(other(io::ErrorKind::HostUnreachable))), false, "no connection (x)"),
+            (false, Err(NoWord::NoConnectionInTime), false, "no answer within 2 s"),
+            (false, Err(NoWord::Silent), false, "no answer within 2 s"),
+            (false, Ok(b"".to_vec()), false, "it closed the connection, as one does that speaks TLS only"),
+            (true, Ok(b"".to_vec()), false, "it closed the connection"),
+            (false, Ok(vec![TLS_ALERT, 3, 3, 0, 2]), true, "it speaks TLS only"),
             (
                 false,
-                Finding::Answered(b"".to_vec()),
-                false,
-                "it closed the connection, as one does that speaks TLS only",
-            ),
-            (true, Finding::Answered(b"".to_vec()), false, "it closed the connection"),
-            (false, Finding::Answered(vec![TLS_ALERT, 3, 3, 0, 2]), true, "it speaks TLS only"),
-            (
-                false,
-                Finding::Answered(b"This ZooKeeper instance is not currently serving requests\n".to_vec()),
+                Ok(b"This ZooKeeper instance is not currently serving requests\n".to_vec()),
                 false,
                 "it runs and has no quorum",
             ),
             (
                 false,
-                Finding::Answered(b"Zookeeper version: 3.8.0\nMode: leader\n".to_vec()),
+                Ok(b"Zookeeper version: 3.8.0\nMode: leader\n".to_vec()),
                 false,
                 "it serves, and gave no session in time",
             ),
             (
                 false,
-                Finding::Answered(b"srvr is not executed because it is not in the whitelist.\n".to_vec()),
+                Ok(b"srvr is not executed because it is not in the whitelist.\n".to_vec()),
                 false,
                 "it serves, and gave no session in time",
             ),
-            (
-                false,
-                Finding::Answered(b"HTTP/1.1 400 Bad Request\r\n".to_vec()),
-                true,
-                "what answers there is no ZooKeeper",
-            ),
+            (false, Ok(b"HTTP/1.1 400 Bad Request\r\n".to_vec()), true, "what answers there is no ZooKeeper"),
             (
                 true,
                 tls(CertificateError::UnknownIssuer.into()),
@@ -290,11 +224,11 @@ mod tests {
             (true, tls(InvalidMessage::InvalidContentType.into()), true, "it does not speak TLS"),
             (
                 true,
-                Finding::TlsFailed(other(io::ErrorKind::UnexpectedEof)),
+                Err(NoWord::TlsFailed(other(io::ErrorKind::UnexpectedEof))),
                 true,
                 "it closed the connection instead of speaking TLS",
             ),
-            (true, Finding::TlsFailed(other(io::ErrorKind::Other)), true, "TLS failed: x"),
+            (true, Err(NoWord::TlsFailed(other(io::ErrorKind::Other))), true, "TLS failed: x"),
         ];
         for (over_tls, finding, refuses, expected) in cases {
             let meaning = meaning(&server(over_tls), false, &finding);

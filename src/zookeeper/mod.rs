@@ -23,6 +23,7 @@ mod session;
 mod settings;
 mod tls;
 mod visit;
+mod words;
 
 pub use check::{CheckFault, check};
 pub use ensemble::{Ensemble, SessionStatus, Subscription};
@@ -32,6 +33,7 @@ pub use mailbox::{Arming, Interest, Touched};
 pub use membership::{Membership, MembershipParts, Standing, read_members};
 pub use registry::{Member, MemberCard, member_id};
 pub use session::{Lifetime, Session};
-pub use settings::{Sasl, Settings, SettingsSource, Tls};
-pub use tls::TlsClient;
+pub use settings::{Sasl, Server, Settings, SettingsSource, Tls};
+pub use tls::{TlsClient, TlsMaterial};
 pub use visit::{Hint, Visit};
+pub use words::{NoWord, ask_word};

@@ -89,25 +89,27 @@ impl SettingsInUse {
 
 /// Where one server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Server {
+pub struct Server {
     /// A name or an address, without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub host: String,
+    /// The port for clients.
+    pub port: u16,
     /// Whether connections to it are encrypted.
-    pub(super) tls: bool,
+    pub tls: bool,
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        write!(f, "{}:{}", self.url_host(), self.port)
     }
 }
 
 impl Server {
+    /// The host as it stands in a URL: an address of IPv6 has brackets.
+    pub fn url_host(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+    }
+
     /// Reads a server as the client crate does: `host`, `host:port`, `[::1]:port`, each with or without
     /// a scheme.
     fn parse(text: &str, tls: bool) -> Self {
@@ -153,8 +155,8 @@ impl Settings {
         }
     }
 
-    /// The servers, one by one.
-    pub(super) fn servers(&self) -> Vec<Server> {
+    /// The servers, one by one, in the order of [`Settings::server_names`].
+    pub fn servers(&self) -> Vec<Server> {
         let (servers, _) = self.split_connect();
         servers
             .split(',')

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -17,13 +17,19 @@ use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertSt
 
 use super::settings::Tls;
 
+/// Certificates and key, read and ready for use with any number of servers.
+pub struct TlsMaterial {
+    config: ClientConfig,
+    verifier: Arc<WebPkiServerVerifier>,
+}
+
 /// Encryption to one server, and what its certificate was.
 pub struct TlsClient {
     connector: TlsConnector,
     recorder: Arc<Recorder>,
 }
 
-impl TlsClient {
+impl TlsMaterial {
     /// Reads certificates and key; the error is for a person and holds no secret.
     pub fn new(tls: &Tls) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
@@ -35,13 +41,11 @@ impl TlsClient {
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
             .map_err(|error| format!("`tls.ca` cannot be used: {error}"))?;
-        let recorder = Arc::new(Recorder { verifier, seen: Mutex::new(None) });
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&recorder) as Arc<dyn ServerCertVerifier>);
-        let config = match &tls.identity {
+            .with_webpki_verifier(Arc::clone(&verifier));
+        let mut config = match &tls.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
@@ -51,9 +55,21 @@ impl TlsClient {
                 builder.with_client_auth_cert(chain, key).map_err(|error| format!("`tls.cert`: {error}"))?
             }
         };
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), recorder })
+        // A session that is taken up again shows no certificate, also where that has ended meanwhile.
+        config.resumption = Resumption::disabled();
+        Ok(Self { config, verifier })
     }
 
+    /// The way to one server, which has seen no certificate yet.
+    pub fn client(&self) -> TlsClient {
+        let recorder = Arc::new(Recorder { verifier: Arc::clone(&self.verifier), seen: Mutex::new(None) });
+        let mut config = self.config.clone();
+        config.dangerous().set_certificate_verifier(Arc::clone(&recorder) as Arc<dyn ServerCertVerifier>);
+        TlsClient { connector: TlsConnector::from(Arc::new(config)), recorder }
+    }
+}
+
+impl TlsClient {
     /// Encrypts a connection to `host`, which the server's certificate must be for.
     pub async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
@@ -120,7 +136,7 @@ mod tests {
             [("", None), ("rubbish", None), ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", None)]
         {
             let tls = Tls { ca: ca.to_owned(), identity };
-            assert!(TlsClient::new(&tls).is_err_and(|error| error.contains("tls.ca")), "{ca}");
+            assert!(TlsMaterial::new(&tls).is_err_and(|error| error.contains("tls.ca")), "{ca}");
         }
     }
 }

@@ -59,7 +59,7 @@ impl Looking {
         report
     }
 
-    async fn waits(&self, what: &str, ensemble: &str, wanted: &[Wanted<'_>], limit: Duration) -> (Value, Duration) {
+    async fn waits(&mut self, what: &str, ensemble: &str, wanted: &[Wanted<'_>], limit: Duration) -> (Value, Duration) {
         let started = Instant::now();
         let mut looks = BTreeSet::new();
         loop {
@@ -70,6 +70,7 @@ impl Looking {
             if wanted.iter().all(is_so) {
                 return (report, started.elapsed());
             }
+            assert!(self.member.ended().is_none(), "{what}: the member has ended\n{}", self.member.logged());
             // On a machine that is so busy that looks are late, it is two looks: beside the last one before
             // and one that was under way.
             assert!(

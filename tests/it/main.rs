@@ -36,6 +36,7 @@ mod own_znodes;
 mod pages;
 mod postgres;
 mod publisher;
+mod publisher_gone;
 mod reload;
 mod reload_trial;
 mod shadow;

@@ -35,7 +35,8 @@ the ensemble has `tls`; all servers are asked at the same time, one word after t
 AdminServer stands in (`admin`, by default `http://{host}:8080/commands`; `\"off\"` asks none), and where it does not
 answer either, what `srvr` tells alone must do. ZooKeeper's default whitelist allows `srvr` only: that is one finding,
 `commands`, and what it hides is `unknown`. Each answer has `--timeout` to come (5 s), so that a server which accepts
-connections and stays silent costs that long and no more.
+connections and stays silent costs that long and no more. All answers to one sample have four times that together,
+and the canary has two times: what a server that drips its answers did not tell by then is `unknown`, and says so.
 
 **Two samples.** Averages and counters of ZooKeeper are since the server's start, and hide what happens now. So two
 samples are taken, `--interval` apart (2 s), and checks that compare them are marked below. With one sample they are
@@ -114,6 +115,7 @@ member leads, nobody looks.
 
 **In ZooKeeper**, `{root}/health/{ensemble}` is JSON: `ensemble`, `verdict`, `checked_at`, `member` (which looked), `leader`,
 `quorum` and `checks` (what is not well). While the home ensemble has no quorum it cannot be written: read `checked_at`.
+The znode goes when the ensemble leaves the configuration.
 
 ```python
 data, _ = kazoo_client.get(\"/flowkeeper/health/main\")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Evidence, Seen};
 use crate::domain::health::{Check, Finding, Verdict};
-use crate::health::facts::{Answer, TripEnd};
+use crate::health::facts::{Answer, Trip, TripEnd};
 
 pub(super) fn canary(seen: Seen<'_>) -> Finding {
     let Some(canary) = seen.evidence.canary else {
@@ -28,13 +28,23 @@ pub(super) fn canary(seen: Seen<'_>) -> Finding {
         Some(TripEnd::Failed(step, why)) => {
             return seen.verdict(Verdict::Critical, format!("The canary failed to {}: {why}.", step.as_str()));
         }
+        Some(TripEnd::OutOfTime(step)) => {
+            let meaning = format!("The canary was so slow that there was no time left to {}.", step.as_str());
+            // What it did before may be bad enough.
+            return slowest_step(seen, trip)
+                .filter(|slowest| slowest.verdict.is_bad())
+                .unwrap_or(seen.unknown(meaning));
+        }
         None => {}
     }
-    let Some((step, slowest)) = trip.steps.iter().max_by_key(|(_, took)| *took) else {
-        return seen.unknown("The canary took no step.");
-    };
+    slowest_step(seen, trip).unwrap_or_else(|| seen.unknown("The canary took no step."))
+}
+
+/// By the step that took longest; `None` without any.
+fn slowest_step(seen: Seen<'_>, trip: &Trip) -> Option<Finding> {
+    let (step, slowest) = trip.steps.iter().max_by_key(|(_, took)| *took)?;
     let ms = milliseconds(*slowest);
-    seen.by_limits(ms, format!("The canary's slowest step was to {}, in {ms} ms.", step.as_str()))
+    Some(seen.by_limits(ms, format!("The canary's slowest step was to {}, in {ms} ms.", step.as_str())))
 }
 
 /// With the digits that are worth showing.

@@ -18,6 +18,7 @@ pub(super) fn serving(seen: Seen<'_>) -> Finding {
             "Its AdminServer says that it serves, though not clients from this host: see `connections`.",
         ),
         Answer::Failed(why @ Why::Refused(_)) => seen.unknown(format!("The server {why}: see `commands`.")),
+        Answer::Failed(why @ Why::OutOfTime) => seen.unknown(format!("The server {why}.")),
         Answer::Failed(why) => seen.verdict(Verdict::Critical, format!("The server {why}.")),
     }
 }

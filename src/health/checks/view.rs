@@ -36,9 +36,10 @@ fn state(server: &ServerFacts) -> ServerState {
         (_, Some(Mode::ReadOnly)) | (Answer::NotServing | Answer::Failed(Why::NotServing), _) => ServerState::Waiting,
         (Answer::Serves, _) | (Answer::Failed(Why::TurnedAway), Some(_)) => ServerState::Up,
         (Answer::Failed(Why::Unreachable(_) | Why::OutOfSight(_) | Why::Silent), _) => ServerState::Down,
-        (Answer::Failed(Why::Refused(_) | Why::TurnedAway | Why::Unreadable(_) | Why::NotAsked), _) => {
-            ServerState::Unknown
-        }
+        (
+            Answer::Failed(Why::Refused(_) | Why::TurnedAway | Why::Unreadable(_) | Why::OutOfTime | Why::NotAsked),
+            _,
+        ) => ServerState::Unknown,
     }
 }
 

@@ -76,13 +76,8 @@ impl Scene {
             tls: None,
             sasl: None,
         };
-        let target = Target {
-            name: "main".into(),
-            settings: Arc::new(move || Ok(settings.clone())),
-            admin: None,
-            canary: None,
-            thresholds: Thresholds::default(),
-        };
+        let settings = Arc::new(move || Ok(settings.clone()));
+        let target = Target::new("main".into(), settings, Thresholds::default());
         let (status, latest, witness) = (Status::new(), Latest::default(), Somebody::default());
         let rounds = tokio::spawn(run(Parts {
             target: Arc::new(target),

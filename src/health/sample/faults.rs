@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::zookeeper::Tls;
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -19,6 +20,8 @@ enum Manner {
     Silent,
     /// Answers a byte now and then, and never ends.
     Trickles,
+    /// The same, but for `srvr`, which it answers as it should.
+    TricklesBehind(&'static str),
     /// Closes at once.
     Closes,
     /// Resets the connection instead of answering.
@@ -51,7 +54,10 @@ async fn serve(mut connection: TcpStream, manner: Manner) {
             connection.write_all(text.as_bytes()).await.ok();
         }
         Manner::Silent => tokio::time::sleep(Duration::from_mins(1)).await,
-        Manner::Trickles => {
+        Manner::TricklesBehind(text) if asked == *b"srvr" => {
+            connection.write_all(text.as_bytes()).await.ok();
+        }
+        Manner::Trickles | Manner::TricklesBehind(_) => {
             while connection.write_all(b"Z").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -73,10 +79,16 @@ async fn serve(mut connection: TcpStream, manner: Manner) {
 }
 
 async fn sample(server: u16, admin: Option<u16>, tls: Option<Tls>) -> ServerFacts {
-    let servers = [Arc::from(format!("127.0.0.1:{server}"))];
+    let settings = Settings {
+        connect: format!("127.0.0.1:{server}"),
+        session_timeout: Duration::from_secs(10),
+        auth: None,
+        tls,
+        sasl: None,
+    };
     let admin = admin.map(|port| format!("http://{{host}}:{port}/commands"));
-    let sampler = Sampler::new(&servers, tls, admin.as_deref(), TIMEOUT, Clock::system()).expect("settings");
-    sampler.take().await.servers.remove(0)
+    let sampler = Sampler::new(&settings, admin.as_deref(), Clock::system()).expect("settings");
+    sampler.take(TIMEOUT).await.servers.remove(0)
 }
 
 const SRVR: &str = include_str!("../fixtures/4lw-srvr.follower.txt");
@@ -111,6 +123,23 @@ async fn a_server_fails_in_its_own_way_and_in_bounded_time() {
     let flooded = sample(port, None, None).await;
     assert!(matches!(flooded.answer, Answer::Failed(Why::Unreadable(_) | Why::Silent)), "{:?}", flooded.answer);
     serving.abort();
+}
+
+/// Each of a dozen answers would take its whole time.
+#[tokio::test]
+async fn a_server_that_drips_its_answers_holds_nobody_up() {
+    let (port, serving) = listen(Manner::TricklesBehind(SRVR)).await;
+    let (admin, answering) = listen(Manner::Trickles).await;
+    let started = Instant::now();
+    let facts = sample(port, Some(admin), None).await;
+    let took = started.elapsed();
+    assert_eq!(facts.answer, Answer::Serves);
+    assert_eq!(facts.metrics, Err(Why::Silent), "what was asked in time");
+    assert_eq!(facts.directory_bytes, Err(Why::OutOfTime), "what was not");
+    assert!(facts.summary.is_ok() && facts.admin.is_err(), "{facts:?}");
+    assert!(took < TIMEOUT * 5, "{took:?}");
+    serving.abort();
+    answering.abort();
 }
 
 #[tokio::test]

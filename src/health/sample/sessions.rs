@@ -7,52 +7,48 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
-use super::transport::{self, Endpoint};
-use super::{Sampler, is_open, words};
+use super::{Asking, Sampler, is_open, words};
 use crate::health::facts::{Learned, Why};
 use crate::health::owners::{Connection, Dump, ServerSessions};
-use crate::zookeeper::TlsClient;
+use crate::health::patience::Patience;
 
 impl Sampler {
-    /// Asks every server for its sessions.
-    pub(in crate::health) async fn sessions(&self) -> Vec<ServerSessions> {
-        join_all(self.servers.iter().map(|(server, endpoint)| self.sessions_at(server, endpoint.as_ref()))).await
+    /// Asks every server for its sessions; an answer may take `answer`.
+    pub(in crate::health) async fn sessions(&self, answer: Duration) -> Vec<ServerSessions> {
+        let patience = Patience::for_sample(answer, Instant::now());
+        let servers = self.servers.iter().map(|(name, server)| async move {
+            let (dump, connections) = match self.asking(server, patience) {
+                Ok(asking) => asking.sessions().await,
+                Err(why) => (Err(why.clone()), Err(why)),
+            };
+            ServerSessions { server: Arc::clone(name), dump, connections }
+        });
+        join_all(servers).await
     }
+}
 
-    async fn sessions_at(&self, server: &Arc<str>, endpoint: Option<&Endpoint>) -> ServerSessions {
-        let (dump, connections) = if let Some(endpoint) = endpoint {
-            self.sessions_of(endpoint).await
-        } else {
-            let why = Why::Unreachable("its name has no port".to_owned());
-            (Err(why.clone()), Err(why))
-        };
-        ServerSessions { server: Arc::clone(server), dump, connections }
-    }
-
-    async fn sessions_of(&self, endpoint: &Endpoint) -> (Learned<Dump>, Learned<Vec<Connection>>) {
-        let encryption = match self.tls.as_ref().map(TlsClient::new).transpose() {
-            Ok(encryption) => encryption,
-            Err(reason) => return (Err(Why::Unreachable(reason.clone())), Err(Why::Unreachable(reason))),
-        };
-        let ask = |word| transport::ask(endpoint, encryption.as_ref(), word, self.timeout);
+impl Asking<'_> {
+    async fn sessions(&self) -> (Learned<Dump>, Learned<Vec<Connection>>) {
         // One after the other: a server counts connections by address, and this may be near its limit.
-        let mut dumped = ask("dump").await.and_then(|answer| dump(&answer));
+        let mut dumped = self.word("dump").await.and_then(|answer| dump(&answer));
         // Whoever stays silent once does so again.
         let mut connected = match &dumped {
             Err(why @ (Why::Silent | Why::NotServing)) => Err(why.clone()),
-            _ => ask("cons").await.and_then(|answer| connections(&answer)),
+            _ => self.word("cons").await.and_then(|answer| connections(&answer)),
         };
         if is_open(&dumped)
-            && let Ok(answer) = self.command(endpoint, "dump").await
+            && let Ok(answer) = self.command("dump").await
         {
             dumped = admin_dump(&answer.object);
         }
         if is_open(&connected)
-            && let Ok(answer) = self.command(endpoint, "connections").await
+            && let Ok(answer) = self.command("connections").await
         {
             connected = admin_connections(&answer.object);
         }

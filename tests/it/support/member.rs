@@ -17,7 +17,7 @@ use flowkeeper::domain::occurrence::Occurrence;
 use flowkeeper::domain::run::{AirflowState, RunId, RunState};
 use flowkeeper::domain::schedule::{Overlap, ScheduleName, TriggerKind};
 use flowkeeper::domain::team::Teams;
-use flowkeeper::health::Latest;
+use flowkeeper::health::{Inspector, Latest};
 use flowkeeper::http::{self, Access, Api, Peers};
 use flowkeeper::members::Sight;
 use flowkeeper::metrics;
@@ -204,7 +204,8 @@ impl Member {
         let status = Status::new();
         status.set_started();
         status.set_leading(true);
-        let inspector = connect::inspector(&config, &Arc::new(environment.clone())).expect("settings");
+        let watched = connect::watched(&config, &Arc::new(environment.clone())).expect("settings");
+        let inspector = Inspector::new(watched.into_iter().map(|watched| watched.target));
         let shutdown = CancellationToken::new();
         let sight = watch::Sender::new(Sight::default());
         let api = Api {
