@@ -141,7 +141,7 @@ impl Work {
             states
         } else {
             let gates = guarded(set).gates(&states, now);
-            settle_edited(&member.ledger, leadership, &set.schedules, &states, &gates, now).await?;
+            settle_edited(&member.ledger, leadership, &set.schedules, &states, &gates, self.on_time(), now).await?;
             member.ledger.adopt_schedules(leadership, &identities, now).await?;
             member.ledger.schedule_states().await?
         };

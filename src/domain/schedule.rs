@@ -128,13 +128,18 @@ impl Trigger {
 }
 
 impl Trigger {
-    /// A text that changes exactly when the trigger's cursor loses its meaning: the times, the
-    /// znodes or the kinds of change that it is about. How they are gathered is not part of it.
+    /// A text that changes when the trigger's cursor loses its meaning: the times, the znodes or the kinds of
+    /// change that it is about. How they are gathered is not part of it. That of a cron trigger also has all that
+    /// is needed to settle what it made due.
     pub fn identity(&self) -> String {
         match self {
             Self::Cron(cron) => {
                 let zone = cron.timezone.iana_name().unwrap_or_default();
-                format!("cron|{}|{zone}|{:?}|{:?}", cron.expression, cron.dst.gap, cron.dst.fold)
+                let jitter = match cron.jitter {
+                    Duration::ZERO => String::new(),
+                    jitter => format!("|{}", jitter.as_millis()),
+                };
+                format!("cron|{}|{zone}|{:?}|{:?}{jitter}", cron.expression, cron.dst.gap, cron.dst.fold)
             }
             Self::Znode(znode) => format!(
                 "znode {} {} {:?} created {} changed {} deleted {} include {:?}",
@@ -169,8 +174,7 @@ impl Trigger {
         place(one).is_some_and(|one| place(other) == Some(one))
     }
 
-    /// The cron trigger that an [`Self::identity`] tells of, without its jitter; `None` for texts
-    /// that tell of none.
+    /// The cron trigger that an [`Self::identity`] tells of; `None` for texts that tell of none.
     pub fn cron_of_identity(identity: &str) -> Option<CronTrigger> {
         let mut parts = identity.strip_prefix("cron|")?.split('|');
         let (expression, zone, gap, fold) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -180,6 +184,9 @@ impl Trigger {
         trigger.dst.fold = [FoldPolicy::First, FoldPolicy::Last, FoldPolicy::Both]
             .into_iter()
             .find(|known| format!("{known:?}") == fold)?;
+        if let Some(jitter) = parts.next() {
+            trigger.jitter = Duration::from_millis(jitter.parse().ok()?);
+        }
         Some(trigger)
     }
 }
@@ -522,15 +529,19 @@ mod tests {
             let mut trigger =
                 CronTrigger::new(CronExpression::parse(expression).unwrap(), TimeZone::get(zone).unwrap());
             trigger.dst = DstPolicy { gap, fold };
-            let identity = Trigger::Cron(trigger.clone()).identity();
-            let again = Trigger::cron_of_identity(&identity).unwrap();
-            assert!(again.same_times(&trigger), "{identity}");
-            assert_eq!(Trigger::Cron(again).identity(), identity);
+            for jitter in [Duration::ZERO, Duration::from_mins(30)] {
+                trigger.jitter = jitter;
+                let identity = Trigger::Cron(trigger.clone()).identity();
+                let again = Trigger::cron_of_identity(&identity).unwrap();
+                assert_eq!(again, trigger, "{identity}");
+                assert_eq!(Trigger::Cron(again).identity(), identity);
+            }
         }
         let spelled = |text: &str| format!("cron|{text}|UTC|Shift|First");
         for (one, other, same) in [("0 0 * * *", "@daily", true), ("0 0 * * *", "0 1 * * *", false)] {
             assert_eq!(Trigger::same_times(&spelled(one), &spelled(other)), same, "{one} {other}");
         }
+        assert!(Trigger::same_times(&spelled("@daily"), &(spelled("@daily") + "|60000")), "jitter moves no time");
         for (one, other, same) in [
             ("znode  /a Node created true changed true", "znode  /a Node created false changed true", true),
             ("znode  /a Node created true", "znode  /a Children created true", false),
@@ -540,7 +551,14 @@ mod tests {
         ] {
             assert_eq!(Trigger::same_znodes(one, other), same, "{one} {other}");
         }
-        for text in ["", "cron|", "cron|x|UTC|Skip|Both", "cron|@daily|Nowhere|Skip|Both", "znode /a"] {
+        for text in [
+            "",
+            "cron|",
+            "cron|x|UTC|Skip|Both",
+            "cron|@daily|Nowhere|Skip|Both",
+            "cron|@daily|UTC|Skip|Both|x",
+            "znode /a",
+        ] {
             assert!(Trigger::cron_of_identity(text).is_none(), "{text}");
         }
     }

@@ -70,6 +70,9 @@ pub struct CatchUp<'a> {
     pub seeing_since: Timestamp,
     /// What came due at most this long before `seeing_since` is simply due.
     pub on_time: SignedDuration,
+    /// Whether the trigger ends now: what has its nominal time behind it is due, however much of its jitter is
+    /// left, since nobody waits for it any more.
+    pub ends: bool,
     /// The most runs to plan at once.
     pub limit: usize,
 }
@@ -120,7 +123,7 @@ pub fn plan_due(ask: &CatchUp<'_>) -> DuePlan {
     while !plan.more
         && let Some(nominal) = next
         && nominal.at <= ask.now
-        && due_at(ask.schedule, ask.trigger, nominal.at) <= ask.now
+        && (ask.ends || due_at(ask.schedule, ask.trigger, nominal.at) <= ask.now)
         && !plan.is_full(ask)
     {
         plan.run(nominal);

@@ -5,29 +5,32 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::ROWS_PER_RECORDING;
+use super::DUE_PER_RECORDING;
 use super::recording::recording;
-use super::wheel::CronWheel;
+use super::wheel::{CronWheel, Due};
 use crate::domain::policy::Blindness;
-use crate::domain::schedule::{CronTrigger, Schedule, Trigger};
+use crate::domain::schedule::{Schedule, Trigger};
 use crate::store::model::{ScheduleState, ScheduleStates};
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::triggers::gate::{Gate, Gates};
 use crate::triggers::gatekeeper::state_of;
 
 /// Records what the triggers of an earlier configuration had made due by `now`, for each schedule
-/// whose trigger is another one today. Call it before the ledger adopts the schedules.
+/// whose trigger is another one today. Call it before the ledger adopts the schedules. What came due at most
+/// `on_time` before `now`, while nobody led, is simply due.
 pub async fn settle_edited(
     ledger: &Ledger,
     leadership: &Leadership,
     schedules: &[Arc<Schedule>],
     states: &ScheduleStates,
     gates: &Gates,
+    on_time: SignedDuration,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut wheel = CronWheel::new();
+    let mut wheel = CronWheel::after_a_gap(on_time);
+    let mut due: Vec<Due> = Vec::new();
     for schedule in schedules {
         let Some(state) = state_of(schedule, schedules, states) else { continue };
         let Some(before) = before_the_edit(schedule, state) else { continue };
@@ -39,36 +42,36 @@ pub async fn settle_edited(
         };
         tracing::info!(schedule = %schedule.name, "the trigger was edited; what the old one made due is settled first");
         wheel.insert(Arc::new(before), state.cron_cursor, gate, why, now);
-    }
-    loop {
-        let due = wheel.due(now, ROWS_PER_RECORDING);
-        if due.is_empty() {
-            return Ok(());
+        due.extend(wheel.end(&schedule.name, now, None));
+        while due.len() >= DUE_PER_RECORDING {
+            let rest = due.split_off(DUE_PER_RECORDING);
+            ledger.record(leadership, recording(&std::mem::replace(&mut due, rest), now)).await?;
         }
+    }
+    if !due.is_empty() {
         ledger.record(leadership, recording(&due, now)).await?;
     }
+    Ok(())
 }
 
 /// The schedule with the cron trigger that its cursor belongs to, if that is another one by now.
 fn before_the_edit(schedule: &Schedule, state: &ScheduleState) -> Option<Schedule> {
     let old = Trigger::cron_of_identity(&state.trigger_key)?;
-    let (edited, jitter) = match &schedule.trigger {
-        Trigger::Cron(new) => (!new.same_times(&old), new.jitter),
-        Trigger::Znode(_) | Trigger::Ensemble(_) => (true, std::time::Duration::ZERO),
+    let edited = match &schedule.trigger {
+        Trigger::Cron(new) => !new.same_times(&old),
+        Trigger::Znode(_) | Trigger::Ensemble(_) => true,
     };
-    let trigger = Trigger::Cron(CronTrigger { jitter, ..old });
-    edited.then(|| Schedule { trigger, ..schedule.clone() })
+    edited.then(|| Schedule { trigger: Trigger::Cron(old), ..schedule.clone() })
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
-    use jiff::SignedDuration;
-
     use super::*;
     use crate::clock::Clock;
     use crate::config::{self, Environment};
+    use crate::domain::policy::ON_TIME;
     use crate::domain::run::RunState;
     use crate::domain::schedule::ScheduleName;
     use crate::store::TriggerIdentity;
@@ -94,7 +97,7 @@ mod tests {
         let adopt = async |schedules: &[Arc<Schedule>]| {
             let now = clock.now();
             let states = ledger.schedule_states().await.unwrap();
-            settle_edited(&ledger, &leadership, schedules, &states, &Gates::default(), now).await.unwrap();
+            settle_edited(&ledger, &leadership, schedules, &states, &Gates::default(), ON_TIME, now).await.unwrap();
             let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
                 name: schedule.name.clone(),
                 was: None,
@@ -123,6 +126,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_waits_for_its_jitter_is_settled_by_the_rule_of_its_nominal_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::manual("2026-11-22T01:50:00Z".parse().unwrap());
+        let url = format!("sqlite://{}", directory.path().join("ledger.db").display());
+        let ledger = Ledger::open(&url, clock.clone()).await.unwrap();
+        let leadership = ledger.take_lead("test").await.unwrap();
+        let mut before = (*schedules(&directory, "0 2 * * *")[0]).clone();
+        before.catchup = crate::domain::schedule::Catchup::None;
+        if let Trigger::Cron(trigger) = &mut before.trigger {
+            trigger.jitter = std::time::Duration::from_hours(10);
+        }
+        let identity = TriggerIdentity { name: before.name.clone(), was: None, key: before.trigger.identity() };
+        ledger.adopt_schedules(&leadership, &[identity], clock.now()).await.unwrap();
+        // Edited while nothing serves, after the nominal time and long before its delay is over.
+        clock.advance(SignedDuration::from_mins(20));
+        let after = Schedule { trigger: schedules(&directory, "0 5 * * *")[0].trigger.clone(), ..before };
+        let states = ledger.schedule_states().await.unwrap();
+        let after = [Arc::new(after)];
+        settle_edited(&ledger, &leadership, &after, &states, &Gates::default(), ON_TIME, clock.now()).await.unwrap();
+        let page = ledger.runs(&RunFilter::default(), 10, None).await.unwrap();
+        let rows: Vec<_> = page.items.iter().map(|run| (run.state, run.nominal_time)).collect();
+        assert_eq!(rows, [(RunState::Pending, "2026-11-22T02:00:00Z".parse().ok())]);
+    }
+
+    #[tokio::test]
     async fn a_pause_and_a_new_name_take_part_in_the_settling() {
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::manual("2026-11-22T00:30:00Z".parse().unwrap());
@@ -141,7 +169,7 @@ mod tests {
         let gates = Gates::new(HashMap::from([(renamed.name.clone(), gate)]));
         let states = ledger.schedule_states().await.unwrap();
         let renamed = [Arc::new(renamed)];
-        settle_edited(&ledger, &leadership, &renamed, &states, &gates, clock.now()).await.unwrap();
+        settle_edited(&ledger, &leadership, &renamed, &states, &gates, ON_TIME, clock.now()).await.unwrap();
 
         let page = ledger.runs(&RunFilter::default(), 10, None).await.unwrap();
         let rows: Vec<_> = page.items.iter().map(|run| (run.schedule.as_str(), run.state, run.count)).collect();

@@ -129,6 +129,9 @@ impl CronWheel {
 
     /// Ends a trigger at `now`: what it had due until then, to be settled. It waits from here on.
     ///
+    /// A nominal time belongs to the rule that was in force at that time, so one that waits for its jitter is
+    /// settled as well.
+    ///
     /// What a pause holds back is decided as at its end, and what is to run waits for that end. Where
     /// nobody could wait any more, since the schedule `leaves` its name, it is skipped.
     pub(super) fn end(&mut self, name: &ScheduleName, now: Timestamp, leaves: Option<&str>) -> Vec<Due> {
@@ -142,7 +145,7 @@ impl CronWheel {
             };
         }
         let mut settled = Vec::new();
-        while let Some(due) = entry.look(now, self.on_time_after_downtime) {
+        while let Some(due) = entry.look(now, self.on_time_after_downtime, true) {
             let more = due.plan.more;
             settled.push(due);
             if !more {
@@ -208,7 +211,7 @@ impl CronWheel {
         {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
             entry.wake = None;
-            let Some(found) = entry.look(now, self.on_time_after_downtime) else {
+            let Some(found) = entry.look(now, self.on_time_after_downtime, false) else {
                 self.queue(&name, None);
                 continue;
             };
@@ -288,8 +291,9 @@ impl Entry {
         self.blind.take().filter(|(_, until)| next <= *until)
     }
 
-    /// What is due, and the cursor moved past it; `None` when nothing is.
-    fn look(&mut self, now: Timestamp, on_time_after_downtime: SignedDuration) -> Option<Due> {
+    /// What is due, and the cursor moved past it; `None` when nothing is. Where the trigger `ends`, nothing
+    /// waits for its jitter.
+    fn look(&mut self, now: Timestamp, on_time_after_downtime: SignedDuration, ends: bool) -> Option<Due> {
         let (blindness, seeing_since) = self.blindness().unwrap_or((Blindness::HeldUp, now));
         let plan = plan_due(&CatchUp {
             schedule: &self.schedule.name,
@@ -301,6 +305,7 @@ impl Entry {
             blindness: &blindness,
             seeing_since,
             on_time: if blindness == Blindness::Down { on_time_after_downtime } else { ON_TIME },
+            ends,
             limit: RUNS_PER_LOOK,
         });
         self.blind = plan.more.then_some((blindness, seeing_since));

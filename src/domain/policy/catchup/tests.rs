@@ -188,6 +188,7 @@ fn the_policy_decides_over_what_was_not_seen() {
             blindness: &case.blindness,
             seeing_since: at(case.now),
             on_time: ON_TIME,
+            ends: false,
             limit: 1_000,
         });
         let runs: Vec<_> = plan.runs.iter().map(|run| run.at).collect();
@@ -226,6 +227,7 @@ fn a_long_catch_up_in_parts_covers_each_occurrence_once() {
             blindness: &Blindness::Down,
             seeing_since,
             on_time: ON_TIME,
+            ends: false,
             limit: 50,
         });
         assert!(plan.runs.len() <= 50);
@@ -252,7 +254,7 @@ fn jitter_delays_an_occurrence_and_keeps_the_order() {
     let nominal = at("22T10:00:00");
     let due = due_at(&name, &trigger, nominal);
     assert!(due > nominal && due < nominal + SignedDuration::from_secs(30));
-    let plan = |trigger: &CronTrigger, cursor, now| {
+    let look = |trigger: &CronTrigger, cursor, now, ends| {
         plan_due(&CatchUp {
             schedule: &name,
             trigger,
@@ -263,9 +265,11 @@ fn jitter_delays_an_occurrence_and_keeps_the_order() {
             blindness: &Blindness::Down,
             seeing_since: now,
             on_time: ON_TIME,
+            ends,
             limit: 100,
         })
     };
+    let plan = |trigger: &CronTrigger, cursor, now| look(trigger, cursor, now, false);
     let cursor = at("22T09:00:00");
     let early = plan(&trigger, cursor, due - SignedDuration::from_millis(1));
     assert_eq!((early.runs.len(), early.closed.len(), early.cursor), (0, 0, None));
@@ -274,6 +278,12 @@ fn jitter_delays_an_occurrence_and_keeps_the_order() {
     // Late only once the grace is over as well, wherever in its 30 s the delay ends.
     assert_eq!(plan(&trigger, cursor, at("22T10:00:39")).runs.len(), 1);
     assert_eq!(plan(&trigger, cursor, at("22T10:00:41")).closed.len(), 1);
+
+    // The trigger ends meanwhile: what has its nominal time behind it waits for nothing, and only that.
+    let ends = look(&trigger, cursor, nominal, true);
+    assert_eq!((ends.runs.len(), ends.closed.len(), ends.cursor), (1, 0, Some(nominal)));
+    assert_eq!(look(&trigger, cursor, nominal - SignedDuration::from_millis(1), true).cursor, None);
+    assert_eq!(look(&trigger, nominal, due, true).cursor, None, "once");
 
     let mut every_second =
         CronTrigger::new(CronExpression::parse("* * * * * *").expect("an expression"), TimeZone::UTC);
@@ -313,6 +323,7 @@ fn a_failover_of_the_usual_length_makes_nothing_late() {
             blindness: &Blindness::Down,
             seeing_since: now,
             on_time,
+            ends: false,
             limit: 100,
         });
         let closed: u64 = plan.closed.iter().map(|closed| closed.span.count).sum();

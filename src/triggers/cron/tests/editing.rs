@@ -158,6 +158,26 @@ fn what_ends_is_settled_and_what_begins_takes_its_cursor_from_the_ledger() {
     }
 }
 
+#[test]
+fn what_waits_for_its_jitter_belongs_to_the_rule_of_its_nominal_time() {
+    let job = |minutes: &str| {
+        let mut job = schedule("job", &format!("*/{minutes} * * * *"), Catchup::None);
+        if let Trigger::Cron(trigger) = &mut job.trigger {
+            trigger.jitter = Duration::from_hours(10);
+        }
+        Arc::new(job)
+    };
+    for (what, after, expected) in
+        [("edited", vec![job("7")], vec![9]), ("removed", vec![], vec![9]), ("other policies", vec![job("3")], vec![])]
+    {
+        let mut wheel = CronWheel::new();
+        wheel.insert(job("3"), minute(6), Gate::Open, Blindness::HeldUp, minute(6));
+        let (_, due) = wheel.prepare(&after, &HashSet::from([name("job")]), minute(10));
+        let settled: Vec<_> = due.iter().flat_map(|due| due.plan.runs.iter().map(|run| run.at)).collect();
+        assert_eq!(settled, expected.into_iter().map(minute).collect::<Vec<_>>(), "{what}");
+    }
+}
+
 fn goes_as_told(case: Case<'_>, old: &Arc<Schedule>) {
     let mut wheel = CronWheel::new();
     wheel.insert(Arc::clone(old), minute(6), case.gate.clone(), Blindness::HeldUp, minute(6));
