@@ -14,7 +14,7 @@ pub(crate) const ROLE: &str = "FLOWKEEPER_BENCH_ROLE";
 const READY: Duration = Duration::from_mins(3);
 
 /// Where flowkeeper is told to find the token for the stand-in, which takes any.
-const TOKEN: &str = "FLOWKEEPER_BENCH_TOKEN";
+const TOKEN: &str = "AIRFLOW_BENCH_TOKEN";
 
 /// The part of flowkeeper's configuration that names the stand-in.
 pub(crate) fn airflow(url: &str) -> String {

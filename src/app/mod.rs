@@ -32,7 +32,7 @@ use metrics_exporter_prometheus::BuildError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Environment;
+use crate::config::{Environment, Fault};
 use crate::definitions::follower::OpeningError;
 use crate::definitions::reloads::{Look, Reloads};
 use crate::definitions::{self, Set};
@@ -132,6 +132,9 @@ impl ServeError {
 /// Runs a member until a signal asks it to end.
 pub async fn serve(set: Set, environment: Environment, options: ServeOptions) -> Result<(), ServeError> {
     let lifecycle = Lifecycle::new();
+    for Fault { file, line, key, hint, message, .. } in &set.warnings {
+        tracing::warn!(file, line, key, hint, "the configuration is taken, but: {message}");
+    }
     let environment = Arc::new(environment);
     let config = Arc::clone(&set.config);
     let address = config.server.listen;

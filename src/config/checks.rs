@@ -28,11 +28,12 @@ pub(super) use sync::{SyncDraft, resolve as resolve_syncs, sync};
 pub(super) use team::{check_teams, check_token_teams, team};
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
+use super::guard::{Denied, Guard, Purpose};
 use super::secret::SecretRef;
 use super::section::Section;
 use super::text;
@@ -49,15 +50,29 @@ impl Section<'_, '_> {
         value
     }
 
-    /// A path, relative to the file that names it.
-    fn path(&self, written: &str) -> PathBuf {
+    /// The path of a certificate or a key, relative to the file that names it.
+    fn path(&self, at: &[&str], written: &str) -> PathBuf {
+        self.judge(at, |guard| guard.file(written, Purpose::Certificate, real));
         self.source.directory.join(written)
     }
 
-    fn secret(&self, written: SecretText) -> SecretRef {
+    fn secret(&self, at: &[&str], written: SecretText) -> SecretRef {
         match written {
-            SecretText::Env(name) => SecretRef::Env(name),
-            SecretText::File(path) => SecretRef::File(self.path(&path)),
+            SecretText::Env(name) => {
+                self.judge(at, |guard| guard.variable(&name));
+                SecretRef::Env(name)
+            }
+            SecretText::File(path) => {
+                self.judge(at, |guard| guard.file(&path, Purpose::Secret, real));
+                SecretRef::File(self.source.directory.join(path))
+            }
+        }
+    }
+
+    /// Notes what definitions that were pushed may not have a member do.
+    fn judge(&self, at: &[&str], judge: impl FnOnce(&Guard) -> Result<(), Denied>) {
+        if let Some(Err(Denied { message, hint })) = self.source.guard.as_deref().map(judge) {
+            self.error(at, message, hint);
         }
     }
 
@@ -117,6 +132,11 @@ impl Section<'_, '_> {
             GlobSet::empty()
         })
     }
+}
+
+/// Where a path leads, if there is something.
+fn real(path: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(path).ok()
 }
 
 const GLOB_HINT: &str = "`*` is any text, `?` any character, `[ab]` one of them, `{a,b}` either";

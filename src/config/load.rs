@@ -19,6 +19,7 @@ use super::document::{self, Document};
 use super::environment::Environment;
 use super::fault::{Fault, Severity};
 use super::files::{self, Places, ReadProblem};
+use super::guard::Guard;
 use super::model::{Airflow, DefinitionsSource, Ensemble, Log, Server, Store, ZooKeeper};
 use super::overrides;
 use super::source::{Sink, Source, directory_of};
@@ -66,6 +67,8 @@ pub(super) struct MainSections {
     pub(super) log: Option<Log>,
     pub(super) store: Option<Store>,
     pub(super) zookeeper: Option<ZooKeeper>,
+    /// Where that stands.
+    pub(super) zookeeper_at: Range<usize>,
     /// The teams that tokens name: which token, and where in the main file.
     pub(super) token_teams: Vec<(usize, String, Range<usize>)>,
 }
@@ -111,11 +114,14 @@ impl<'a> Loader<'a> {
     /// the directory of that.
     pub(super) fn load_documents(&mut self, main: &Path, documents: &[Document]) {
         let directory = directory_of(&main.display().to_string());
+        let MainSections { server, store, zookeeper, .. } = &self.main;
+        let guard = Rc::new(Guard::new(main, server.as_ref(), store.as_ref(), zookeeper.as_ref()));
         self.first = self.sources.len();
         self.pushed = documents.iter().map(|document| document.name.clone()).collect();
         for document in documents {
             let index = self.sources.len();
-            let source = Source::pushed(document.name.clone(), document.text.clone(), directory.clone());
+            let source =
+                Source::pushed(document.name.clone(), document.text.clone(), directory.clone(), Rc::clone(&guard));
             let source = Rc::new(source);
             self.sources.push(Rc::clone(&source));
             self.source(index, &source, &[]);
@@ -200,7 +206,7 @@ impl<'a> Loader<'a> {
     /// pushed, word for word.
     pub(super) fn documents(&self) -> Vec<Document> {
         let text = |source: &Source| {
-            let hidden = if source.is_pushed { Vec::new() } else { source.hidden() };
+            let hidden = if source.is_pushed() { Vec::new() } else { source.hidden() };
             document::shown(&source.text, &definitions(source), &hidden)
         };
         self.definitions().iter().map(|source| Document { name: source.name.clone(), text: text(source) }).collect()
@@ -209,7 +215,7 @@ impl<'a> Loader<'a> {
 
 /// The parts of a text that are definitions. A document is nothing else.
 fn definitions(source: &Source) -> Vec<Range<usize>> {
-    if source.is_pushed {
+    if source.is_pushed() {
         let whole = 0..source.text.len();
         return Vec::from([whole]);
     }

@@ -12,6 +12,7 @@ pub mod environment;
 pub mod fault;
 mod files;
 mod gather;
+mod guard;
 mod load;
 pub mod model;
 mod overrides;

@@ -92,6 +92,8 @@ pub struct Server {
     pub advertise: Option<String>,
     /// Where the definitions come from: everything but the sections of the main file.
     pub definitions: DefinitionsSource,
+    /// What definitions in ZooKeeper may have this member do.
+    pub pushed: Pushed,
     /// Who may call; never empty when `listen` is beyond loopback.
     pub tokens: Vec<Token>,
 }
@@ -103,6 +105,37 @@ pub enum DefinitionsSource {
     File,
     /// The znode `config` below the root of the home ensemble.
     ZooKeeper,
+}
+
+/// `[server] pushed`: what definitions that were pushed may have a member do. The rest of flowkeeper does
+/// not look at it: it is judged when a set is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// Programs with their arguments, word for word.
+    pub commands: Vec<Vec<String>>,
+    /// Globs of environment variables.
+    pub env: Vec<String>,
+    /// Globs of files; relative ones start from the directory of the main file.
+    pub files: Vec<String>,
+}
+
+impl Pushed {
+    /// Variables that may be read by themselves. Those of Airflow's own configuration, `AIRFLOW__…`, are
+    /// none of them.
+    pub const DEFAULT_ENV: &str = "AIRFLOW_[!_]*";
+
+    /// Files that may be read by themselves: those below the directory of the main file.
+    pub const DEFAULT_FILES: &str = "**";
+}
+
+impl Default for Pushed {
+    fn default() -> Self {
+        Self {
+            commands: Vec::new(),
+            env: vec![Self::DEFAULT_ENV.to_owned()],
+            files: vec![Self::DEFAULT_FILES.to_owned()],
+        }
+    }
 }
 
 /// `[[server.token]]`: a named caller of the HTTP API.

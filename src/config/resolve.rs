@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::checks::{self, Draft};
 use super::fault::{Fault, Severity};
+use super::guard::open_to_all;
 use super::load::{Loader, Origin};
 use super::model::{Config, Ensemble};
 use crate::domain::schedule::{EnsembleTrigger, Schedule, ScheduleName, Trigger};
@@ -29,6 +30,7 @@ pub(super) fn resolve(loader: &mut Loader<'_>, main: &Path) -> (Option<Config>, 
     checks::check_teams(loader, &drafts);
     checks::check_token_teams(loader);
     check_own_znodes(loader, &drafts);
+    check_who_writes(loader);
     checks::resolve_syncs(loader, &mut syncs);
     let order: HashMap<String, usize> =
         loader.sources.iter().enumerate().rev().map(|(index, source)| (source.name.clone(), index)).collect();
@@ -231,6 +233,14 @@ fn check_locks(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
             format!("the lock \"{lock}\" is kept in ZooKeeper, and there is no home ensemble"),
             "add a section [zookeeper] with `connect`, or take `lock` out".to_owned(),
         );
+    }
+}
+
+/// Definitions in ZooKeeper should not be everybody's. That is told of the main file, not of each set.
+fn check_who_writes(loader: &Loader<'_>) {
+    let (Some(server), Some(zookeeper)) = (&loader.main.server, &loader.main.zookeeper) else { return };
+    if let Some((message, hint)) = open_to_all(server, zookeeper).filter(|_| !loader.has_definitions()) {
+        loader.warning(0, &loader.main.zookeeper_at, "zookeeper", message, hint.to_owned());
     }
 }
 

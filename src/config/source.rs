@@ -6,8 +6,10 @@
 use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::fault::{Excerpt, Fault, Severity};
+use super::guard::Guard;
 
 /// The longest part of a line that is shown, in characters.
 const EXCERPT_CHARACTERS: usize = 160;
@@ -21,8 +23,8 @@ pub(super) struct Source {
     pub(super) text: String,
     /// Where relative paths in it start from.
     pub(super) directory: PathBuf,
-    /// Whether it is a text that was pushed, and so can be read by others than this host's.
-    pub(super) is_pushed: bool,
+    /// Of a text that was pushed, what it may have a member do.
+    pub(super) guard: Option<Rc<Guard>>,
     /// Parts of the text that may be secret, and are not kept with a version.
     hidden: RefCell<Vec<Range<usize>>>,
     /// Variables whose values stand in the document, at the offsets after the end of the text.
@@ -38,7 +40,7 @@ impl Source {
             name,
             text,
             directory,
-            is_pushed: false,
+            guard: None,
             hidden: RefCell::default(),
             overrides: Vec::new(),
             line_starts: OnceCell::new(),
@@ -46,8 +48,13 @@ impl Source {
     }
 
     /// A text that was pushed; paths in it are relative to `directory`.
-    pub(super) fn pushed(name: String, text: String, directory: PathBuf) -> Self {
-        Self { directory, is_pushed: true, ..Self::new(name, text) }
+    pub(super) fn pushed(name: String, text: String, directory: PathBuf, guard: Rc<Guard>) -> Self {
+        Self { directory, guard: Some(guard), ..Self::new(name, text) }
+    }
+
+    /// Whether it is a text that was pushed, and so can be read by others than this host's.
+    pub(super) fn is_pushed(&self) -> bool {
+        self.guard.is_some()
     }
 
     /// Notes that what stands here may be a secret.

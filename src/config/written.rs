@@ -13,8 +13,8 @@ mod sync;
 pub(super) use leaf::{Choice, DurationText, InFlightText, SecretText};
 pub(super) use schedule::{Deadline, Defaults, Dst, EnsembleEvents, Retry, Schedule, Znode};
 pub(super) use sections::{
-    Airflow, AirflowAuth, Ensemble, HeaderValue, Log, OAuth2, Sasl, Server, Store, Team, Threshold, Token, ZooKeeper,
-    ZooKeeperAuth, ZooKeeperTls,
+    Airflow, AirflowAuth, Ensemble, HeaderValue, Log, OAuth2, Pushed, Sasl, Server, Store, Team, Threshold, Token,
+    ZooKeeper, ZooKeeperAuth, ZooKeeperTls,
 };
 
 pub(super) use sync::SyncSection;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::config::Config;
+use crate::config::model::Server;
 use crate::domain::renames::renames;
 use crate::domain::schedule::Schedule;
 
@@ -75,8 +76,10 @@ pub fn keep_equal(before: &[Arc<Schedule>], after: &[Arc<Schedule>]) -> Vec<Arc<
 
 /// The sections of the main file, read at the start only, in which two configurations differ.
 pub fn main_sections(one: &Config, other: &Config) -> Vec<String> {
+    // What may be pushed is read whenever a set is judged.
+    let server = Server { pushed: one.server.pushed.clone(), ..other.server.clone() };
     let differ = [
-        ("server", one.server != other.server),
+        ("server", one.server != server),
         ("log", one.log != other.log),
         ("store", one.store != other.store),
         ("zookeeper", one.zookeeper != other.zookeeper),

@@ -1,5 +1,6 @@
 //! Definitions that are kept in ZooKeeper: pushed, pulled, compared, rolled back, and taken up by members.
 
+mod limits;
 mod refused;
 
 use std::process::Output;

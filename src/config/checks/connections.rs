@@ -175,18 +175,21 @@ fn connection(
             )?;
             Some(ZooKeeperAuth {
                 scheme: auth.scheme.unwrap_or_else(|| "digest".to_owned()),
-                credential: section.secret(credential),
+                credential: section.secret(&["auth", "credential"], credential),
             })
         }),
         tls: tls.and_then(|tls| {
             let ca = section.required(&["tls", "ca"], tls.ca, "name the file of the authorities to trust, PEM")?;
             let identity = match (tls.cert, tls.key) {
-                (Some(cert), Some(key)) => Some(TlsIdentity { cert: section.path(&cert), key: section.path(&key) }),
+                (Some(cert), Some(key)) => Some(TlsIdentity {
+                    cert: section.path(&["tls", "cert"], &cert),
+                    key: section.path(&["tls", "key"], &key),
+                }),
                 (None, None) => None,
                 (Some(_), None) => section.required(&["tls", "key"], None, "`cert` and `key` go together"),
                 (None, Some(_)) => section.required(&["tls", "cert"], None, "`cert` and `key` go together"),
             };
-            Some(ZooKeeperTls { ca: section.path(&ca), identity })
+            Some(ZooKeeperTls { ca: section.path(&["tls", "ca"], &ca), identity })
         }),
         sasl: sasl.and_then(|sasl| {
             let username = section.required(&["sasl", "username"], sasl.username, "name the user");
@@ -195,7 +198,7 @@ fn connection(
             Some(Sasl {
                 mechanism: sasl.mechanism.map_or(SaslMechanism::DigestMd5, |choice| choice.0),
                 username: username?,
-                password: section.secret(password?),
+                password: section.secret(&["sasl", "password"], password?),
             })
         }),
     }
@@ -260,7 +263,7 @@ pub(crate) fn airflow(section: &Section<'_, '_>, name: &Arc<str>) -> Airflow {
         ca: written
             .tls
             .and_then(|tls| section.required(&["tls", "ca"], tls.ca, "name the file of the authorities to trust, PEM"))
-            .map(|ca| section.path(&ca)),
+            .map(|ca| section.path(&["tls", "ca"], &ca)),
         in_flight: match written.in_flight {
             None | Some(InFlightText::Auto) => InFlight::Auto,
             Some(InFlightText::Fixed(number)) => InFlight::Fixed(number),
@@ -297,7 +300,7 @@ fn headers(section: &Section<'_, '_>, written: BTreeMap<String, HeaderValue>) ->
             let value = match value {
                 HeaderValue::Plain(text) => {
                     let lower = name.to_lowercase();
-                    if section.source.is_pushed && SENSITIVE_HEADERS.iter().any(|word| lower.contains(word)) {
+                    if section.source.is_pushed() && SENSITIVE_HEADERS.iter().any(|word| lower.contains(word)) {
                         section.error(
                             &["headers", &name],
                             format!("the header \"{name}\" looks like a secret, and what is pushed is kept where others can read it"),
@@ -307,7 +310,7 @@ fn headers(section: &Section<'_, '_>, written: BTreeMap<String, HeaderValue>) ->
                     section.source.hide(section.span(&["headers", &name]));
                     HeaderText::Plain(text)
                 }
-                HeaderValue::Secret(place) => HeaderText::Secret(section.secret(place)),
+                HeaderValue::Secret(place) => HeaderText::Secret(section.secret(&["headers", &name], place)),
             };
             (name, value)
         })
@@ -346,13 +349,14 @@ fn airflow_auth(section: &Section<'_, '_>, written: written::AirflowAuth) -> Air
         section.error(&["auth", "ttl"], "`ttl` goes with `command`", "take it out");
     }
     password(section, &written)
-        .or_else(|| written.token.map(|token| AirflowAuth::Token(section.secret(token))))
+        .or_else(|| written.token.map(|token| AirflowAuth::Token(section.secret(&["auth", "token"], token))))
         .or_else(|| written.oauth2.and_then(|oauth2| client_credentials(section, oauth2)))
         .or_else(|| {
             let command = written.command?;
             if command.first().is_none_or(String::is_empty) {
                 section.error(&["auth", "command"], "no program is named", "write [\"program\", \"argument\"]");
             }
+            section.judge(&["auth", "command"], |guard| guard.command(&command));
             // Arguments may be secrets; the program is none.
             for index in 1..command.len() {
                 section.source.hide(section.span(&["auth", "command", &index.to_string()]));
@@ -376,7 +380,7 @@ fn password(section: &Section<'_, '_>, written: &written::AirflowAuth) -> Option
         written.password.clone(),
         "write password = { env = \"AIRFLOW_PASSWORD\" }, for example",
     );
-    Some(AirflowAuth::Password { username: username?, password: section.secret(password?) })
+    Some(AirflowAuth::Password { username: username?, password: section.secret(&["auth", "password"], password?) })
 }
 
 fn client_credentials(section: &Section<'_, '_>, written: written::OAuth2) -> Option<AirflowAuth> {
@@ -390,7 +394,7 @@ fn client_credentials(section: &Section<'_, '_>, written: written::OAuth2) -> Op
     Some(AirflowAuth::OAuth2 {
         token_url,
         client_id: client_id?,
-        client_secret: section.secret(secret?),
+        client_secret: section.secret(&at("client_secret"), secret?),
         scope: written.scope,
         audience: written.audience,
     })

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::model::{DefinitionsSource, Log, LogFormat, LogLevel, Role, Server, Token};
+use super::super::model::{DefinitionsSource, Log, LogFormat, LogLevel, Pushed, Role, Server, Token};
 use super::super::section::Section;
 use super::super::written;
 
@@ -19,6 +19,7 @@ pub(crate) fn server(section: Option<&Section<'_, '_>>) -> Server {
             listen: DEFAULT_LISTEN,
             advertise: None,
             definitions: DefinitionsSource::File,
+            pushed: Pushed::default(),
             tokens: Vec::new(),
         };
     };
@@ -34,7 +35,31 @@ pub(crate) fn server(section: Option<&Section<'_, '_>>) -> Server {
     }
     let advertise = written.advertise.map(|url| section.base_url(&["advertise"], &url));
     let definitions = written.definitions.map_or(DefinitionsSource::File, |choice| choice.0);
-    Server { listen, advertise, definitions, tokens }
+    let pushed = written.pushed.map_or_else(Pushed::default, |written| pushed(section, written));
+    Server { listen, advertise, definitions, pushed, tokens }
+}
+
+/// What pushed definitions may have this member do.
+fn pushed(section: &Section<'_, '_>, written: written::Pushed) -> Pushed {
+    let default = Pushed::default();
+    let commands = written.commands.unwrap_or(default.commands);
+    for (index, command) in commands.iter().enumerate() {
+        if command.first().is_none_or(String::is_empty) {
+            let at = ["pushed", "commands", &index.to_string()];
+            section.error(&at, "no program is named", "write [\"program\", \"argument\"]");
+        }
+    }
+    let env = written.env.unwrap_or(default.env);
+    section.globs(&["pushed", "env"], &env, false);
+    let files = written.files.unwrap_or(default.files);
+    section.globs(&["pushed", "files"], &files, true);
+    for (index, pattern) in files.iter().enumerate() {
+        if pattern.split('/').any(|part| part == "..") {
+            let at = ["pushed", "files", &index.to_string()];
+            section.error(&at, "a path with `..` is never read for what was pushed", "write the path from `/` on");
+        }
+    }
+    Pushed { commands, env, files }
 }
 
 fn listen(section: &Section<'_, '_>, written: &str) -> SocketAddr {
@@ -80,7 +105,7 @@ fn tokens(section: &Section<'_, '_>, written: Vec<written::Token>) -> Vec<Token>
         let Some(value) = value else { continue };
         let role = token.role.map_or(Role::Read, |role| role.0);
         let team = token.team.map(|team| bound_to(section, &at, &team, role));
-        tokens.push(Token { name, value: section.secret(value), role, team });
+        tokens.push(Token { name, value: section.secret(&["token", &at, "value"], value), role, team });
     }
     tokens
 }

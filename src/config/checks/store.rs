@@ -49,7 +49,7 @@ pub(crate) fn store(section: Option<&Section<'_, '_>>, main_file: &str) -> Store
     let retention = written
         .retention
         .map_or(DEFAULT_RETENTION, |retention| section.between(&["retention"], retention.0, DAY, CENTURY));
-    let password = written.password.map(|password| section.secret(password));
+    let password = written.password.map(|password| section.secret(&["password"], password));
     let url = written.url.map_or_else(default_url, |url| store_url(section, &url, password.is_some()));
     Store { url, password, retention }
 }
@@ -129,7 +129,7 @@ fn postgres_url(section: &Section<'_, '_>, written: &str, has_password: bool) ->
         } else if key == "sslmode" && !SSL_MODES.contains(&value.as_str()) {
             error(format!("`{value}` is not an `sslmode`"), &text::did_you_mean(value, &SSL_MODES, "there are"));
         } else if FILES.contains(&key.as_str()) {
-            *value = section.path(value).display().to_string();
+            *value = section.path(&["url"], value).display().to_string();
         }
     }
     if !pairs.is_empty() {

@@ -37,7 +37,7 @@ impl Loader<'_> {
                 continue;
             };
             let span = pattern.span().start + base..pattern.span().end + base;
-            if source.is_pushed {
+            if source.is_pushed() {
                 if let Some((severity, message)) = self.not_pushed(&directory, written) {
                     fault(
                         pattern.span(),

@@ -40,7 +40,9 @@ impl Loader<'_> {
             self.main.token_teams = server.as_ref().map(checks::token_teams).unwrap_or_default();
             self.main.log = Some(checks::log(section("log").as_ref()));
             self.main.store = Some(checks::store(section("store").as_ref(), &source.name));
-            self.main.zookeeper = section("zookeeper").as_ref().map(checks::zookeeper);
+            let zookeeper = section("zookeeper");
+            self.main.zookeeper = zookeeper.as_ref().map(checks::zookeeper);
+            self.main.zookeeper_at = zookeeper.as_ref().map(|section| section.span(&[])).unwrap_or_default();
             if let Some(server) = server.filter(|_| self.are_elsewhere() && find("zookeeper").is_none()) {
                 server.error(
                     &["definitions"],

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::{AIRFLOW, BOTH};
 use crate::config::{Config, Document, Environment, Fault, Faults, check, check_definitions, read, render};
 
-const MAIN: &str = "[server]\ndefinitions = \"zookeeper\"\n[zookeeper]\nconnect = \"127.0.0.1:2181\"\n";
+const MAIN: &str = "[server]\ndefinitions = \"zookeeper\"\n[zookeeper]\nconnect = \"127.0.0.1:2181\"\n\
+                    auth = { scheme = \"digest\", credential = { env = \"AIRFLOW_ZK\" } }\n";
 const CRON: &str = "[[schedule]]\nname = \"a\"\ncron = \"30 2 * * *\"\ndag = \"d\"\n";
 
 fn checked(directory: &Path, main: &str, documents: &[(&str, &str)]) -> Result<(Config, Vec<Fault>), Faults> {
@@ -53,6 +54,48 @@ fn the_main_file_alone_has_no_definitions() {
     std::fs::write(&file, MAIN).unwrap();
     let (config, warnings) = check(&file, &Environment::default()).unwrap();
     assert!(config.schedules.is_empty() && config.airflows.is_empty() && warnings.is_empty());
+}
+
+#[test]
+fn the_main_file_says_what_a_set_may_have_a_member_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "[airflow.main]\nurl = \"http://a\"\nauth = { command = [\"login\", \"now\"] }\n\
+                headers = { X-Key = { env = \"TEAM_KEY\" } }\ntls = { ca = \"/etc/ssl/ca.pem\" }\n";
+    let pushed = "pushed = { commands = [[\"login\", \"now\"]], env = [\"TEAM_*\"], files = [\"/etc/ssl/*.pem\"] }\n";
+    let wide = MAIN.replace("[zookeeper]", &format!("{pushed}[zookeeper]"));
+    let faults = checked(directory.path(), MAIN, &[("d.toml", text)]).unwrap_err().faults;
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["airflow.main.auth.command", "airflow.main.headers.X-Key", "airflow.main.tls.ca"]);
+    assert!(checked(directory.path(), &wide, &[("d.toml", text)]).is_ok());
+    // Files of the member's own may name what they like.
+    let file = directory.path().join("flowkeeper.toml");
+    std::fs::write(&file, text).unwrap();
+    assert!(check(&file, &Environment::default()).is_ok());
+}
+
+#[test]
+fn definitions_that_everybody_can_write_are_warned_of_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("flowkeeper.toml");
+    let open = "[server]\ndefinitions = \"zookeeper\"\n[zookeeper]\nconnect = \"127.0.0.1:2181\"\n";
+    let with = |more: &str| format!("{open}{more}\n");
+    for (main, warned) in [
+        (with(""), true),
+        (with("tls = { ca = \"ca.pem\" }"), true),
+        (with("tls = { ca = \"ca.pem\", cert = \"c.pem\", key = \"k.pem\" }"), false),
+        (with("auth = { credential = { env = \"Z\" } }"), false),
+        (with("sasl = { username = \"u\", password = { env = \"Z\" } }"), false),
+        (with("").replace("\"zookeeper\"", "\"file\""), false),
+    ] {
+        std::fs::write(&file, &main).unwrap();
+        let (_, warnings) = check(&file, &Environment::default()).unwrap();
+        let told: Vec<_> = warnings.iter().map(|fault| (fault.key.as_str(), fault.line)).collect();
+        assert_eq!(told, if warned { vec![("zookeeper", 3)] } else { vec![] }, "{main}: {warnings:?}");
+        if warned {
+            let (_, of_the_set) = checked(directory.path(), &main, &[("d.toml", AIRFLOW)]).unwrap();
+            assert_eq!(of_the_set, [], "a set is no place for it");
+        }
+    }
 }
 
 #[test]
@@ -114,6 +157,31 @@ fn every_wrong_set_is_told_well() {
                 "d.toml",
                 "[airflow.main]\nurl = \"http://a\"\nheaders = { X-Api-Key = \"hunter2\", X-Region = \"eu\" }\n",
             )],
+        ),
+        (
+            "what a member does for nobody who pushes",
+            MAIN,
+            &[(
+                "d.toml",
+                "[airflow.main]\nurl = \"http://a\"\nauth = { command = [\"sh\", \"-c\", \"hunter2\"] }\n\
+                 headers = { X-Region = { env = \"FLOWKEEPER_TOKEN\" }, X-Other = { env = \"HOME\" } }\n\
+                 tls = { ca = \"../ca.pem\" }\n\
+                 [airflow.b]\nurl = \"http://b\"\nauth = { username = \"u\", password = { file = \"/etc/shadow\" } }\n\
+                 [airflow.c]\nurl = \"http://c\"\nauth = { token = { file = \"flowkeeper.toml\" } }\n\
+                 [airflow.d]\nurl = \"http://d\"\nauth = { oauth2 = { token_url = \"http://d\", client_id = \"d\", \
+                 client_secret = { env = \"AIRFLOW_ZK\" } } }\n\
+                 [ensemble.e]\nconnect = \"h:1\"\nauth = { credential = { env = \"ZK\" } }\n\
+                 tls = { ca = \"ca.pem\", cert = \"/c.pem\", key = \"/k.pem\" }\n\
+                 sasl = { username = \"u\", password = { file = \".pgpass\" } }\n",
+            )],
+        ),
+        (
+            "limits that are none",
+            &MAIN.replace(
+                "[zookeeper]",
+                "pushed = { commands = [[], [\"\"]], env = [\"[\"], files = [\"a\", \"../b\", \"{\"], more = 1 }\n[zookeeper]",
+            ),
+            &[("d.toml", AIRFLOW)],
         ),
         ("no TOML", MAIN, &[("config", "{ \"schedule\": [] }\n")]),
         ("faults of both", &format!("{MAIN}[log]\nformat = \"xml\"\n"), &[("d.toml", "[schedule]\n")]),

@@ -10,7 +10,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::leaf::{Choice, DurationText, InFlightText, SecretText, Words, fault};
-use crate::config::model::{DefinitionsSource, LogFormat, LogLevel, Role, SaslMechanism};
+use crate::config::model::{self, DefinitionsSource, LogFormat, LogLevel, Role, SaslMechanism};
 
 /// The HTTP API.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -26,8 +26,29 @@ pub(in crate::config) struct Server {
     /// `flowkeeper config push` writes. See `docs/live-configuration.md`.
     #[schemars(extend("default" = "file"))]
     pub(in crate::config) definitions: Option<Choice<DefinitionsSource>>,
+    /// What definitions in ZooKeeper may have this member do. It is looked at whenever a set is judged.
+    pub(in crate::config) pushed: Option<Pushed>,
     /// Who may call the API. Without a token everybody who reaches it may do everything.
     pub(in crate::config) token: Option<Vec<Token>>,
+}
+
+/// What definitions in ZooKeeper may have a member do: who may push does not own the host. See
+/// `docs/live-configuration.md`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Pushed {
+    /// What `auth.command` may be, word for word: `[["gcloud", "auth", "print-access-token"]]`.
+    #[schemars(extend("default" = Vec::<String>::new()))]
+    pub(in crate::config) commands: Option<Vec<Vec<String>>>,
+    /// The environment variables that secrets may be in, as globs. What this file names for itself,
+    /// `FLOWKEEPER_…` and `PGPASS…` are never among them.
+    #[schemars(extend("default" = [model::Pushed::DEFAULT_ENV]))]
+    pub(in crate::config) env: Option<Vec<String>>,
+    /// The files that secrets and certificates may be in, as globs; a wildcard finds nothing hidden.
+    /// Relative ones start from this file. This file, the ledger, and secrets that this file names are never
+    /// among them.
+    #[schemars(extend("default" = [model::Pushed::DEFAULT_FILES]))]
+    pub(in crate::config) files: Option<Vec<String>>,
 }
 
 impl Words for DefinitionsSource {
