@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::airflow::{self, Airflow};
 use crate::clock::Clock;
 use crate::config::model::{self, AirflowAuth, HeaderText};
+use crate::config::secret::SecretError;
 use crate::config::{Environment, SecretRef};
 use crate::health;
 use crate::secret::{Credential, Secret};
@@ -31,6 +32,8 @@ pub enum ConnectError {
         key: String,
         /// What is wrong with it.
         reason: String,
+        /// Whether it stays wrong for as long as the process lives: variables are those of its start.
+        lasts: bool,
     },
     /// The client refuses its settings.
     #[error("set up the client of airflow `{name}`: {reason}")]
@@ -40,6 +43,14 @@ pub enum ConnectError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl ConnectError {
+    /// What is wrong with the secret that `key` names.
+    pub(super) fn secret(key: &str, place: &SecretRef, error: &SecretError) -> Self {
+        let lasts = matches!(place, SecretRef::Env(_));
+        Self::Secret { key: key.to_owned(), reason: error.to_string(), lasts }
+    }
 }
 
 /// A client for an Airflow of the configuration. Makes no request.
@@ -100,7 +111,7 @@ fn resolve(secret: &SecretRef, environment: &Environment, key: &str) -> Result<S
     secret
         .resolve(environment)
         .map(|secret| Secret::new(secret.expose()))
-        .map_err(|error| ConnectError::Secret { key: key.to_owned(), reason: error.to_string() })
+        .map_err(|error| ConnectError::secret(key, secret, &error))
 }
 
 /// The settings of an ensemble, read anew for each connection. `key` names it in errors.
@@ -164,6 +175,7 @@ fn settings(
         std::fs::read_to_string(path).map_err(|error| ConnectError::Secret {
             key: format!("{key}.{part}"),
             reason: format!("the file {} cannot be read: {error}", path.display()),
+            lasts: false,
         })
     };
     let auth = match &connection.auth {

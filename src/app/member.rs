@@ -87,10 +87,11 @@ impl Member {
         let clock = Clock::system();
         let config = Arc::clone(&set.config);
         let workshop = Workshop::new(Arc::clone(&environment), clock.clone(), lifecycle.clone(), options.shadow);
-        let store = config
-            .store
-            .address(&environment)
-            .map_err(|error| ConnectError::Secret { key: "store.password".to_owned(), reason: error.to_string() })?;
+        let store = config.store.address(&environment).map_err(|error| ConnectError::Secret {
+            key: "store.password".to_owned(),
+            reason: error.to_string(),
+            lasts: true,
+        })?;
         let ledger = if options.shadow {
             Ledger::open_shadow(store.expose(), clock.clone()).await?
         } else {

@@ -2,7 +2,8 @@
 //!
 //! One task does this for as long as the process lives, so that sets come one after the other and the
 //! last one wins. It does not apply them: where this member leads, its term does (`term`), in step with
-//! the ledger. A set is refused as a whole, with all its faults; the set before stays in force.
+//! the ledger. A set is refused as a whole, with all its faults; the set before stays in force. One that only
+//! lacks a file on this host is kept and tried again: the file may be on its way.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,12 @@ use crate::definitions::{Provenance, Refusal, Set};
 use crate::domain::schedule::Trigger;
 use crate::metrics;
 
+/// How soon a set that lacks a file is tried again for the first time; the pauses double.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long the pauses become.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// How long someone who asked waits for the ledger to take a set.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -34,14 +41,48 @@ pub(super) struct Refused {
     shown: RefusedSet,
 }
 
-/// Judges what is proposed until the process ends.
+/// A set that lacks something on this host which may still come.
+struct Lacking {
+    set: Set,
+    /// How often it was tried again.
+    tried: u32,
+    next: Instant,
+}
+
+impl Lacking {
+    fn new(set: Set, tried: u32) -> Self {
+        Self { set, tried, next: Instant::now() + pause_before(tried) }
+    }
+}
+
+/// How long to wait before a set that lacks something is tried again, after it was `tried` again so often.
+fn pause_before(tried: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << tried.min(8)).min(LONGEST_PAUSE)
+}
+
+/// Judges what is proposed until the process ends, and again what lacks something.
 pub(super) async fn run(member: Arc<Member>, mut proposals: mpsc::Receiver<Proposal>) {
     let ending = member.lifecycle.ending().clone();
     let mut number = member.board.now().number;
-    while let Some(Some(Proposal { candidate, replies })) = ending.run_until_cancelled(proposals.recv()).await {
-        match candidate {
-            Ok(set) => take(&member, set, replies, &mut number),
-            Err(refusal) => refuse(&member, &refusal, replies),
+    let mut lacking: Option<Lacking> = None;
+    loop {
+        let again = lacking.as_ref().map(|lacking| lacking.next);
+        tokio::select! {
+            () = ending.cancelled() => return,
+            proposal = proposals.recv() => {
+                let Some(Proposal { candidate, replies }) = proposal else { return };
+                lacking = match candidate {
+                    Ok(set) => take(&member, set, replies, &mut number).map(|set| Lacking::new(set, 0)),
+                    Err(refusal) => {
+                        refuse(&member, &refusal, replies);
+                        None
+                    }
+                };
+            }
+            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
+                let Some(Lacking { set, tried, .. }) = lacking.take() else { continue };
+                lacking = take(&member, set, Vec::new(), &mut number).map(|set| Lacking::new(set, tried + 1));
+            }
         }
     }
 }
@@ -134,21 +175,24 @@ pub(super) fn first_or_refusal(set: Set, before: &Resources, workshop: &Workshop
     })
 }
 
-/// A set that its source has found no fault with.
-fn take(member: &Arc<Member>, set: Set, replies: Vec<oneshot::Sender<Answer>>, number: &mut u64) {
+/// A set that its source has found no fault with. It comes back where it lacks something that may still come.
+fn take(member: &Arc<Member>, set: Set, replies: Vec<oneshot::Sender<Answer>>, number: &mut u64) -> Option<Set> {
     let before = Arc::clone(&member.board.wanted().borrow());
     tell_sections(member, main_sections(&member.main, &set.config));
     if is_same(&set.provenance, &before.set.provenance) {
         if member.refused.send_replace(None).is_some() {
             tracing::info!(version = set.provenance.version, "the definitions are again those in force");
         }
-        return answer_when_in_force(member, &before, &Changes::default(), replies);
+        answer_when_in_force(member, &before, &Changes::default(), replies);
+        return None;
     }
     let mut equipped = match equip(&set, &before, &member.main, &member.workshop) {
         Ok(equipped) => equipped,
-        Err(faults) => {
-            let faults = Faults { file: set.config.file.clone(), faults };
-            return refuse(member, &Refusal { provenance: set.provenance, faults }, replies);
+        Err(lack) => {
+            let Lack { fault, lasts } = *lack;
+            let faults = Faults { file: set.config.file.clone(), faults: vec![fault] };
+            refuse(member, &Refusal { provenance: set.provenance.clone(), faults }, replies);
+            return (!lasts).then_some(set);
         }
     };
     *number += 1;
@@ -163,6 +207,7 @@ fn take(member: &Arc<Member>, set: Set, replies: Vec<oneshot::Sender<Answer>>, n
     metrics::definitions_reloaded("taken");
     let changes = Changes::between(&before.schedules, &equipped.schedules);
     answer_when_in_force(member, &equipped, &changes, replies);
+    None
 }
 
 /// Whether two are the same set from the same place. The time of a file's reading says nothing.
@@ -189,8 +234,8 @@ fn tell_sections(member: &Member, sections: Vec<String>) {
 
 /// A set that cannot be taken.
 pub(super) fn refuse(member: &Member, refusal: &Refusal, replies: Vec<oneshot::Sender<Answer>>) {
-    let known = member.refused.borrow().as_ref().is_some_and(|known| known.refusal.faults == refusal.faults);
-    if !known {
+    let before = member.refused.borrow().clone();
+    if !before.as_ref().is_some_and(|before| says_the_same(&before.refusal, refusal)) {
         metrics::definitions_reloaded("refused");
         tracing::error!(
             source = refusal.provenance.source.as_str(),
@@ -199,15 +244,22 @@ pub(super) fn refuse(member: &Member, refusal: &Refusal, replies: Vec<oneshot::S
             "the newest definitions are refused, and those before stay in force: {}",
             refusal.summary()
         );
-        let since = member.clock.now();
         let faults = refusal.faults.faults.clone();
-        let shown = RefusedSet { provenance: refusal.provenance.clone(), since, faults };
-        member.refused.send_replace(Some(Refused { refusal: refusal.clone(), since: Instant::now(), shown }));
+        let shown = RefusedSet { provenance: refusal.provenance.clone(), since: member.clock.now(), faults };
+        // Who leaves the lead to others does so also while one bad set follows another.
+        let since = before.map_or_else(Instant::now, |before| before.since);
+        member.refused.send_replace(Some(Refused { refusal: refusal.clone(), since, shown }));
     }
     for reply in replies {
         // Who asked may not wait any more.
         drop(reply.send(Answer::Refused(Box::new(refusal.clone()))));
     }
+}
+
+/// Whether two refusals are of the same set, for the same reasons.
+fn says_the_same(one: &Refusal, other: &Refusal) -> bool {
+    let which = |refusal: &Refusal| (refusal.provenance.version.clone(), refusal.provenance.zookeeper_version);
+    which(one) == which(other) && one.faults == other.faults
 }
 
 /// Answers once the set, or one after it, is in force.
@@ -242,11 +294,18 @@ fn answer_when_in_force(
     });
 }
 
+/// What a set lacks on this host.
+struct Lack {
+    fault: Fault,
+    /// Whether it will be lacking for as long as the process lives.
+    lasts: bool,
+}
+
 /// Gives a set everything that it needs, or says what it lacks.
-fn equip(set: &Set, before: &InForce, main: &Config, workshop: &Workshop) -> Result<InForce, Vec<Fault>> {
+fn equip(set: &Set, before: &InForce, main: &Config, workshop: &Workshop) -> Result<InForce, Box<Lack>> {
     let without_home = main.zookeeper.is_none() && set.config.zookeeper.is_some();
     if without_home && let Some(fault) = needs_a_home(&set.config) {
-        return Err(vec![fault]);
+        return Err(Box::new(Lack { fault, lasts: true }));
     }
     let config = Config {
         server: main.server.clone(),
@@ -257,7 +316,7 @@ fn equip(set: &Set, before: &InForce, main: &Config, workshop: &Workshop) -> Res
         ..(*set.config).clone()
     };
     let resources = Resources::equip(&config, &before.resources, workshop)
-        .map_err(|error| vec![fault_of(&error, &set.config.file)])?;
+        .map_err(|error| Box::new(Lack { fault: fault_of(&error, &set.config.file), lasts: lasts(&error) }))?;
     Ok(InForce {
         number: 0,
         schedules: Arc::new(config.schedules.clone()),
@@ -280,13 +339,24 @@ fn needs_a_home(config: &Config) -> Option<Fault> {
     ))
 }
 
+/// Whether it helps nothing to try again.
+fn lasts(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Secret { lasts: true, .. })
+}
+
 /// What a client or a session lacks, as a fault of the configuration.
 fn fault_of(error: &ConnectError, file: &Path) -> Fault {
     let (key, hint) = match error {
-        ConnectError::Secret { key, .. } => {
-            (key.clone(), "set the variable or create the file that the configuration names")
+        ConnectError::Secret { key, lasts: true, .. } => {
+            (key.clone(), "set the variable in the environment of this member, and restart it")
         }
-        ConnectError::Airflow { name, .. } => (format!("airflow.{name}"), "correct this section"),
+        ConnectError::Secret { key, lasts: false, .. } => {
+            (key.clone(), "put the file there: this member looks again by itself, every 30 s at least")
+        }
+        ConnectError::Airflow { name, .. } => (
+            format!("airflow.{name}"),
+            "correct this section or the file that it names: this member looks again by itself, every 30 s at least",
+        ),
     };
     Fault::without_place(file.display().to_string(), key, format!("failed to {error}"), hint)
 }
@@ -302,7 +372,41 @@ pub(super) const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::definitions::Source;
+
+    #[test]
+    fn what_lacks_a_file_is_tried_again_in_pauses_that_grow_to_half_a_minute() {
+        for (tried, seconds) in [(0, 2), (1, 4), (2, 8), (3, 16), (4, 30), (5, 30), (u32::MAX, 30)] {
+            assert_eq!(pause_before(tried), Duration::from_secs(seconds), "{tried}");
+        }
+    }
+
+    #[test]
+    fn a_newer_set_with_the_same_faults_is_another_refusal() {
+        let refusal = |version: &str, zookeeper_version, message: &str, at| Refusal {
+            provenance: crate::definitions::Provenance {
+                source: Source::Zookeeper,
+                version: version.into(),
+                zookeeper_version: Some(zookeeper_version),
+                author: None,
+                message: None,
+                at: Timestamp::from_second(at).unwrap(),
+            },
+            faults: Faults { file: "f".into(), faults: vec![Fault::without_place("f", "k", message, "")] },
+        };
+        let known = refusal("a", 1, "x", 1);
+        for (case, other, expected) in [
+            ("read again", refusal("a", 1, "x", 2), true),
+            ("another text", refusal("b", 1, "x", 1), false),
+            ("pushed once more", refusal("a", 2, "x", 1), false),
+            ("another fault", refusal("a", 1, "y", 1), false),
+        ] {
+            assert_eq!(says_the_same(&known, &other), expected, "{case}");
+        }
+    }
 
     #[test]
     fn who_cannot_take_the_newest_definitions_gives_way_to_those_who_can() {

@@ -35,6 +35,42 @@ async fn in_history(member: &Member, versions: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_that_lacks_a_file_is_taken_once_the_file_is_there() {
+    let cluster = Cluster::start(2).await;
+    let good = cluster.write("d.toml", &yearly("a"));
+    cluster.first().json(&["config", "push", &good]).await;
+    cluster.agree(&["a"]).await;
+
+    let file = write(&cluster, &needing(&cluster, "{ file = \"secrets/late\" }", &yearly("b")));
+    let refused = cluster.first().json(&["config", "push", &file]).await;
+    assert_eq!(refused["members"]["refusing"].as_array().map(Vec::len), Some(2), "{refused}");
+    for member in &cluster.members {
+        let config = until(member, "the refusal", |config| !config["refused"].is_null()).await;
+        let hint = config["refused"]["faults"][0]["hint"].as_str().expect("a hint");
+        assert!(hint.contains("looks again by itself"), "{hint}");
+    }
+    cluster.agree(&["a"]).await;
+    // Nobody pushes, reloads or restarts anything.
+    for member in &cluster.members {
+        std::fs::create_dir(member.path().join("secrets")).expect("a directory");
+        std::fs::write(member.path().join("secrets/late"), "let-me-in").expect("written");
+    }
+    cluster.agree(&["b"]).await;
+    for member in &cluster.members {
+        until(member, "no refusal", |config| config["refused"].is_null()).await;
+        assert_eq!(member.logged().matches("the newest definitions are refused").count(), 1, "said once");
+    }
+    // A newer set that lacks the same is the one that is shown.
+    let more = needing(&cluster, "{ file = \"secrets/later\" }", &yearly("c"));
+    for text in [more.clone(), more + "# again\n"] {
+        let file = write(&cluster, &text);
+        let pushed = cluster.first().json(&["config", "push", &file, "--force"]).await;
+        let is_newest = |config: &Value| config["refused"]["provenance"]["version"] == pushed["version"];
+        until(cluster.first(), "the refusal of the newest", is_newest).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_starts_with_a_refused_set_begins_with_the_last_good_one() {
     let mut cluster = Cluster::start(1).await;
     let every_second = yearly("a").replace("0 0 1 1 *", "* * * * * *") + "overlap = \"allow\"\n";
