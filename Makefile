@@ -31,8 +31,8 @@ bench-quick: ## the same, smaller and rougher (about 4 minutes)
 chaos: ## members, ensemble and PostgreSQL fail at random: FAULTS=1000 SEED=… KINDS=… MINUTES=…
 	@FAULTS=$(FAULTS) SEED=$(SEED) KINDS=$(KINDS) SESSION_MS=$(SESSION_MS) TICK_MS=$(TICK_MS) MINUTES=$(MINUTES) scripts/chaos.sh
 
-reloads: ## definitions change at random, from files and a znode: RELOADS=250 of each
-	@FLOWKEEPER_RELOADS=$(or $(RELOADS),250) cargo test --locked --test it reload_trial::through_many -- --ignored --nocapture
+reloads: ## definitions change at random in files and a znode, also with a real Airflow: RELOADS=250 of each SEED=…
+	@FLOWKEEPER_RELOADS=$(or $(RELOADS),250) FLOWKEEPER_RELOADS_SEED=$(SEED) scripts/test.sh --ignored --nocapture reload_trial::
 
 chaos-outage: ## cron while the home ensemble is down: SECONDS_DOWN=600
 	@SECONDS_DOWN=$(SECONDS_DOWN) scripts/chaos.sh outage

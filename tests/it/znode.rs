@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flowkeeper::domain::run::RunState;
 use flowkeeper::domain::schedule::{Catchup, ChangeKinds, Initial, PathGlobs, WatchScope};
+use flowkeeper::store::model::Run;
 use flowkeeper::triggers::gate::Gate;
 use serde_json::json;
 use zookeeper_client::{Acl, Acls, AuthId, CreateMode, Permission};
@@ -51,6 +52,49 @@ async fn a_znode_that_does_not_exist_yet_fires_when_it_is_created_set_and_delete
     create(&zk, "/late/flag", b"four").await;
     let runs = world.wait_for_runs("late", 6).await;
     assert_eq!(runs[5].conf["znode"]["text"], "four");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_znode_that_is_set_during_the_first_look_is_new_at_first_sight_all_the_same() {
+    const COUNT: usize = 1000;
+    let server = ZooKeeperServer::shared().await;
+    let zk = server.client().await;
+    create(&zk, "/first", b"").await;
+    let paths: Vec<String> = (0..COUNT).map(|number| format!("/first/{number:04}")).collect();
+    futures_util::future::join_all(paths.iter().map(|path| create(&zk, path, b""))).await;
+    for _ in 0..3 {
+        futures_util::future::join_all(paths.iter().map(|path| set(&zk, path, b"before"))).await;
+    }
+    let mut world = World::new(&server.connect()).await;
+    let mut watched = trigger("/first", WatchScope::Subtree);
+    watched.initial = Initial::Fire;
+    let setting = tokio::spawn({
+        let (zk, paths) = (zk.clone(), paths.clone());
+        async move {
+            // Those that the look reads last, again and again.
+            for _ in 0..20 {
+                futures_util::future::join_all(paths.iter().rev().take(300).map(|path| set(&zk, path, b"now"))).await;
+            }
+        }
+    });
+    world.watch(schedule("first", watched)).await;
+    setting.await.expect("the znodes are set");
+    // Every znode is seen first once, and each version after that is its own or counted.
+    let covers = |run: &Run| run.conf["znode"]["version"].as_i64().map(|version| (version - run.coalesced, version));
+    let started = std::time::Instant::now();
+    let runs = loop {
+        let runs = world.runs("first").await;
+        let latest = runs.iter().filter(|run| covers(run).is_some_and(|(_, version)| version == 23)).count();
+        let rest = runs.iter().filter(|run| covers(run) == Some((3, 3))).count();
+        if latest == 300 && rest >= COUNT - 300 {
+            break runs;
+        }
+        assert!(started.elapsed() < Duration::from_mins(1), "{latest} of 300 are at the last version, and {rest} rest");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    for run in runs {
+        assert!(covers(&run).is_some_and(|(from, _)| from >= 3), "it stands for some that were before: {run:#?}");
+    }
 }
 
 #[tokio::test]

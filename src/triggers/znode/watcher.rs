@@ -16,7 +16,7 @@
 
 mod judging;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +76,6 @@ type Answer = Result<Option<(Vec<u8>, ZnodeStat)>, ZooKeeperError>;
 enum Read {
     Znode {
         path: Arc<str>,
-        sight: Sight,
         planned: bool,
         answer: Answer,
     },
@@ -134,7 +133,10 @@ pub(super) struct Watcher {
     look_again: bool,
     /// Whether hints may be read.
     following: bool,
-    queue: VecDeque<(Arc<str>, Sight)>,
+    queue: VecDeque<Arc<str>>,
+    /// Those that the first look found and whose first answer has still to be judged, whether the look or a
+    /// hint asked for it.
+    unseen: HashSet<Arc<str>>,
     pass: Option<Pass>,
     /// The watched znode as a parent, when all its children were last handled.
     clean: Option<ZnodeVersion>,
@@ -214,6 +216,7 @@ impl Watcher {
             look_again: false,
             following: false,
             queue: VecDeque::new(),
+            unseen: HashSet::new(),
             pass: None,
             clean: None,
             catch_up: Some(CatchUp::Down),
@@ -391,6 +394,7 @@ impl Watcher {
         self.pass = None;
         self.following = false;
         self.queue.clear();
+        self.unseen.clear();
         self.reads = FuturesOrdered::new();
     }
 
@@ -472,7 +476,9 @@ impl Watcher {
                 ));
             }
             drop(snapshot);
-            self.queue = plan.reads.into();
+            let at_first_sight = plan.reads.iter().filter(|(_, sight)| *sight == Sight::First);
+            self.unseen = at_first_sight.map(|(path, _)| Arc::clone(path)).collect();
+            self.queue = plan.reads.into_iter().map(|(path, _)| path).collect();
             for moves in plan.moves.chunks(RECORDING_MAX * 4) {
                 let mut recording = Recording::default();
                 for (path, seen) in moves {
@@ -504,15 +510,15 @@ impl Watcher {
             metrics::znode_events(&self.label, hinted as u64);
             for path in touched.paths {
                 if self.rules.wants(&path) {
-                    self.read(&session, path, Sight::Usual, false);
+                    self.read(&session, path, false);
                 }
             }
             let planned: Vec<_> = self.queue.drain(..(room - hinted).min(self.queue.len())).collect();
             if hinted == 0 && planned.is_empty() {
                 break;
             }
-            for (path, sight) in planned {
-                self.read(&session, path, sight, true);
+            for path in planned {
+                self.read(&session, path, true);
             }
         }
         if self.look_again && self.pass.is_none() {
@@ -526,10 +532,10 @@ impl Watcher {
         }
     }
 
-    fn read(&mut self, session: &Session, path: Arc<str>, sight: Sight, planned: bool) {
+    fn read(&mut self, session: &Session, path: Arc<str>, planned: bool) {
         // The request goes out here; the future is the answer.
         let answer = session.get_data(&path);
-        self.reads.push_back(Box::pin(async move { Read::Znode { path, sight, planned, answer: answer.await } }));
+        self.reads.push_back(Box::pin(async move { Read::Znode { path, planned, answer: answer.await } }));
     }
 
     fn look_interval(&self) -> Duration {

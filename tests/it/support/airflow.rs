@@ -105,6 +105,10 @@ impl Airflow {
         &self.url
     }
 
+    pub(crate) fn username(&self) -> &str {
+        &self.username
+    }
+
     pub(crate) fn password(&self) -> &str {
         &self.password
     }

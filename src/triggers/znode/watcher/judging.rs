@@ -45,14 +45,14 @@ impl Watcher {
                     // Without the data nothing can be decided: it stays unhandled, for the next look.
                     self.clean = None;
                 }
-                Read::Znode { path, sight, planned, answer: Ok(now) } => {
+                Read::Znode { path, planned, answer: Ok(now) } => {
                     let size = now.as_ref().map_or(0, |(data, _)| data.len());
                     self.largest_read_bytes = size.max(self.largest_read_bytes - self.largest_read_bytes / 16);
                     if !planned {
                         // What happens from now on must not overtake what is held back.
                         self.add_withheld(&mut recording);
                     }
-                    self.on_znode(path, sight, planned, now, &mut recording).await?;
+                    self.on_znode(path, planned, now, &mut recording).await?;
                 }
             }
             if self.withheld.len() >= RECORDING_MAX {
@@ -70,12 +70,13 @@ impl Watcher {
     async fn on_znode(
         &mut self,
         path: Arc<str>,
-        sight: Sight,
         planned: bool,
         now: Option<(Vec<u8>, ZnodeStat)>,
         recording: &mut Recording,
     ) -> Result<(), ZnodeTriggerError> {
         let handled = self.cursors.get(&path).copied();
+        // A hint may overtake what the first look planned, and whichever answer comes first is the first sight.
+        let sight = if self.unseen.remove(&path) { Sight::First } else { Sight::Usual };
         let stat = now.as_ref().map(|(_, stat)| *stat);
         let judgement = judge(&self.rules, handled, self.initialized, sight, stat.as_ref()).map_err(|source| {
             ZnodeTriggerError::OtherHistory {

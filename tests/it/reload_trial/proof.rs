@@ -1,0 +1,267 @@
+//! What was written and what came due, beside what the ledger and Airflow have of it.
+//!
+//! When which set was in force is not asked of the members: each row tells in its conf the set that it
+//! was recorded under. Those of the schedule `flag`, whose trigger ends before an edit and begins after
+//! it, show between which of its rows an edit was. What comes due in between may be due by the one set or
+//! by the other; everything else is judged exactly.
+//!
+//! It decides on plain values and waits for nothing, so that its own tests can show that it finds what it
+//! is there to find.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+use flowkeeper::store::model::Run;
+use jiff::{SignedDuration, Timestamp};
+
+use super::sets::{ALWAYS, FLAG, Rule, SOMETIMES, TICK, clock_of};
+
+/// A change this close to an edit may have been found by the rule before it or by the one after it: the
+/// triggers of two schedules do not end at the same moment.
+const AT_AN_EDIT: SignedDuration = SignedDuration::from_secs(2);
+
+/// A good set that was written.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    /// Just before it was.
+    pub(crate) at: Timestamp,
+    pub(crate) round: u64,
+    pub(crate) clocks: BTreeMap<&'static str, Rule>,
+    pub(crate) sees_sometimes: bool,
+}
+
+/// When each version of a znode was written, by ZooKeeper's clock.
+pub(crate) type Versions = BTreeMap<i64, Timestamp>;
+
+/// All that is compared.
+pub(crate) struct Evidence<'a> {
+    /// From after this second on …
+    pub(crate) since: Timestamp,
+    /// … up to this one it is judged.
+    pub(crate) until: Timestamp,
+    /// The seconds between two nominal times of `tick`.
+    pub(crate) step: i64,
+    /// In the order in which they were written; the first is the one to begin with.
+    pub(crate) sets: &'a [Written],
+    /// What was written to the znodes by path.
+    pub(crate) znodes: &'a BTreeMap<&'static str, Versions>,
+    pub(crate) runs: &'a [Run],
+    /// How many DAG runs of each id Airflow has.
+    pub(crate) in_airflow: &'a BTreeMap<String, usize>,
+}
+
+/// What came of the comparison.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) wrong: Vec<String>,
+    /// How many nominal times of edited schedules were due for certain, and are there.
+    pub(crate) due: usize,
+    /// How many were certainly not due, and are not there.
+    pub(crate) not_due: usize,
+    /// How many were due by the set before an edit or by the one after it.
+    pub(crate) at_an_edit: usize,
+    /// How long after each set was written a row was recorded under it.
+    pub(crate) in_force_after: Vec<SignedDuration>,
+}
+
+/// Compares everything.
+pub(crate) fn judge(evidence: &Evidence<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let sights = Sights::of(evidence, &mut verdict);
+    every_step_has_its_tick(evidence, &mut verdict);
+    edited_clocks(evidence, &sights, &mut verdict);
+    for path in [FLAG, ALWAYS] {
+        every_version_runs(evidence, path, &mut verdict);
+    }
+    sometimes(evidence, &sights, &mut verdict);
+    airflow(evidence, &mut verdict);
+    verdict
+}
+
+/// A moment at which a row was recorded, and the sets that it may have been recorded under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sight {
+    at: Timestamp,
+    earliest: usize,
+    latest: usize,
+}
+
+/// What rows tell of when which set was in force.
+struct Sights(Vec<Sight>);
+
+impl Sights {
+    fn of(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Self {
+        let sets = evidence.sets;
+        let mut rows: Vec<(Timestamp, u64)> = evidence
+            .runs
+            .iter()
+            .filter(|run| run.schedule == "flag")
+            .filter_map(|run| Some((run.recorded_at, run.conf["round"].as_u64()?)))
+            .collect();
+        rows.sort_unstable();
+        for (index, set) in sets.iter().enumerate() {
+            let alone = sets.iter().filter(|other| other.round == set.round).count() == 1;
+            if let Some((at, _)) = rows.iter().find(|(_, round)| alone && index > 0 && *round == set.round) {
+                verdict.in_force_after.push(at.duration_since(set.at));
+            }
+        }
+        // The same set may have been written again. Sets come into force in the order in which they are
+        // written, so a row is no earlier than the one before it and no later than the one after it.
+        let is_it = |index: usize, at, round| sets[index].round == round && sets[index].at <= at;
+        let mut sights = Vec::new();
+        let mut earliest = 0;
+        for (at, round) in &rows {
+            match (earliest..sets.len()).find(|index| is_it(*index, *at, *round)) {
+                Some(index) => earliest = index,
+                None => {
+                    verdict.wrong.push(format!("round {round} was in force at {at}, out of order or never written"));
+                }
+            }
+            sights.push(Sight { at: *at, earliest, latest: sets.len() - 1 });
+        }
+        let mut latest = sets.len() - 1;
+        for (sight, (at, round)) in sights.iter_mut().zip(&rows).rev() {
+            latest = (0..=latest).rev().find(|index| is_it(*index, *at, *round)).unwrap_or(latest);
+            sight.latest = latest.max(sight.earliest);
+        }
+        Self(sights)
+    }
+
+    /// The sets one of which was in force at this moment, give or take so much.
+    fn at(&self, moment: Timestamp, around: SignedDuration) -> RangeInclusive<usize> {
+        let (from, to) = (moment - around, moment + around);
+        let before = self.0.partition_point(|sight| sight.at < from);
+        let after = self.0.partition_point(|sight| sight.at <= to);
+        let earliest = before.checked_sub(1).map_or(0, |index| self.0[index].earliest);
+        let latest = self.0.get(after).or(self.0.last()).map_or(0, |sight| sight.latest);
+        earliest..=latest.max(earliest)
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a second that a clock showed")
+}
+
+/// `tick` is in every set: each step has one row of its own.
+fn every_step_has_its_tick(evidence: &Evidence<'_>, verdict: &mut Verdict) {
+    let mut rows: BTreeMap<i64, usize> = BTreeMap::new();
+    for run in evidence.runs.iter().filter(|run| run.schedule == TICK) {
+        let nominal = run.nominal_time.expect("a nominal time").as_second();
+        *rows.entry(nominal).or_default() += 1;
+        if run.count != 1 || nominal % evidence.step != 0 {
+            verdict.wrong.push(format!("{} covers {}", run.dag_run_id, run.count));
+        }
+    }
+    for second in evidence.since.as_second() + 1..=evidence.until.as_second() {
+        let (expected, found) = (usize::from(second % evidence.step == 0), rows.get(&second).copied().unwrap_or(0));
+        if found != expected {
+            verdict.wrong.push(format!("tick: {} has {found} rows", at(second)));
+        }
+    }
+}
+
+/// Schedules by the clock that are edited: due by the set in force, or at an edit by the one before it or
+/// the one after it; never twice.
+fn edited_clocks(evidence: &Evidence<'_>, sights: &Sights, verdict: &mut Verdict) {
+    let mut rows: BTreeMap<(&'static str, i64), Vec<&Run>> = BTreeMap::new();
+    for run in evidence.runs {
+        if let (Some(clock), Some(nominal)) = (clock_of(&run.schedule), run.nominal_time) {
+            rows.entry((clock, nominal.as_second())).or_default().push(run);
+            if run.count != 1 {
+                verdict.wrong.push(format!("{} covers {}", run.dag_run_id, run.count));
+            }
+        }
+    }
+    let clocks: BTreeSet<_> = evidence.sets.iter().flat_map(|set| set.clocks.keys().copied()).collect();
+    for second in evidence.since.as_second() + 1..=evidence.until.as_second() {
+        let possible = &evidence.sets[sights.at(at(second), SignedDuration::ZERO)];
+        for clock in &clocks {
+            let is_due = |set: &Written| set.clocks.get(clock).is_some_and(|rule| rule.is_due(second));
+            let due = possible.iter().filter(|set| is_due(set)).count();
+            let found = rows.get(&(*clock, second)).map_or(&[][..], Vec::as_slice);
+            let rounds: Vec<_> = possible.iter().map(|set| set.round).collect();
+            match (due, found) {
+                (0, []) => verdict.not_due += 1,
+                (due, []) if due < possible.len() => verdict.at_an_edit += 1,
+                (_, []) => verdict.wrong.push(format!("{clock}: {} is lost, due in all of {rounds:?}", at(second))),
+                (due, [run]) => {
+                    let round = run.conf["round"].as_u64();
+                    let by_its_own = possible.iter().any(|set| Some(set.round) == round && is_due(set));
+                    if !by_its_own {
+                        verdict.wrong.push(format!(
+                            "{}: recorded at {} by round {round:?}, where {rounds:?} may have been in force",
+                            run.dag_run_id, run.recorded_at
+                        ));
+                    } else if due == possible.len() {
+                        verdict.due += 1;
+                    } else {
+                        verdict.at_an_edit += 1;
+                    }
+                }
+                (_, several) => {
+                    let ids: Vec<_> = several.iter().map(|run| &run.dag_run_id).collect();
+                    verdict.wrong.push(format!("{clock}: {} is there twice: {ids:?}", at(second)));
+                }
+            }
+        }
+    }
+}
+
+/// How often each version of a znode is that of a run, or was merged into one.
+fn covered(evidence: &Evidence<'_>, path: &str) -> BTreeMap<i64, Vec<String>> {
+    let mut covered: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    for run in evidence.runs.iter().filter(|run| run.conf["path"] == path) {
+        let version = run.conf["version"].as_i64().expect("a version");
+        for version in version - run.coalesced..=version {
+            covered.entry(version).or_default().push(run.dag_run_id.clone());
+        }
+    }
+    covered
+}
+
+/// A znode that is watched by every set.
+fn every_version_runs(evidence: &Evidence<'_>, path: &str, verdict: &mut Verdict) {
+    let mut covered = covered(evidence, path);
+    let last = evidence.znodes[path].last_key_value().map_or(0, |(version, _)| *version);
+    for version in 1..=last {
+        let by = covered.remove(&version).unwrap_or_default();
+        if by.len() != 1 {
+            verdict.wrong.push(format!("{path}: version {version} is covered by {by:?}"));
+        }
+    }
+    if !covered.is_empty() {
+        verdict.wrong.push(format!("{path} never had the versions {covered:?}"));
+    }
+}
+
+/// A znode that some sets watch.
+fn sometimes(evidence: &Evidence<'_>, sights: &Sights, verdict: &mut Verdict) {
+    let covered = covered(evidence, SOMETIMES);
+    for (version, written) in &evidence.znodes[SOMETIMES] {
+        let possible = &evidence.sets[sights.at(*written, AT_AN_EDIT)];
+        let by = covered.get(version).map_or(&[][..], Vec::as_slice);
+        let seen = possible.iter().filter(|set| set.sees_sometimes).count();
+        let may_be = usize::from(seen == possible.len())..=usize::from(seen > 0);
+        if !may_be.contains(&by.len()) {
+            let rounds: Vec<_> = possible.iter().map(|set| (set.round, set.sees_sometimes)).collect();
+            verdict.wrong.push(format!(
+                "{SOMETIMES}: version {version}, written at {written}, is covered by {by:?}, where one of {rounds:?} was \
+                 in force"
+            ));
+        }
+    }
+}
+
+/// Every row is one DAG run, and there are no others. Airflow was read before the rows were.
+fn airflow(evidence: &Evidence<'_>, verdict: &mut Verdict) {
+    let mut in_airflow = evidence.in_airflow.clone();
+    for run in evidence.runs {
+        let count = in_airflow.remove(&run.dag_run_id).unwrap_or_default();
+        let is_there = run.state.was_accepted() && count == 1;
+        if !is_there && (run.due_at <= evidence.until || count > 1) {
+            let reason = run.reason.as_deref().unwrap_or_default();
+            verdict.wrong.push(format!("{} is {} ({reason}), {count} times in Airflow", run.dag_run_id, run.state));
+        }
+    }
+    verdict.wrong.extend(in_airflow.keys().map(|id| format!("{id} is in Airflow and in no row")));
+}
