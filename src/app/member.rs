@@ -219,7 +219,6 @@ fn definitions_znode(
         environment: Arc::clone(environment),
         ledger: ledger.clone(),
         clock: clock.clone(),
-        again: Arc::default(),
     })
 }
 

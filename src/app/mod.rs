@@ -183,12 +183,12 @@ fn follow_definitions(member: &Arc<Member>, environment: Arc<Environment>) -> Re
     let parts = definitions::follow::Parts { path, environment, clock: member.clock.clone() };
     if let Some(znode) = member.znode.clone() {
         let has_definitions = !member.board.now().set.documents.is_empty();
-        let source = definitions::follow::follow_znode(znode, has_definitions, asked, found);
+        let source = znode.follow(has_definitions, asked, found);
         lifecycle.spawn("source of definitions", until(ending.clone(), source));
         let (read, main) = mpsc::channel(1);
         let heeding = futures_util::future::join(
             definitions::follow::follow_main(parts, read),
-            reload::heed_main_file(Arc::clone(member), main),
+            reload::heed_main_file(Arc::clone(member), main, looks.clone()),
         );
         lifecycle.spawn("main file", until(ending.clone(), heeding.map(|_| ())));
     } else {

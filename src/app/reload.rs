@@ -101,7 +101,11 @@ pub(super) async fn heed_signals(looks: mpsc::Sender<Look>) -> std::io::Result<(
 
 /// Tells what is changed in the main file of a member whose definitions are in `ZooKeeper`, until the process
 /// ends. The definitions in force stay as they are.
-pub(super) async fn heed_main_file(member: Arc<Member>, mut found: mpsc::Receiver<Result<Config, Faults>>) {
+pub(super) async fn heed_main_file(
+    member: Arc<Member>,
+    mut found: mpsc::Receiver<Result<Config, Faults>>,
+    looks: mpsc::Sender<Look>,
+) {
     while let Some(main) = found.recv().await {
         match main {
             Ok(main) => tell_sections(&member, main_sections(&member.main, &main)),
@@ -113,8 +117,9 @@ pub(super) async fn heed_main_file(member: Arc<Member>, mut found: mpsc::Receive
             ),
         }
         // What was refused with the one before may be taken with this one.
-        if let Some(znode) = member.znode.as_ref().filter(|_| member.refused.borrow().is_some()) {
-            znode.again.notify_one();
+        let refuses = member.refused.borrow().is_some();
+        if refuses && looks.send(Look::default()).await.is_err() {
+            break;
         }
     }
 }

@@ -1,6 +1,5 @@
-//! Follows a source, so that one who takes sets hears of new ones, and of what was asked for.
-//!
-//! Files: looks whenever they have changed, or somebody asks, and proposes what it finds.
+//! Follows the files, so that one who takes sets hears of new ones, and of what was asked for: looks
+//! whenever they have changed, or somebody asks, and proposes what it finds.
 //!
 //! The metadata of all files are read a few times a second, and the files themselves when nothing has
 //! moved for a moment: editors and tools write in several steps. [`footprint`](super::footprint) says how
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 
 use super::footprint::{Directories, Footprint};
 use super::reloads::{Look, Proposal};
-use super::{Candidate, files, follower};
+use super::{Candidate, files};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Faults, Places};
 
@@ -73,40 +72,6 @@ pub async fn follow(parts: Parts, mut looks: mpsc::Receiver<Look>, proposals: mp
             () = changed(&places, &seen) => {}
         }
     }
-}
-
-/// Follows the znode in the same way, for a member that `has_definitions` or none yet. As long as `ZooKeeper`
-/// does not answer, neither does anybody who asks.
-pub async fn follow_znode(
-    znode: follower::Parts,
-    has_definitions: bool,
-    mut looks: mpsc::Receiver<Look>,
-    proposals: mpsc::Sender<Proposal>,
-) {
-    let again = Arc::clone(&znode.again);
-    let (found, mut candidates) = mpsc::channel(1);
-    let mut replies = Vec::new();
-    let passing_on = async {
-        loop {
-            tokio::select! {
-                look = looks.recv() => match look {
-                    Some(look) => {
-                        replies.extend(look.reply);
-                        again.notify_one();
-                    }
-                    None => return,
-                },
-                candidate = candidates.recv() => {
-                    let Some(candidate) = candidate else { return };
-                    let proposal = Proposal { candidate, replies: std::mem::take(&mut replies) };
-                    if proposals.send(proposal).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    };
-    tokio::join!(znode.follow(has_definitions, found), passing_on);
 }
 
 /// Follows the main file alone, where the definitions are elsewhere: what it says, at the beginning and

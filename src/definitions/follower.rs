@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::bundle::Bundle;
+use super::reloads::{Look, Proposal};
 use super::znodes::{self, Found};
 use super::{Candidate, Provenance, Refusal, Set, Source, history};
 use crate::clock::Clock;
@@ -51,8 +52,6 @@ pub struct Parts {
     pub ledger: Ledger,
     /// The time.
     pub clock: Clock,
-    /// Has the znode read again, and a candidate sent in any case: somebody asked for a reload.
-    pub again: Arc<Notify>,
 }
 
 impl Parts {
@@ -160,23 +159,30 @@ impl Parts {
         Ok(self.check(provenance, documents).await)
     }
 
-    /// Sends what it finds for as long as somebody receives it: what the znode holds when it is first read,
-    /// and whenever that has changed or [`Self::again`] asks for it. What is in force already may come
-    /// again. Who `has_definitions` already never takes an empty place for the time before the first push.
-    pub async fn follow(self, has_definitions: bool, candidates: mpsc::Sender<Candidate>) {
+    /// Proposes what it finds for as long as somebody takes it: what the znode holds when it is first read,
+    /// and whenever that has changed or somebody asks. Who asks hears of what was read after that, and no
+    /// older than what anybody had written by then; as long as `ZooKeeper` does not answer, nothing. What is
+    /// in force already may come again. Who `has_definitions` already never takes an empty place for the time
+    /// before the first push.
+    pub async fn follow(
+        self,
+        has_definitions: bool,
+        mut looks: mpsc::Receiver<Look>,
+        proposals: mpsc::Sender<Proposal>,
+    ) {
         let hints = self.ensemble.subscribe(Arc::clone(&self.path), Interest::Node);
         let mut status = self.ensemble.status();
         let mut seen = Seen { state: None, a_set: has_definitions };
         let mut cleaned: Option<Instant> = None;
-        let mut asked = false;
-        while !candidates.is_closed() {
+        let mut asked: Vec<Look> = Vec::new();
+        while !proposals.is_closed() {
             status.mark_unchanged();
             hints.take(usize::MAX);
             if let Some(session) = self.ensemble.session() {
-                match self.look(&session, &mut seen, asked).await {
+                match self.look(&session, &mut seen, !asked.is_empty()).await {
                     Ok(Some(candidate)) => {
-                        asked = false;
-                        if candidates.send(candidate).await.is_err() {
+                        let replies = asked.drain(..).filter_map(|look| look.reply).collect();
+                        if proposals.send(Proposal { candidate, replies }).await.is_err() {
                             return;
                         }
                     }
@@ -195,8 +201,11 @@ impl Parts {
                 // The sender lives as long as the ensemble, which lives as long as we hold it.
                 _ = status.changed() => {}
                 () = hints.changed() => {}
-                () = self.again.notified() => asked = true,
-                () = candidates.closed() => return,
+                look = looks.recv() => match look {
+                    Some(look) => asked.push(look),
+                    None => return,
+                },
+                () = proposals.closed() => return,
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
         }
@@ -205,6 +214,9 @@ impl Parts {
     /// What is new in the znode, or all of it if that was `asked` for. The error is one of the session.
     async fn look(&self, session: &Session, seen: &mut Seen, asked: bool) -> Result<Option<Candidate>, ZooKeeperError> {
         let read = async {
+            if asked {
+                session.sync().await?;
+            }
             let stat = session.stat(&self.path).await?;
             let present = stat.map(|stat| (stat.czxid, stat.mzxid));
             if !asked && seen.state == Some(State::Read(present)) {

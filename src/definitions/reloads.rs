@@ -108,9 +108,12 @@ impl Reloads {
     /// Has the source look now; what became of what it found.
     pub async fn reload(&self) -> Answer {
         let (reply, answer) = oneshot::channel();
-        // Without a source there is no answer either.
-        drop(self.looks.send(Look { reply: Some(reply) }).await);
-        match tokio::time::timeout(PATIENCE, answer).await {
+        let asking = async {
+            // Without a source there is no answer either.
+            drop(self.looks.send(Look { reply: Some(reply) }).await);
+            answer.await
+        };
+        match tokio::time::timeout(PATIENCE, asking).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Answer::Waits("this member is about to end".to_owned()),
             Err(_) => Answer::Waits("where the definitions are does not answer".to_owned()),

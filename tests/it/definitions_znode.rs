@@ -10,13 +10,14 @@ use flowkeeper::config::{Document, Environment, Fault, Faults};
 use flowkeeper::definitions::bundle::{self, Rubbish};
 use flowkeeper::definitions::desk::{Conflict, Desk, Push, PushError};
 use flowkeeper::definitions::follower::{OpeningError, Parts};
+use flowkeeper::definitions::reloads::{Look, Proposal};
 use flowkeeper::definitions::znodes::{self, Found};
 use flowkeeper::definitions::{Candidate, Refusal, Set, Source, history};
 use flowkeeper::store::model::NewAudit;
 use flowkeeper::store::{Leadership, Ledger};
 use flowkeeper::zookeeper::{Ensemble, Session, Settings};
 use sqlx::{AnyConnection, Connection as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::proxy::{Proxy, SET_DATA};
@@ -60,7 +61,6 @@ impl World {
             environment: Arc::new(Environment::default()),
             ledger,
             clock: Clock::system(),
-            again: Arc::default(),
         };
         let desk = Desk::new(Some(parts.clone()), DefinitionsSource::ZooKeeper);
         Self { zookeeper, proxy, parts, desk, leadership, over, directory }
@@ -90,10 +90,17 @@ impl World {
         self.desk.push(&self.leadership, push, audit).await.map(|pushed| pushed.changed)
     }
 
-    fn follow(&self) -> mpsc::Receiver<Candidate> {
-        let (sender, candidates) = mpsc::channel(8);
-        tokio::spawn(self.parts.clone().follow(false, sender));
-        candidates
+    /// To the follower, and from it.
+    fn follow(&self) -> (mpsc::Sender<Look>, mpsc::Receiver<Proposal>) {
+        self.follow_as(false)
+    }
+
+    /// The same of a member that has definitions, or has none.
+    fn follow_as(&self, has_definitions: bool) -> (mpsc::Sender<Look>, mpsc::Receiver<Proposal>) {
+        let (looks, asked) = mpsc::channel(8);
+        let (found, proposals) = mpsc::channel(8);
+        tokio::spawn(self.parts.clone().follow(has_definitions, asked, found));
+        (looks, proposals)
     }
 
     async fn read(&self) -> Found {
@@ -147,8 +154,10 @@ fn push(text: String, author: &str) -> Push {
 
 /// The next candidate. It comes at once, but checking a large set takes a program without optimisation
 /// seconds on a busy machine.
-async fn next(candidates: &mut mpsc::Receiver<Candidate>) -> Candidate {
-    tokio::time::timeout(PATIENCE, candidates.recv()).await.expect("in time").expect("it follows")
+async fn next(proposals: &mut mpsc::Receiver<Proposal>) -> Candidate {
+    let proposal = tokio::time::timeout(PATIENCE, proposals.recv()).await.expect("in time").expect("it follows");
+    assert!(proposal.replies.is_empty(), "nobody has asked");
+    proposal.candidate
 }
 
 fn names(candidate: &Candidate) -> Vec<String> {
@@ -165,7 +174,7 @@ fn fault(candidate: Candidate) -> String {
 async fn a_follower_tells_of_every_set_and_of_what_is_none() {
     let world = World::start().await;
     world.session().await;
-    let mut candidates = world.follow();
+    let (looks, mut candidates) = world.follow();
     // Before the first push there is nothing to tell.
     tokio::time::timeout(Duration::from_millis(300), candidates.recv()).await.expect_err("nothing is there");
     for text in [schedule("a"), large("b"), schedule("c")] {
@@ -193,9 +202,12 @@ async fn a_follower_tells_of_every_set_and_of_what_is_none() {
     drop(client.delete(&format!("{ZNODE}/parts"), None).await);
     client.delete(ZNODE, None).await.expect("deleted");
     assert!(fault(next(&mut candidates).await).contains("is gone"));
-    // Somebody asks: it is told again.
-    world.parts.again.notify_one();
-    assert!(fault(next(&mut candidates).await).contains("is gone"));
+    // Somebody asks: it is told again, and to them.
+    let (reply, _answer) = oneshot::channel();
+    looks.send(Look { reply: Some(reply) }).await.expect("it follows");
+    let proposal = tokio::time::timeout(PATIENCE, candidates.recv()).await.expect("in time").expect("it follows");
+    assert_eq!(proposal.replies.len(), 1);
+    assert!(fault(proposal.candidate).contains("is gone"));
     assert!(world.push(push(schedule("d"), "alice")).await.expect("pushed"));
     assert_eq!(names(&next(&mut candidates).await), ["d"]);
     // Written by hand.
@@ -204,10 +216,33 @@ async fn a_follower_tells_of_every_set_and_of_what_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_hears_of_what_was_written_before_and_of_nothing_older() {
+    let world = World::start().await;
+    let (looks, mut proposals) = world.follow();
+    let client = world.zookeeper.client().await;
+    for round in 0..100 {
+        let name = format!("s{round}");
+        // A hint may have been on its way before anybody asked.
+        let before = Push { force: true, ..push(schedule(&format!("before-{round}")), "alice") };
+        assert!(world.push(before).await.expect("pushed"));
+        client.set_data(ZNODE, schedule(&name).as_bytes(), None).await.expect("set");
+        let (reply, _answer) = oneshot::channel();
+        looks.send(Look { reply: Some(reply) }).await.expect("it follows");
+        loop {
+            let told = tokio::time::timeout(PATIENCE, proposals.recv()).await.expect("in time").expect("it follows");
+            if !told.replies.is_empty() {
+                assert_eq!(names(&told.candidate), [name], "what is answered is no older than the question");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changed_while_it_was_cut_off_is_told_when_it_is_back() {
     let world = World::start().await;
     assert!(world.push(push(schedule("a"), "alice")).await.expect("pushed"));
-    let mut candidates = world.follow();
+    let (_looks, mut candidates) = world.follow();
     assert_eq!(names(&next(&mut candidates).await), ["a"]);
     world.proxy.refuse(true);
     world.proxy.cut();
@@ -215,8 +250,7 @@ async fn what_changed_while_it_was_cut_off_is_told_when_it_is_back() {
     client.set_data(ZNODE, schedule("b").as_bytes(), None).await.expect("set");
     tokio::time::timeout(Duration::from_secs(1), candidates.recv()).await.expect_err("it is cut off");
     world.proxy.refuse(false);
-    let told = tokio::time::timeout(PATIENCE, candidates.recv()).await.expect("it is back").expect("it follows");
-    assert_eq!(names(&told), ["b"]);
+    assert_eq!(names(&next(&mut candidates).await), ["b"]);
     // It was away, and nothing has changed: nothing is told.
     world.proxy.cut();
     tokio::time::timeout(Duration::from_secs(3), candidates.recv()).await.expect_err("nothing is new");
@@ -381,13 +415,10 @@ async fn a_start_takes_the_newest_set_that_can_be_used_here() {
 async fn nothing_takes_the_place_of_definitions_when_the_znode_is_gone_and_the_ledger_silent() {
     let world = World::start().await;
     let asked = async |has_definitions: bool| {
-        let (sender, mut candidates) = mpsc::channel(8);
         world.session().await;
-        let following = tokio::spawn(world.parts.clone().follow(has_definitions, sender));
-        world.parts.again.notify_one();
-        let candidate = next(&mut candidates).await;
-        following.abort();
-        candidate
+        let (looks, mut candidates) = world.follow_as(has_definitions);
+        looks.send(Look::default()).await.expect("it follows");
+        next(&mut candidates).await
     };
     // Before the first push who asks is told that there is nothing.
     assert_eq!(names(&asked(false).await), Vec::<String>::new());

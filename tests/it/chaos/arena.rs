@@ -12,7 +12,9 @@ use tokio::task::{JoinHandle, block_in_place};
 
 use super::faults::{Fault, Kind, Timing};
 use super::proof::DagRun;
-use super::schedules::{CALM, CRON, FAULTY, MEASURED_CHANGES, MEASURED_CRON, ZNODES, configuration};
+use super::schedules::{
+    CALM, CRON, EDITED, EDITED_NAMES, FAULTY, MEASURED_CHANGES, MEASURED_CRON, ZNODES, configuration,
+};
 use crate::support::ensemble::ZooKeeperEnsemble;
 use crate::support::fake_airflow::{self, FakeAirflow, Fault as AirflowFault, World};
 use crate::support::postgres::{PostgresServer, Stop};
@@ -103,10 +105,18 @@ impl Arena {
                 &configuration(&servers.join(","), timing.session.as_millis(), &urls[0], &urls[1]),
             );
             std::fs::write(process.path().join("password"), "admin").expect("write the password");
+            let main = process.path().join("flowkeeper.toml");
+            let text = std::fs::read_to_string(&main).expect("the configuration");
+            std::fs::write(&main, format!("include = [\"{EDITED}\"]\n{text}")).expect("write the configuration");
             parties.push(Party { process, zookeeper, airflow: ways, store: way_to_store });
         }
         let scheduler = tokio::spawn(advance(Arc::clone(&calm), Arc::clone(&faulty)));
         Self { ensemble, postgres, database, calm, faulty, parties, scheduler }
+    }
+
+    /// Where each member has its files.
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        self.parties.iter().map(|party| party.process.path().to_owned()).collect()
     }
 
     /// Starts the members, and waits until everything is well.
@@ -359,7 +369,7 @@ impl Drop for Arena {
 
 fn airflow() -> World {
     let mut world = World::default();
-    let dags = CRON.into_iter().chain(ZNODES);
+    let dags = CRON.into_iter().chain(EDITED_NAMES).chain(ZNODES);
     world.dags.extend(dags.map(|dag_id| (dag_id.to_owned(), fake_airflow::Dag::default())));
     world
 }

@@ -1,12 +1,13 @@
 //! The promise through every failover: three members, a ZooKeeper ensemble, PostgreSQL and two
-//! Airflows, one of which fails requests; znodes change and cron comes due each second, while one
-//! after the other is killed, frozen, cut off and started again.
+//! Airflows, one of which fails requests; znodes change, cron comes due each second and definitions are
+//! edited, while one after the other is killed, frozen, cut off and started again.
 //!
-//! `faults` plans from a seed, `arena` inflicts, `writer` changes znodes, `proof` compares, `latency`
-//! measures. In short, one fault of each kind, it is a test like any other; at length it runs with
+//! `faults` plans from a seed, `arena` inflicts, `writer` changes znodes, `editor` edits definitions,
+//! `proof` compares, `latency` measures. In short, one fault of each kind, it is a test like any other; at length it runs with
 //! `make chaos`.
 
 mod arena;
+mod editor;
 mod faults;
 mod latency;
 mod proof;
@@ -23,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use arena::Arena;
+use editor::Editor;
 use faults::{Fault, Kind, Timing, plan};
 use latency::{Arrival, Inflicted, percentile, table};
 use proof::{DagRun, Evidence, compare};
@@ -63,6 +65,7 @@ struct Trial {
     timing: Timing,
     arena: Arena,
     writer: Option<Writer>,
+    editor: Option<Editor>,
     first_second: i64,
     inflicted: Vec<Inflicted>,
     /// Lines for the reader: what was done, when.
@@ -79,11 +82,13 @@ impl Trial {
     async fn start(seed: u64, timing: Timing) -> Self {
         let arena = Arena::new(timing).await;
         let writer = Writer::new(&arena.ensemble.connect(), seed, Arc::clone(&arena.calm)).await;
+        let editor = Editor::new(arena.directories(), seed);
         let mut trial = Self {
             seed,
             timing,
             arena,
             writer: Some(writer),
+            editor: Some(editor),
             first_second: 0,
             inflicted: Vec::new(),
             history: Vec::new(),
@@ -123,6 +128,8 @@ impl Trial {
         let stop = CancellationToken::new();
         let writer = self.writer.take().expect("a writer between two rounds");
         let changing = tokio::spawn(writer.run(stop.clone()));
+        let editor = self.editor.take().expect("an editor between two rounds");
+        let editing = tokio::spawn(editor.run(stop.clone()));
         self.arena.fail_requests(true);
         for fault in faults {
             if end.is_some_and(|end| Instant::now() > end) {
@@ -147,6 +154,7 @@ impl Trial {
         }
         stop.cancel();
         self.writer = Some(changing.await.expect("the writer goes on through everything"));
+        self.editor = Some(editing.await.expect("the editor goes on through everything"));
         self.arena.fail_requests(false);
         self.compare().await
     }
@@ -166,16 +174,18 @@ impl Trial {
             let mut dag_runs = self.arena.dag_runs();
             dag_runs.retain(|run| judged(run.logical_date));
             let done = &self.writer.as_ref().expect("a writer between two rounds").done;
-            let evidence =
-                Evidence { first_second: self.first_second, last_second, done, runs: &runs, dag_runs: &dag_runs };
+            let edits = &self.editor.as_ref().expect("an editor between two rounds").edits;
+            let first_second = self.first_second;
+            let evidence = Evidence { first_second, last_second, done, edits, runs: &runs, dag_runs: &dag_runs };
             let differences = compare(&evidence);
             if seen && differences.is_empty() {
                 let count = |airflow: &str| dag_runs.iter().filter(|run| run.airflow == airflow).count();
                 let merged: i64 = runs.iter().map(|run| run.coalesced).sum();
                 eprintln!(
-                    "compared after {} faults: {} rows, {} + {} DAG runs, {merged} changes that ZooKeeper merged: \
-                     0 lost, 0 doubled",
+                    "compared after {} faults and {} edits: {} rows, {} + {} DAG runs, {merged} changes that ZooKeeper \
+                     merged: 0 lost, 0 doubled",
                     self.inflicted.len(),
+                    edits.len() - 1,
                     runs.len(),
                     count(schedules::CALM),
                     count(schedules::FAULTY)

@@ -11,6 +11,7 @@ use flowkeeper::domain::run::RunState;
 use flowkeeper::store::model::Run;
 use jiff::Timestamp;
 
+use super::editor::{self, Edit};
 use super::schedules::{CRON, EVERY_SECOND_RUNS, FLAG, LOCKED};
 use super::writer::{Done, History};
 
@@ -66,6 +67,7 @@ pub(crate) struct Evidence<'a> {
     /// … up to this one.
     pub(crate) last_second: i64,
     pub(crate) done: &'a Done,
+    pub(crate) edits: &'a [Edit],
     pub(crate) runs: &'a [Run],
     pub(crate) dag_runs: &'a [DagRun],
 }
@@ -82,6 +84,8 @@ pub(crate) fn compare(evidence: &Evidence<'_>) -> Differences {
     versions("tree", &evidence.done.tree, &of("tree"), &mut differences);
     children(&evidence.done.inbox, &of("inbox"), &mut differences);
     lives(&evidence.done.life, &of("life"), &mut differences);
+    let seconds = evidence.first_second..=evidence.last_second;
+    editor::compare(evidence.edits, evidence.runs, seconds, &mut differences);
     settled(evidence.runs, &mut differences);
     locks(evidence.dag_runs, &mut differences);
     airflow(evidence, &mut differences);
@@ -237,23 +241,10 @@ fn airflow(evidence: &Evidence<'_>, differences: &mut Differences) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::rows::row;
     use serde_json::{Value, json};
 
     const FIRST: i64 = 1_000_000;
-
-    fn row(id: usize, schedule: &str, conf: &Value, nominal: Option<i64>) -> Run {
-        let at = |second: i64| Timestamp::from_second(second).expect("a time").to_string();
-        let value = json!({
-            "id": id, "schedule": schedule, "owner": null, "airflow": "calm", "dag_id": schedule,
-            "dag_run_id": format!("{schedule}-{id}"), "trigger": if nominal.is_some() { "cron" } else { "znode" },
-            "nominal_time": nominal.map(at), "from": null, "to": null, "count": 1, "due_at": at(FIRST),
-            "recorded_at": at(FIRST), "submitted_at": null, "accepted_at": null, "started_at": null,
-            "ended_at": null, "state": "success", "reason": null, "coalesced": 0, "reopened": 0, "conf": conf,
-            "attempts": [], "timeline": [], "lateness_ms": {"record": null, "submit": null, "queue": null},
-            "duration_ms": null
-        });
-        serde_json::from_value(value).expect("a run")
-    }
 
     fn znode(path: &str, event: &str, version: i64) -> Value {
         json!({"znode": {"path": path, "event": event, "version": version}})
@@ -314,7 +305,8 @@ mod tests {
     }
 
     fn judge(done: &Done, runs: &[Run], dag_runs: &[DagRun]) -> (usize, usize, usize) {
-        let evidence = Evidence { first_second: FIRST, last_second: FIRST + 2, done, runs, dag_runs };
+        let edits = [Edit { at: Timestamp::UNIX_EPOCH, round: 0, rule: None }];
+        let evidence = Evidence { first_second: FIRST, last_second: FIRST + 2, done, edits: &edits, runs, dag_runs };
         let differences = compare(&evidence);
         (differences.lost.len(), differences.doubled.len(), differences.unsettled.len())
     }

@@ -6,14 +6,23 @@
 use std::fmt::Write as _;
 
 /// Every schedule by the clock, each due every second.
-pub(crate) const CRON: [&str; 6] = ["tick", "tick-faulty", "tick-latest", "tick-newest", "locked-a", "locked-b"];
+pub(crate) const CRON: [&str; 7] = ["tick", "tick-faulty", "tick-latest", "tick-newest", "locked-a", "locked-b", ECHO];
+
+/// The one of them that stands in the file which is edited, and is due every second in every set.
+pub(crate) const ECHO: &str = "echo";
+
+/// The names of the schedule that is edited.
+pub(crate) const EDITED_NAMES: [&str; 2] = ["edited", "renamed"];
+
+/// The file that is edited, below a member's directory.
+pub(crate) const EDITED: &str = "edited.toml";
 
 /// Schedules of which only one run may be under way at a time, whosever it is.
 pub(crate) const LOCKED: [&str; 2] = ["locked-a", "locked-b"];
 
 /// Those of [`CRON`] whose every second must become a DAG run of its own; the others may skip or miss
 /// seconds, and must say so.
-pub(crate) const EVERY_SECOND_RUNS: [&str; 2] = ["tick", "tick-faulty"];
+pub(crate) const EVERY_SECOND_RUNS: [&str; 3] = ["tick", "tick-faulty", ECHO];
 
 /// Every schedule by znodes.
 pub(crate) const ZNODES: [&str; 4] = ["flag", "inbox", "tree", "life"];

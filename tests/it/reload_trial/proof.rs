@@ -60,6 +60,8 @@ pub(crate) struct Verdict {
     pub(crate) not_due: usize,
     /// How many were due by the set before an edit or by the one after it.
     pub(crate) at_an_edit: usize,
+    /// How often a set was in force after a later one.
+    pub(crate) went_back: usize,
     /// How long after each set was written a row was recorded under it.
     pub(crate) in_force_after: Vec<SignedDuration>,
 }
@@ -106,16 +108,21 @@ impl Sights {
             }
         }
         // The same set may have been written again. Sets come into force in the order in which they are
-        // written, so a row is no earlier than the one before it and no later than the one after it.
+        // written, so a row is no earlier than the one before it and no later than the one after it; but for
+        // a new leader that has heard of fewer sets.
         let is_it = |index: usize, at, round| sets[index].round == round && sets[index].at <= at;
         let mut sights = Vec::new();
         let mut earliest = 0;
         for (at, round) in &rows {
             match (earliest..sets.len()).find(|index| is_it(*index, *at, *round)) {
                 Some(index) => earliest = index,
-                None => {
-                    verdict.wrong.push(format!("round {round} was in force at {at}, out of order or never written"));
-                }
+                None => match (0..earliest).rev().find(|index| is_it(*index, *at, *round)) {
+                    Some(index) => {
+                        earliest = index;
+                        verdict.went_back += 1;
+                    }
+                    None => verdict.wrong.push(format!("round {round} was in force at {at}, and is of no good set")),
+                },
             }
             sights.push(Sight { at: *at, earliest, latest: sets.len() - 1 });
         }
@@ -132,9 +139,10 @@ impl Sights {
         let (from, to) = (moment - around, moment + around);
         let before = self.0.partition_point(|sight| sight.at < from);
         let after = self.0.partition_point(|sight| sight.at <= to);
-        let earliest = before.checked_sub(1).map_or(0, |index| self.0[index].earliest);
-        let latest = self.0.get(after).or(self.0.last()).map_or(0, |sight| sight.latest);
-        earliest..=latest.max(earliest)
+        let around = &self.0[before.saturating_sub(1)..(after + 1).min(self.0.len())];
+        let earliest = if before == 0 { Some(0) } else { around.iter().map(|sight| sight.earliest).min() };
+        let latest = around.iter().map(|sight| sight.latest).max();
+        earliest.unwrap_or(0)..=latest.or(earliest).unwrap_or(0)
     }
 }
 
@@ -264,4 +272,131 @@ fn airflow(evidence: &Evidence<'_>, verdict: &mut Verdict) {
         }
     }
     verdict.wrong.extend(in_airflow.keys().map(|id| format!("{id} is in Airflow and in no row")));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::support::rows::row;
+
+    /// A whole minute, so that rules that differ are due at different seconds of it.
+    const FIRST: i64 = 1_000_020;
+
+    struct Case {
+        sets: Vec<Written>,
+        znodes: BTreeMap<&'static str, Versions>,
+        runs: Vec<Run>,
+        /// How many were made.
+        made: usize,
+    }
+
+    fn set(round: u64, second: i64, every: Option<i64>, sees_sometimes: bool) -> Written {
+        let rule = every.map(|every| ("job", Rule { first: 0, every }));
+        Written { at: at(FIRST + second), round, clocks: rule.into_iter().collect(), sees_sometimes }
+    }
+
+    impl Case {
+        /// Every second for twenty, then each third one, and no rule about `sometimes` any more.
+        fn new() -> Self {
+            let sets = vec![set(1, -10, Some(1), true), set(2, 20, Some(3), false)];
+            let mut case = Self { sets, znodes: BTreeMap::new(), runs: Vec::new(), made: 0 };
+            for path in [FLAG, ALWAYS, SOMETIMES] {
+                case.znodes.insert(path, (1..=40).map(|second| (second, at(FIRST + second))).collect());
+            }
+            for second in 1..=40 {
+                let round = if second <= 20 { 1 } else { 2 };
+                case.add(TICK, second, round);
+                if round == 1 || second % 3 == 0 {
+                    case.add("job", second, round);
+                }
+                case.change("flag", FLAG, second, round);
+                case.change("tree", ALWAYS, second, round);
+                if round == 1 {
+                    case.change("tree", SOMETIMES, second, round);
+                }
+            }
+            case
+        }
+
+        fn add(&mut self, schedule: &str, second: i64, round: u64) {
+            self.made += 1;
+            self.runs.push(row(self.made, schedule, &json!({ "round": round }), Some(FIRST + second)));
+        }
+
+        fn change(&mut self, schedule: &str, path: &str, version: i64, round: u64) {
+            let conf = json!({ "round": round, "path": path, "version": version });
+            self.made += 1;
+            let mut run = row(self.made, schedule, &conf, None);
+            // A moment after the second.
+            run.recorded_at = at(FIRST + version) + SignedDuration::from_millis(100);
+            self.runs.push(run);
+        }
+
+        /// How much is wrong.
+        fn judge(&self, missing_in_airflow: usize) -> usize {
+            let in_airflow: BTreeMap<String, usize> =
+                self.runs.iter().skip(missing_in_airflow).map(|run| (run.dag_run_id.clone(), 1)).collect();
+            let evidence = Evidence {
+                since: at(FIRST),
+                until: at(FIRST + 40),
+                step: 1,
+                sets: &self.sets,
+                znodes: &self.znodes,
+                runs: &self.runs,
+                in_airflow: &in_airflow,
+            };
+            judge(&evidence).wrong.len()
+        }
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_not_wrong_and_every_loss_and_double_is() {
+        assert_eq!(Case::new().judge(0), 0);
+        assert_eq!(Case::new().judge(1), 1, "a row that Airflow has not");
+        let lost = |schedule: &'static str, second: i64| {
+            let mut case = Case::new();
+            let gone = |run: &Run| {
+                let nominal = run.nominal_time.map(|nominal| nominal.as_second() - FIRST);
+                run.schedule == schedule && nominal.or(run.conf["version"].as_i64()) == Some(second)
+            };
+            let before = case.runs.len();
+            case.runs.retain(|run| !gone(run));
+            assert!(case.runs.len() < before);
+            case.judge(0)
+        };
+        assert_eq!((lost(TICK, 7), lost("job", 7), lost("job", 30), lost("flag", 9)), (1, 1, 1, 1));
+        // Both znodes of the tree, and only the one that is always watched.
+        assert_eq!((lost("tree", 5), lost("tree", 35)), (2, 1));
+        let more = |add: &dyn Fn(&mut Case)| {
+            let mut case = Case::new();
+            add(&mut case);
+            case.judge(0)
+        };
+        assert_eq!(more(&|case| case.add(TICK, 7, 1)), 1, "a second has two rows");
+        assert_eq!(more(&|case| case.add("work", 7, 1)), 1, "two, by both names of a schedule");
+        assert_eq!(more(&|case| case.add("job", 31, 2)), 1, "due under no set in force");
+        assert_eq!(more(&|case| case.change("flag", FLAG, 9, 1)), 1, "a version has two rows");
+        assert_eq!(more(&|case| case.change("tree", SOMETIMES, 35, 2)), 1, "no rule was about it");
+        assert_eq!(more(&|case| case.runs[1].conf = json!({"round": 2})), 1, "by a set before it was written");
+        let merged = more(&|case| {
+            let change = case.runs.iter_mut().rfind(|run| run.schedule == "flag").expect("a change");
+            change.coalesced = 1;
+        });
+        assert_eq!(merged, 1, "a version that ran counts as merged");
+    }
+
+    #[test]
+    fn what_is_due_at_an_edit_may_be_due_by_either_rule() {
+        let mut case = Case::new();
+        // Nothing tells when between these seconds the edit was.
+        case.runs
+            .retain(|run| run.schedule != "flag" || !(19..=24).contains(&run.conf["version"].as_i64().unwrap_or(0)));
+        let others = case.judge(0);
+        case.add("job", 22, 1);
+        assert_eq!(case.judge(0), others, "due by the set before");
+        case.add("job", 26, 1);
+        assert_eq!(case.judge(0), others + 1, "the next is certain");
+    }
 }

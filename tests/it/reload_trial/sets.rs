@@ -45,7 +45,8 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    fn cron(self) -> String {
+    /// Its expression.
+    pub(crate) fn cron(self) -> String {
         format!("{}-59/{} * * * * *", self.first, self.every)
     }
 

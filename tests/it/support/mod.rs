@@ -16,6 +16,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod real_airflow;
+pub(crate) mod rows;
 pub(crate) mod sync_story;
 pub(crate) mod team;
 pub(crate) mod world;
