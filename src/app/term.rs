@@ -3,7 +3,7 @@
 //! Each part takes the [`Leadership`] and ends when it is lost. `crew` has the tasks and what follows when
 //! one fails, [`super::duties`] which parts there are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use crate::airflow::places::{self, Ask, Places};
 use crate::chores::Chores;
 use crate::definitions::changes::Changes;
 use crate::definitions::history;
-use crate::dispatcher::{self, Supply, Target};
+use crate::dispatcher::{self, Renames, Supply, Target};
+use crate::domain::edit::{Fates, Leaving, Standing};
 use crate::domain::policy::{ON_TIME, on_time_after_a_failover};
-use crate::domain::renames::renames;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::health;
 use crate::locks::{self, keeper::Desk};
@@ -68,7 +68,7 @@ impl Term {
             crew: Crew::new(member, leadership),
             gates: watch::Sender::default(),
             guarded: watch::Sender::new(guarded(&set)),
-            supply: watch::Sender::new(supply(&set)),
+            supply: watch::Sender::new(supply(&set, Arc::default())),
             reconcile: watch::Sender::default(),
             edits,
             handover: Handover::default(),
@@ -134,14 +134,14 @@ impl Work {
         asks: mpsc::UnboundedReceiver<Ask>,
     ) -> Result<(), StoreError> {
         let (member, leadership) = (&self.crew.member, &self.crew.leadership);
-        let states = member.ledger.schedule_states().await?;
         let now = member.clock.now();
-        let identities: Vec<_> = set.schedules.iter().map(identity).collect();
-        let states = if TriggerIdentity::all_known(&identities, &states) {
-            states
+        let before = member.ledger.known_schedules().await?;
+        let identities = identities(set);
+        let fates = before.fates(&identities, Leaving::Rests);
+        let states = if before.are_in_force(&identities, &fates) {
+            fates.carried(&before.states)
         } else {
-            let gates = guarded(set).gates(&states, now);
-            settle_edited(&member.ledger, leadership, &set.schedules, &states, &gates, self.on_time(), now).await?;
+            self.settle(set, &set.schedules, &fates.carried(&before.states), now).await?;
             member.ledger.adopt_schedules(leadership, &identities, now).await?;
             member.ledger.schedule_states().await?
         };
@@ -310,15 +310,16 @@ impl Work {
     async fn go_over(&self, before: &InForce, after: &Arc<InForce>) -> Result<(), StoreError> {
         let member = &self.crew.member;
         let began = Instant::now();
+        let fates = self.fates(after).await?;
         // Should an Airflow not tell in time, what the ledger remembers of its DAGs holds.
         drop(tokio::time::timeout(FIRST_LOOK_PATIENCE, after.resources.asked()).await);
         let plan = self.crew.plan(duties::declare(self, after));
-        self.handover.ending(edited_znode_triggers(before, after));
+        self.handover.ending(edited_znode_triggers(before, after, &fates));
         self.crew.end(&plan.end).await;
 
         let (settled, moment) = oneshot::channel();
         let (adopt, adopted) = oneshot::channel();
-        let edit = Edit { schedules: Arc::clone(&after.schedules), settled, adopted };
+        let edit = Edit { schedules: Arc::clone(&after.schedules), fates: fates.clone(), settled, adopted };
         // Without the timer the term is about to end, and what is wanted is in force without it.
         if self.edits.send(edit).await.is_err() {
             return Ok(());
@@ -330,10 +331,14 @@ impl Work {
         let gates = guarded.gates(&states, moment);
         self.guarded.send_replace(guarded);
         self.gates.send_replace(gates);
-        self.supply.send_replace(supply(after));
+        let renames = fates.moves().map(|(old, new)| (old.clone(), new.clone())).collect();
+        self.supply.send_modify(|supplied| {
+            let earlier = supplied.renames.iter().cloned();
+            *supplied = supply(after, Arc::new(earlier.chain([renames]).collect()));
+        });
         // Gone only with the term.
         let _ = adopt.send(Arc::new(states));
-        let Changes { added, changed, removed, renamed } = Changes::between(&before.schedules, &after.schedules);
+        let Changes { added, changed, removed, renamed } = Changes::by(&fates, &before.schedules, &after.schedules);
         for gone in removed.iter().chain(renamed.keys()).filter_map(|name| ScheduleName::new(name)) {
             member.status.set_armed(&gone, false);
             member.status.set_trouble(&gone, None);
@@ -356,21 +361,51 @@ impl Work {
         Ok(())
     }
 
+    /// What becomes of each schedule when a set comes into force.
+    async fn fates(&self, set: &InForce) -> Result<Fates, StoreError> {
+        let ledger = &self.crew.member.ledger;
+        let known = answer("taking other definitions", || ledger.known_schedules()).await?;
+        Ok(known.fates(&identities(set), Leaving::Ends))
+    }
+
     /// Has the ledger adopt the schedules at the moment of an edit. As long as it cannot be written, the set
     /// before stays in force.
     async fn adopt(&self, set: &InForce, moment: Timestamp) -> Result<ScheduleStates, StoreError> {
         let ledger = &self.crew.member.ledger;
-        let identities: Vec<_> = set.schedules.iter().map(identity).collect();
+        let identities = identities(set);
         let compared = self.handover.compared();
         answer("taking other definitions", || async {
-            let states = ledger.schedule_states().await?;
-            if TriggerIdentity::all_known(&identities, &states) {
+            let known = ledger.known_schedules().await?;
+            let fates = known.fates(&identities, Leaving::Ends);
+            let states = fates.carried(&known.states);
+            if known.are_in_force(&identities, &fates) {
                 return Ok(states);
             }
+            // Of what was not in force until now, the timer has nothing to settle.
+            let rested = |schedule: &&Arc<Schedule>| {
+                let known = fates.known_as(&schedule.name).and_then(|name| known.known.get(name));
+                known.is_some_and(|known| known.standing == Standing::Rests)
+            };
+            let rested: Vec<_> = set.schedules.iter().filter(rested).cloned().collect();
+            self.settle(set, &rested, &states, moment).await?;
             ledger.edit_schedules(&self.crew.leadership, &identities, moment, &compared).await?;
             ledger.schedule_states().await
         })
         .await
+    }
+
+    /// Settles what schedules that were edited meanwhile had due by the rule that the ledger remembers. `states`
+    /// are those before the edit, by the names after it.
+    async fn settle(
+        &self,
+        set: &InForce,
+        schedules: &[Arc<Schedule>],
+        states: &ScheduleStates,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Crew { member, leadership, .. } = &self.crew;
+        let gates = guarded(set).gates(states, now);
+        settle_edited(&member.ledger, leadership, schedules, states, &gates, self.on_time(), now).await
     }
 
     /// Keeps a set that is in force in the history.
@@ -381,19 +416,16 @@ impl Work {
     }
 }
 
-/// The znode triggers whose rule ends with an edit.
-fn edited_znode_triggers(before: &InForce, after: &InForce) -> Vec<ScheduleName> {
-    let names: HashSet<&ScheduleName> = before.schedules.iter().map(|schedule| &schedule.name).collect();
-    let renames = renames(&after.schedules, |name| names.contains(name));
-    let rules: HashMap<&ScheduleName, String> = after
-        .znode_schedules()
-        // Who has a name from another has nothing else of it.
-        .filter(|(schedule, _)| !renames.contains_key(&schedule.name))
-        .map(|(schedule, _)| (&schedule.name, schedule.trigger.identity()))
-        .collect();
+/// The znode triggers whose rule, or whose name, ends with an edit.
+fn edited_znode_triggers(before: &InForce, after: &InForce, fates: &Fates) -> Vec<ScheduleName> {
+    let rules: HashMap<&ScheduleName, String> =
+        after.znode_schedules().map(|(schedule, _)| (&schedule.name, schedule.trigger.identity())).collect();
     before
         .znode_schedules()
-        .filter(|(schedule, _)| rules.get(&schedule.name) != Some(&schedule.trigger.identity()))
+        .filter(|(schedule, _)| {
+            fates.goes_on_as(&schedule.name) != Some(&schedule.name)
+                || rules.get(&schedule.name) != Some(&schedule.trigger.identity())
+        })
         .map(|(schedule, _)| schedule.name.clone())
         .collect()
 }
@@ -411,7 +443,7 @@ fn guarded(set: &InForce) -> Guarded {
 }
 
 /// What the dispatcher works with.
-fn supply(set: &InForce) -> Arc<Supply> {
+fn supply(set: &InForce, renames: Arc<Vec<Renames>>) -> Arc<Supply> {
     let target = |name, kept: &super::resources::KeptAirflow| {
         let in_flight = set.config.airflows.get(name)?.in_flight;
         Some((Arc::clone(name), Target { airflow: kept.client.clone(), incarnation: kept.incarnation, in_flight }))
@@ -419,10 +451,16 @@ fn supply(set: &InForce) -> Arc<Supply> {
     Arc::new(Supply {
         targets: set.resources.airflows.iter().filter_map(|(name, kept)| target(name, kept)).collect(),
         schedules: set.schedules.iter().map(|schedule| (schedule.name.clone(), Arc::clone(schedule))).collect(),
+        renames,
     })
 }
 
-/// What the ledger goes by to tell whether a trigger was edited.
-fn identity(schedule: &Arc<Schedule>) -> TriggerIdentity {
-    TriggerIdentity { name: schedule.name.clone(), was: schedule.was.clone(), key: schedule.trigger.identity() }
+/// What the ledger goes by to tell schedules from each other, and whether a trigger was edited.
+fn identities(set: &InForce) -> Vec<TriggerIdentity> {
+    let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
+        name: schedule.name.clone(),
+        was: schedule.was.clone(),
+        key: schedule.trigger.identity(),
+    };
+    set.schedules.iter().map(identity).collect()
 }

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use crate::config::Config;
 use crate::config::model::Server;
-use crate::domain::renames::renames;
-use crate::domain::schedule::Schedule;
+use crate::domain::edit::{Fates, Origin};
+use crate::domain::schedule::{Schedule, ScheduleName};
 
 /// The names of what is new, other and gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -27,28 +27,26 @@ pub struct Changes {
 impl Changes {
     /// From one set to another.
     pub fn between(before: &[Arc<Schedule>], after: &[Arc<Schedule>]) -> Self {
-        let by_name = |schedules: &[Arc<Schedule>]| -> HashMap<String, Arc<Schedule>> {
-            schedules.iter().map(|schedule| (schedule.name.to_string(), Arc::clone(schedule))).collect()
-        };
-        let (old, new) = (by_name(before), by_name(after));
-        let renames = renames(after, |name| old.contains_key(name.as_str()));
+        Self::by(&Fates::between(before, after), before, after)
+    }
+
+    /// The same where more is known of what becomes of each.
+    pub fn by(fates: &Fates, before: &[Arc<Schedule>], after: &[Arc<Schedule>]) -> Self {
+        let old: HashMap<&ScheduleName, &Arc<Schedule>> =
+            before.iter().map(|schedule| (&schedule.name, schedule)).collect();
         let mut changes = Self::default();
         for schedule in after {
             let name = schedule.name.as_str();
-            match (old.get(name), renames.get(&schedule.name)) {
-                (_, Some(was)) => {
-                    changes.renamed.insert(was.to_string(), name.to_owned());
+            match (fates.origin(&schedule.name), old.get(&schedule.name)) {
+                (Origin::Renamed(from) | Origin::TakenBack(from), _) if old.contains_key(from) => {
+                    changes.renamed.insert(from.to_string(), name.to_owned());
                 }
-                (Some(known), None) if Arc::ptr_eq(known, schedule) || known == schedule => {}
-                (Some(_), None) => changes.changed.push(name.to_owned()),
-                (None, None) => changes.added.push(name.to_owned()),
+                (Origin::GoesOn, Some(known)) if Arc::ptr_eq(known, schedule) || *known == schedule => {}
+                (Origin::GoesOn, Some(_)) => changes.changed.push(name.to_owned()),
+                _ => changes.added.push(name.to_owned()),
             }
         }
-        let gone = before.iter().filter(|schedule| {
-            let name = schedule.name.as_str();
-            // Its name may have passed on to another.
-            (!new.contains_key(name) || renames.contains_key(&schedule.name)) && !changes.renamed.contains_key(name)
-        });
+        let gone = before.iter().filter(|schedule| fates.goes_on_as(&schedule.name).is_none());
         changes.removed = gone.map(|schedule| schedule.name.to_string()).collect();
         for names in [&mut changes.added, &mut changes.changed, &mut changes.removed] {
             names.sort_unstable();
@@ -144,6 +142,9 @@ mod tests {
         };
         assert_eq!(Changes::between(&before.schedules, &after.schedules), expected);
         assert_eq!(Changes::between(&after.schedules, &after.schedules), Changes::default(), "it stays written");
+        let back = Changes { renamed: BTreeMap::from([("b".into(), "a".into())]), ..Changes::default() };
+        let a = config(&daily("a", ""));
+        assert_eq!(Changes::between(&after.schedules, &a.schedules), back, "rolled back");
     }
 
     #[test]

@@ -39,7 +39,7 @@ use compare::Compare;
 use guests::Guests;
 use locks::Locks;
 use queue::{Hold, Queue};
-pub use supply::{Supply, Target};
+pub use supply::{Renames, Supply, Target};
 
 /// How many messages are handled before the queues are asked again.
 const BATCH: usize = 256;

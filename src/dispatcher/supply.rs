@@ -13,7 +13,6 @@ use super::{Dispatcher, Lanes};
 use crate::airflow::Airflow;
 use crate::airflow::pace::Pace;
 use crate::config::model::InFlight;
-use crate::domain::renames;
 use crate::domain::schedule::{Overlap, Schedule, ScheduleName};
 use crate::triggers::gate::Gate;
 
@@ -35,7 +34,13 @@ pub struct Supply {
     pub targets: BTreeMap<Arc<str>, Target>,
     /// By name.
     pub schedules: HashMap<ScheduleName, Arc<Schedule>>,
+    /// Old and new names of schedules, of each edit of the term: one that reads only the latest supply still
+    /// goes through all of them.
+    pub renames: Arc<Vec<Renames>>,
 }
+
+/// Schedules that one edit has given another name, by the one before.
+pub type Renames = Vec<(ScheduleName, ScheduleName)>;
 
 impl Target {
     fn pace(&self) -> Pace {
@@ -74,15 +79,16 @@ impl Dispatcher {
                 }
             }
         }
-        for (old, new) in renamed(&self.in_force, &supply) {
-            let hold = self.holds.get(&new).copied().unwrap_or_default();
+        let known = self.in_force.renames.len();
+        for (old, new) in supply.renames.iter().skip(known).flatten() {
+            let hold = self.holds.get(new).copied().unwrap_or_default();
             for lanes in self.airflows.values_mut() {
-                lanes.queue.rename(&old, &new);
-                let given_back = lanes.queue.hold(&new, hold, self.locks.earlier());
+                lanes.queue.rename(old, new);
+                let given_back = lanes.queue.hold(new, hold, self.locks.earlier());
                 self.locks.give_back(given_back);
             }
-            self.renamed.values_mut().filter(|name| **name == old).for_each(|name| *name = new.clone());
-            self.renamed.insert(old, new);
+            self.renamed.values_mut().filter(|name| *name == old).for_each(|name| *name = new.clone());
+            self.renamed.insert(old.clone(), new.clone());
         }
         self.renamed.retain(|old, _| !supply.schedules.contains_key(old));
         for (name, lanes) in &mut self.airflows {
@@ -126,13 +132,6 @@ impl Dispatcher {
         }
         self.holds = holds;
     }
-}
-
-/// Schedules with another name than before, by that.
-fn renamed(before: &Supply, after: &Supply) -> Vec<(ScheduleName, ScheduleName)> {
-    let names = after.schedules.values().map(|schedule| (&schedule.name, schedule.was.as_ref()));
-    let renames = renames::among(names, |was| before.schedules.contains_key(was));
-    renames.into_iter().map(|(new, old)| (old.clone(), new.clone())).collect()
 }
 
 /// What a gate holds back here.

@@ -5,13 +5,13 @@
 
 pub mod calendar;
 pub mod component;
+pub mod edit;
 pub mod ensemble;
 pub mod health;
 pub mod lineage;
 pub mod note;
 pub mod occurrence;
 pub mod policy;
-pub mod renames;
 pub mod run;
 pub mod schedule;
 pub mod sync;

@@ -48,7 +48,7 @@ pub use error::StoreError;
 pub use leadership::{Lead, Leadership};
 pub use locks::{LockNote, LockOwner, LockRun};
 pub use operations::{BackfillStep, Reopen};
-pub use schedules::TriggerIdentity;
+pub use schedules::{KnownSchedules, TriggerIdentity};
 pub use sync::{LastPass, OwnedChanges};
 
 use crate::clock::Clock;

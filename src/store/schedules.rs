@@ -7,7 +7,7 @@
 //! where it was. Znodes that a trigger watched before and after an edit keep their cursors, so that no
 //! change of theirs falls between the two.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
@@ -16,9 +16,9 @@ use super::audit::write_audit;
 use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
 use super::sql::{Columns, bind, bulk, select_in};
 use super::{Leadership, Ledger, StoreError, paths};
+use crate::domain::edit::{Departure, Fates, Known, Leaving, Origin, Rule, Standing, former_names};
 use crate::domain::lineage::Adopt;
-use crate::domain::renames;
-use crate::domain::schedule::{ScheduleName, Trigger};
+use crate::domain::schedule::ScheduleName;
 use crate::domain::znode::ZnodeVersion;
 
 /// A schedule as the ledger tells it from another: its name, and a text that changes with its
@@ -33,20 +33,15 @@ pub struct TriggerIdentity {
     pub key: String,
 }
 
-/// What becomes of the cursor of a schedule that is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaving {
-    /// It is kept for a day.
-    Rests,
-    /// It ends.
-    Ends,
-}
-
 const STATE_COLUMNS: &str = "name, trigger_key, since, cron_cursor, znode_zxid, paused_by, pause_reason, paused_at, pause_until, \
      dag_paused_at, first_look, znode_after";
 
-fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
-    let mut columns = Columns::of(row);
+/// The same of all schedules, with how each stands and what it was called.
+fn all_schedules() -> String {
+    format!("SELECT {STATE_COLUMNS}, gone_at, renamed_from FROM schedules")
+}
+
+fn state(columns: &mut Columns<'_>) -> Result<ScheduleState, StoreError> {
     let name = columns.schedule()?;
     let trigger_key = columns.text()?;
     let (since, cron_cursor, znode_initialized) = (columns.time()?, columns.time()?, columns.optional_integer()?);
@@ -75,69 +70,54 @@ fn state(row: &sqlx::any::AnyRow) -> Result<ScheduleState, StoreError> {
     })
 }
 
-impl TriggerIdentity {
-    /// Whether the ledger knows these schedules, with these triggers, and no others: there is nothing to
-    /// adopt, as whenever one member takes over from another.
-    pub fn all_known(schedules: &[Self], states: &ScheduleStates) -> bool {
-        schedules.len() == states.len()
-            && schedules
-                .iter()
-                .all(|schedule| states.get(&schedule.name).is_some_and(|state| state.trigger_key == schedule.key))
-    }
+/// What the ledger knows of all schedules: those in force, and those that left lately.
+#[derive(Debug, Default)]
+pub struct KnownSchedules {
+    /// How each stands.
+    pub known: HashMap<ScheduleName, Known>,
+    /// How far its trigger has got, and its pause.
+    pub states: ScheduleStates,
 }
 
-/// What the ledger knows of all schedules when others come into force.
-struct Known {
-    /// The trigger of each.
-    keys: HashMap<String, String>,
-    /// Those that are not in force.
-    absent: HashSet<String>,
-    /// Up to which zxid each znode trigger is known to have compared everything.
-    looked: HashMap<String, i64>,
-}
-
-impl Known {
-    async fn read(connection: &mut AnyConnection, compared: &HashMap<ScheduleName, i64>) -> Result<Self, StoreError> {
-        let sql = "SELECT name, trigger_key, gone_at, COALESCE(znode_zxid, znode_after) FROM schedules";
-        let mut known = Self { keys: HashMap::new(), absent: HashSet::new(), looked: HashMap::new() };
-        for row in bind(sql, []).fetch_all(&mut *connection).await? {
-            let mut columns = Columns::of(&row);
-            let (name, key) = (columns.text()?, columns.text()?);
-            if columns.optional_integer()?.is_some() {
-                known.absent.insert(name.clone());
-            }
-            let handed_over = ScheduleName::new(&name).and_then(|name| compared.get(&name).copied());
-            if let Some(zxid) = columns.optional_integer()?.max(handed_over) {
-                known.looked.insert(name.clone(), zxid);
-            }
-            known.keys.insert(name, key);
+impl KnownSchedules {
+    fn from_rows(rows: &[sqlx::any::AnyRow]) -> Result<Self, StoreError> {
+        let mut all = Self::default();
+        for row in rows {
+            let mut columns = Columns::of(row);
+            let state = state(&mut columns)?;
+            let gone = columns.optional_time()?.is_some();
+            let standing = match (gone, state.trigger_key.as_str()) {
+                (false, _) => Standing::InForce,
+                (true, "") => Standing::Ended,
+                (true, _) => Standing::Rests,
+            };
+            let former = columns.optional_text()?.unwrap_or_default();
+            let former = former.split_whitespace().map(|name| {
+                ScheduleName::new(name)
+                    .ok_or_else(|| StoreError::Corrupt { what: format!("`{name}` is not the name of a schedule") })
+            });
+            let known = Known { standing, former: former.collect::<Result<_, _>>()? };
+            all.known.insert(state.name.clone(), known);
+            all.states.insert(state.name.clone(), state);
         }
-        Ok(known)
+        Ok(all)
     }
 
-    /// Which of these go on under another name: old and new. What rests moves as well, but not over what
-    /// was in force without it.
-    fn renames<'s>(&self, schedules: &'s [TriggerIdentity]) -> Vec<(&'s str, &'s str)> {
-        let names = schedules.iter().map(|schedule| (&schedule.name, schedule.was.as_ref()));
-        let renames = renames::among(names, |was| self.keys.contains_key(was.as_str()));
-        let present = |name: &str| self.keys.contains_key(name) && !self.absent.contains(name);
-        let renames = renames.into_iter().map(|(new, old)| (old.as_str(), new.as_str()));
-        renames.filter(|(old, new)| present(old) || !present(new)).collect()
+    /// What becomes of them, and where those of the next set come from.
+    pub fn fates(&self, schedules: &[TriggerIdentity], leaving: Leaving) -> Fates {
+        let after = schedules.iter().map(|schedule| (&schedule.name, schedule.was.as_ref()));
+        Fates::decide(&self.known, after, leaving)
     }
 
-    /// The one has the name of the other, and what that had is no more.
-    fn moved(&mut self, old: &str, new: &str) {
-        self.absent.remove(new);
-        if self.absent.remove(old) {
-            self.absent.insert(new.to_owned());
-        }
-        self.looked.remove(new);
-        if let Some(zxid) = self.looked.remove(old) {
-            self.looked.insert(new.to_owned(), zxid);
-        }
-        if let Some(key) = self.keys.remove(old) {
-            self.keys.insert(new.to_owned(), key);
-        }
+    /// Whether these are in force already, with these triggers, and no others: there is nothing to adopt, as
+    /// whenever one member takes over from another.
+    pub fn are_in_force(&self, schedules: &[TriggerIdentity], fates: &Fates) -> bool {
+        let stays = |schedule: &TriggerIdentity| {
+            *fates.origin(&schedule.name) == Origin::GoesOn
+                && self.known.get(&schedule.name).is_some_and(|known| known.standing == Standing::InForce)
+                && self.states.get(&schedule.name).is_some_and(|state| state.trigger_key == schedule.key)
+        };
+        fates.departures().next().is_none() && schedules.iter().all(stays)
     }
 }
 
@@ -150,6 +130,14 @@ async fn rename(connection: &mut AnyConnection, old: &str, new: &str) -> Result<
         let sql = format!("UPDATE {table} SET {column} = $1 WHERE {column} = $2");
         bind(sql, [new.into(), old.into()]).execute(&mut *connection).await?;
     }
+    Ok(())
+}
+
+/// Has a schedule remember the names that it had.
+async fn remember(connection: &mut AnyConnection, name: &str, former: &[ScheduleName]) -> Result<(), StoreError> {
+    let former: Vec<&str> = former.iter().map(ScheduleName::as_str).collect();
+    let sql = "UPDATE schedules SET renamed_from = $1 WHERE name = $2";
+    bind(sql, [former.join(" ").into(), name.into()]).execute(connection).await?;
     Ok(())
 }
 
@@ -190,32 +178,42 @@ impl Ledger {
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let connection = transaction.connection();
-        let mut known = Known::read(connection, compared).await?;
-        for (old, new) in known.renames(schedules) {
-            rename(connection, old, new).await?;
-            known.moved(old, new);
+        let rows = bind(all_schedules(), []).fetch_all(&mut *connection).await?;
+        let before = KnownSchedules::from_rows(&rows)?;
+        let fates = before.fates(schedules, leaving);
+        for (old, new) in fates.moves() {
+            rename(connection, old.as_str(), new.as_str()).await?;
+            let former = before.known.get(old).map(|known| former_names(old, &known.former, new)).unwrap_or_default();
+            remember(connection, new.as_str(), &former).await?;
         }
-        let Known { keys, absent, looked } = known;
-        let in_force: HashSet<&str> = schedules.iter().map(|schedule| schedule.name.as_str()).collect();
 
-        let before = |schedule: &TriggerIdentity| keys.get(schedule.name.as_str()).map(String::as_str);
-        let (respelled, edited): (Vec<_>, Vec<_>) = schedules
-            .iter()
-            .filter(|schedule| before(schedule) != Some(&schedule.key))
-            .partition(|schedule| before(schedule).is_some_and(|before| Trigger::same_times(before, &schedule.key)));
-        let stays = |schedule: &TriggerIdentity| {
-            before(schedule).is_some_and(|before| Trigger::same_znodes(before, &schedule.key))
+        let state = |schedule: &TriggerIdentity| before.states.get(fates.known_as(&schedule.name)?);
+        let rule = |schedule: &TriggerIdentity| {
+            state(schedule).map_or(Rule::Other, |state| Rule::between(&state.trigger_key, &schedule.key))
         };
-        let restarted = edited
+        let rules: Vec<_> = schedules.iter().map(|schedule| (schedule, rule(schedule))).collect();
+        let restarted = rules
             .iter()
-            .filter(|schedule| before(schedule).is_some() && !stays(schedule))
-            .map(|schedule| schedule.name.as_str());
-        let after =
-            |schedule: &TriggerIdentity| looked.get(schedule.name.as_str()).copied().filter(|_| stays(schedule));
-        let (present, gone): (Vec<&str>, Vec<&str>) =
-            keys.keys().map(String::as_str).partition(|name| in_force.contains(name));
-        let back = present.into_iter().filter(|name| absent.contains(*name));
-        let left: Vec<&str> = gone.into_iter().filter(|name| !absent.contains(*name)).collect();
+            .filter(|(schedule, rule)| *rule == Rule::Other && state(schedule).is_some())
+            .map(|(schedule, _)| schedule.name.as_str());
+        // Up to which zxid a znode trigger whose rule is edited has compared everything.
+        let after = |schedule: &TriggerIdentity, rule| {
+            let state = state(schedule).filter(|_| rule == Rule::SamePlace)?;
+            state.znode_initialized.or(state.znode_after).max(compared.get(&state.name).copied())
+        };
+        let (back, anew): (Vec<_>, Vec<_>) = schedules
+            .iter()
+            .filter(|schedule| {
+                let known = before.known.get(fates.known_as(&schedule.name).unwrap_or(&schedule.name));
+                known.is_some_and(|known| known.standing != Standing::InForce)
+            })
+            .map(|schedule| &schedule.name)
+            .partition(|name| *fates.origin(name) != Origin::Begins);
+        let left: Vec<&str> = fates
+            .departures()
+            .filter(|(name, departure)| !matches!(departure, Departure::To(_)) && !fates.is_taken(name))
+            .map(|(name, _)| name.as_str())
+            .collect();
         let leave = match leaving {
             Leaving::Rests => format!("UPDATE schedules SET gone_at = {} WHERE name IN", now.as_microsecond()),
             Leaving::Ends => {
@@ -227,16 +225,25 @@ impl Ledger {
             select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", ended).await?;
         }
         select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", restarted).await?;
-        select_in(connection, "UPDATE schedules SET gone_at = NULL WHERE name IN", "", back).await?;
+        select_in(
+            connection,
+            "UPDATE schedules SET gone_at = NULL WHERE name IN",
+            "",
+            back.into_iter().map(ScheduleName::as_str),
+        )
+        .await?;
+        let begin_anew = "UPDATE schedules SET gone_at = NULL, renamed_from = NULL WHERE name IN";
+        select_in(connection, begin_anew, "", anew.into_iter().map(ScheduleName::as_str)).await?;
         select_in(connection, &leave, "", left).await?;
         bulk(
             connection,
             "UPDATE schedules SET trigger_key = v.column2 FROM (VALUES ",
             ") AS v WHERE schedules.name = v.column1",
             &["TEXT", "TEXT"],
-            respelled
+            rules
                 .iter()
-                .map(|schedule| vec![schedule.name.as_str().into(), schedule.key.as_str().into()])
+                .filter(|(_, rule)| *rule == Rule::Respelled)
+                .map(|(schedule, _)| vec![schedule.name.as_str().into(), schedule.key.as_str().into()])
                 .collect(),
         )
         .await?;
@@ -246,11 +253,12 @@ impl Ledger {
             " ON CONFLICT (name) DO UPDATE SET trigger_key = excluded.trigger_key, since = excluded.since, \
              cron_cursor = excluded.cron_cursor, znode_zxid = NULL, znode_after = excluded.znode_after, first_look = NULL",
             &[],
-            edited
+            rules
                 .iter()
-                .map(|schedule| {
+                .filter(|(_, rule)| rule.is_edited())
+                .map(|(schedule, rule)| {
                     let (name, key) = (schedule.name.as_str().into(), schedule.key.as_str().into());
-                    vec![name, key, now.into(), now.into(), after(schedule).into()]
+                    vec![name, key, now.into(), now.into(), after(schedule, *rule).into()]
                 })
                 .collect(),
         )
@@ -258,18 +266,23 @@ impl Ledger {
         transaction.commit().await
     }
 
+    /// What the ledger knows of all schedules, also of those that left lately.
+    pub async fn known_schedules(&self) -> Result<KnownSchedules, StoreError> {
+        KnownSchedules::from_rows(&self.0.readers.fetch(all_schedules(), []).await?)
+    }
+
     /// What the ledger knows of every schedule in force.
     pub async fn schedule_states(&self) -> Result<ScheduleStates, StoreError> {
         let rows =
             self.0.readers.fetch(format!("SELECT {STATE_COLUMNS} FROM schedules WHERE gone_at IS NULL"), []).await?;
-        rows.iter().map(|row| state(row).map(|state| (state.name.clone(), state))).collect()
+        rows.iter().map(|row| state(&mut Columns::of(row)).map(|state| (state.name.clone(), state))).collect()
     }
 
     /// What the ledger knows of one schedule.
     pub async fn schedule_state(&self, schedule: &ScheduleName) -> Result<Option<ScheduleState>, StoreError> {
         let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1 AND gone_at IS NULL");
         let rows = self.0.readers.fetch(sql, [schedule.as_str().into()]).await?;
-        rows.first().map(state).transpose()
+        rows.first().map(|row| state(&mut Columns::of(row))).transpose()
     }
 
     /// Notes which schedules wait for a DAG that is paused in Airflow, and which do not any more.

@@ -11,7 +11,7 @@ mod recording;
 mod timekeeper;
 mod wheel;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -30,6 +30,7 @@ pub use timekeeper::{Reading, TimeEvent, TimeWitness, Timekeeper, Verdict};
 pub use wheel::{CronWheel, Due};
 
 use crate::clock::Clock;
+use crate::domain::edit::Fates;
 use crate::domain::policy::Blindness;
 use crate::domain::schedule::{Schedule, ScheduleName, Trigger};
 use crate::status::Status;
@@ -65,6 +66,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Edit {
     /// All schedules that are to be in force. Those that stay as they are are the same values as before.
     pub schedules: Arc<Vec<Arc<Schedule>>>,
+    /// What becomes of each.
+    pub fates: Fates,
     /// Told the moment of the edit, when everything that ends had due until then is in the ledger.
     pub settled: oneshot::Sender<Timestamp>,
     /// Tells what the ledger has of the schedules since it adopted them at that moment.
@@ -132,7 +135,6 @@ impl<W: TimeWitness + 'static> Cron<W> {
         }
         let mut driver = Driver {
             wheel: CronWheel::after_a_gap(self.on_time),
-            in_force: HashSet::new(),
             keeper,
             in_flight: FuturesOrdered::new(),
             handed_over: VecDeque::new(),
@@ -155,8 +157,6 @@ impl<W: TimeWitness + 'static> Cron<W> {
 
 struct Driver<W> {
     wheel: CronWheel,
-    /// The names of all schedules, whatever their trigger.
-    in_force: HashSet<ScheduleName>,
     keeper: Timekeeper,
     in_flight: FuturesOrdered<Boxed<Recorded>>,
     /// When each of them was handed to the ledger.
@@ -181,7 +181,6 @@ impl<W: TimeWitness + 'static> Driver<W> {
         let gates = Arc::clone(&self.gates.borrow_and_update());
         for schedule in schedules {
             let name = schedule.name.clone();
-            self.in_force.insert(name.clone());
             // The other kinds of trigger note for themselves what is armed.
             if !matches!(schedule.trigger, Trigger::Cron(_)) {
                 continue;
@@ -360,9 +359,7 @@ impl<W: TimeWitness + 'static> Driver<W> {
     /// Settles what ends with an edit; everything else goes on meanwhile.
     async fn prepare(&mut self, edit: Edit) -> Result<(), StoreError> {
         let now = self.keeper.now();
-        let (prepared, due) = self.wheel.prepare(&edit.schedules, &self.in_force, now);
-        // It is adopted, or the term ends.
-        self.in_force = edit.schedules.iter().map(|schedule| schedule.name.clone()).collect();
+        let (prepared, due) = self.wheel.prepare(&edit.schedules, &edit.fates, now);
         for due in due.chunks(DUE_PER_RECORDING) {
             self.record(due).await?;
         }

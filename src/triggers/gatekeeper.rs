@@ -15,7 +15,7 @@ use super::gate::{Gate, Gates};
 use crate::airflow::dags::DagDirectory;
 use crate::clock::Clock;
 use crate::domain::schedule::{PausedDag, Schedule, ScheduleName};
-use crate::store::model::{Pause, ScheduleState, ScheduleStates};
+use crate::store::model::{Pause, ScheduleStates};
 use crate::store::{Leadership, Ledger, StoreError};
 
 /// How long to wait before the ledger is asked again after it did not answer.
@@ -36,7 +36,7 @@ pub struct Guarded {
 impl Guarded {
     /// The gates at `now`: what triggers must know before they start.
     pub fn gates(&self, states: &ScheduleStates, now: Timestamp) -> Gates {
-        let paused = |schedule: &Schedule| dag_is_paused(&self.directories, &self.schedules, states, schedule);
+        let paused = |schedule: &Schedule| dag_is_paused(&self.directories, states, schedule);
         Arc::new(judge(&self.schedules, states, paused, now))
     }
 }
@@ -77,9 +77,7 @@ pub async fn run(
                     continue;
                 }
                 let Guarded { schedules, directories } = &known;
-                let news = news_of_dags(schedules, &states, |schedule| {
-                    dag_is_paused(directories, schedules, &states, schedule)
-                });
+                let news = news_of_dags(schedules, &states, |schedule| dag_is_paused(directories, &states, schedule));
                 let noted = if news.is_empty() { Ok(()) } else { ledger.note_paused_dags(&leadership, news).await };
                 match noted {
                     Ok(()) => next_expiry(&states, now).map(|until| until.duration_since(now)),
@@ -112,28 +110,12 @@ pub async fn run(
     }
 }
 
-/// What the ledger knows of a schedule; of one that is being renamed, under its old name.
-pub(super) fn state_of<'s>(
-    schedule: &Schedule,
-    schedules: &[Arc<Schedule>],
-    states: &'s ScheduleStates,
-) -> Option<&'s ScheduleState> {
-    let moves = |was: &&ScheduleState| schedules.iter().all(|other| other.name != was.name);
-    let before = schedule.was.as_ref().and_then(|was| states.get(was)).filter(moves);
-    before.or_else(|| states.get(&schedule.name))
-}
-
 /// Whether Airflow has the schedule's DAG paused; what the ledger remembers while Airflow has not said.
-fn dag_is_paused(
-    directories: &Directories,
-    schedules: &[Arc<Schedule>],
-    states: &ScheduleStates,
-    schedule: &Schedule,
-) -> bool {
+fn dag_is_paused(directories: &Directories, states: &ScheduleStates, schedule: &Schedule) -> bool {
     let said = directories
         .get(&schedule.airflow)
         .and_then(|directory| directory.borrow().facts(&schedule.dag_id).map(|facts| facts.is_paused));
-    said.unwrap_or_else(|| state_of(schedule, schedules, states).is_some_and(|state| state.dag_paused_at.is_some()))
+    said.unwrap_or_else(|| states.get(&schedule.name).is_some_and(|state| state.dag_paused_at.is_some()))
 }
 
 /// What the ledger does not know yet of the schedules that wait for a paused DAG.
@@ -181,7 +163,7 @@ fn judge(
 ) -> HashMap<ScheduleName, Gate> {
     let mut closed = HashMap::new();
     for schedule in schedules {
-        let pause = state_of(schedule, schedules, states).and_then(|state| state.pause.as_ref());
+        let pause = states.get(&schedule.name).and_then(|state| state.pause.as_ref());
         let pause = pause.filter(|pause| pause.until.is_none_or(|until| until > now));
         let dag = dag_is_paused(schedule);
         let gate = if schedule.paused {
@@ -254,30 +236,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_goes_along_with_a_new_name() {
-        let mut renamed = (*schedules()[0]).clone();
-        renamed.was = ScheduleName::new("before");
-        let states = HashMap::from([state("before", None)]);
-        let gates = judge(&[Arc::new(renamed.clone())], &states, |_| false, Timestamp::UNIX_EPOCH);
-        assert_eq!(gates.len(), 1);
-        // Also to a name that another had, whose own pause ends with it.
-        let now = Timestamp::UNIX_EPOCH;
-        let unpaused = |name| (ScheduleName::new(name).unwrap(), ScheduleState { pause: None, ..state(name, None).1 });
-        for (states, expected) in [
-            ([state("before", None), unpaused(renamed.name.as_str())], 1),
-            ([unpaused("before"), state(renamed.name.as_str(), None)], 0),
-        ] {
-            let gates = judge(&[Arc::new(renamed.clone())], &HashMap::from(states), |_| false, now);
-            assert_eq!(gates.len(), expected);
-        }
-        // Another schedule has the old name: it is no rename.
-        let mut other = renamed.clone();
-        (other.name, other.was) = (ScheduleName::new("before").unwrap(), None);
-        let gates = judge(&[Arc::new(renamed), Arc::new(other)], &states, |_| false, Timestamp::UNIX_EPOCH);
-        assert_eq!(gates.keys().map(ScheduleName::as_str).collect::<Vec<_>>(), ["before"]);
-    }
-
-    #[test]
     fn what_airflow_says_is_noted_once_and_remembered_while_it_says_nothing() {
         let schedules = schedules();
         let hold = &schedules[0];
@@ -300,7 +258,7 @@ mod tests {
         {
             let state = states.get_mut(&hold.name).unwrap();
             state.dag_paused_at = remembered.then_some(Timestamp::UNIX_EPOCH);
-            let paused = dag_is_paused(&directories(said), &schedules, &states, hold);
+            let paused = dag_is_paused(&directories(said), &states, hold);
             assert_eq!(paused, expected, "said {said:?}, remembered {remembered}");
         }
     }

@@ -11,6 +11,8 @@ on_both_stores! {
     a_name_that_passes_on_has_the_cursor_and_the_pause_of_its_new_schedule,
     two_schedules_that_swap_names_by_way_of_a_third_keep_what_is_theirs,
     what_rests_takes_no_name_that_is_in_force,
+    a_rename_that_is_rolled_back_is_a_rename,
+    a_leader_with_the_set_from_before_a_rename_loses_nothing,
     a_pause_survives_a_restart_and_is_audited,
     a_schedule_that_the_next_leaders_configuration_lacks_goes_on_where_it_was_when_it_comes_back,
     znodes_with_long_paths_have_cursors,
@@ -185,6 +187,82 @@ async fn what_rests_takes_no_name_that_is_in_force(world: World) {
     adopt(&[("b", "", "one"), ("c", "a", "one")]).await;
     let states = world.ledger.schedule_states().await.unwrap();
     assert_eq!((states[&name("c")].cron_cursor, states[&name("c")].pause.as_ref()), (minute(12), Some(&pause)));
+}
+
+async fn a_rename_that_is_rolled_back_is_a_rename(world: World) {
+    let znode = "znode  /in Children created true changed false deleted false include None";
+    let none = HashMap::new();
+    let edit = async |schedules: &[(&str, &str, &str)], at: i64| {
+        world.ledger.edit_schedules(&world.leadership, &identities(schedules), minute(at), &none).await.unwrap();
+        world.ledger.schedule_states().await.unwrap()
+    };
+    edit(&[("a", "", "one"), ("in", "", znode)], 1).await;
+    let pause = tell_apart(&world, &[("a", 5)], "in").await;
+    let run = world.record(NewRun { schedule: name("a"), ..cron_run(minute(4), Overlap::Allow) }).await.id;
+    let seen = Some(ZnodeVersion { czxid: 1, mzxid: 2, version: 3 });
+    let cursors = vec![
+        CursorMove::Znode { schedule: name("in"), path: "/in/a".into(), seen, data: None },
+        CursorMove::ZnodeInitialized { schedule: name("in"), zxid: 9 },
+    ];
+    world.ledger.record(&world.leadership, Recording { cursors, ..Recording::default() }).await.unwrap();
+
+    let renamed = [("b", "a", "one"), ("inbox", "in", znode)];
+    let before = [("a", "", "one"), ("in", "", znode)];
+    // There and back again, also when `was` is written no more.
+    for (there, back) in [(&renamed, &before), (&[("b", "", "one"), ("inbox", "", znode)], &before)] {
+        for (set, [job, inbox]) in [(there, ["b", "inbox"]), (back, ["a", "in"])] {
+            for _ in 0..2 {
+                // Twice, as after an answer that was lost.
+                let states = edit(set, 9).await;
+                assert_eq!(states.len(), 2);
+                assert_eq!(states[&name(job)].cron_cursor, minute(5), "{job}");
+                let inbox = &states[&name(inbox)];
+                assert_eq!((inbox.znode_initialized, inbox.pause.as_ref()), (Some(9), Some(&pause)));
+                assert_eq!(world.ledger.znode_cursors(&inbox.name).await.unwrap().len(), 1, "no child is new");
+            }
+            let run = world.ledger.run(&run.to_string()).await.unwrap().unwrap();
+            assert_eq!(run.schedule, job, "its history follows");
+        }
+    }
+
+    // Over two renames at once, and edited on the way back.
+    edit(&renamed, 10).await;
+    edit(&[("c", "b", "one"), ("inbox", "", znode)], 10).await;
+    let states = edit(&[("a", "", "two"), ("inbox", "", znode)], 11).await;
+    assert_eq!(states[&name("a")].cron_cursor, minute(11), "the new rule begins at that moment");
+    // What was removed begins anew, whoever had its name.
+    edit(&[("b", "a", "two"), ("inbox", "", znode)], 12).await;
+    edit(&[("inbox", "", znode)], 13).await;
+    let states = edit(&[("a", "", "two"), ("inbox", "", znode)], 14).await;
+    assert_eq!(states[&name("a")].cron_cursor, minute(14));
+}
+
+async fn a_leader_with_the_set_from_before_a_rename_loses_nothing(world: World) {
+    let adopt = async |schedules: &[(&str, &str, &str)], at: i64| {
+        world.ledger.adopt_schedules(&world.leadership, &identities(schedules), minute(at)).await.unwrap();
+    };
+    let (old, new) = ([("a", "", "one")], [("b", "a", "one")]);
+    adopt(&old, 0).await;
+    adopt(&new, 1).await;
+    // Its leader has come so far, and dies; the next one still has the old file, and dies as well.
+    let pause = tell_apart(&world, &[("b", 5)], "b").await;
+    for (set, own, at) in [(&old, "a", 7), (&old, "a", 8), (&new, "b", 9), (&old, "a", 10)] {
+        adopt(set, at).await;
+        let states = world.ledger.schedule_states().await.unwrap();
+        assert_eq!(states.len(), 1);
+        assert_eq!((states[&name(own)].cron_cursor, states[&name(own)].pause.as_ref()), (minute(5), Some(&pause)));
+    }
+    // It gets the new file while it leads.
+    let none = HashMap::new();
+    world.ledger.edit_schedules(&world.leadership, &identities(&new), minute(11), &none).await.unwrap();
+    let states = world.ledger.schedule_states().await.unwrap();
+    assert_eq!((states[&name("b")].cron_cursor, states[&name("b")].pause.as_ref()), (minute(5), Some(&pause)));
+    // One that lacks both leaves it where it is, for whoever comes next.
+    adopt(&[], 12).await;
+    adopt(&old, 13).await;
+    let known = world.ledger.known_schedules().await.unwrap();
+    assert_eq!(known.states[&name("a")].cron_cursor, minute(5));
+    assert_eq!(known.known[&name("a")].former, [name("b")]);
 }
 
 async fn a_pause_survives_a_restart_and_is_audited(world: World) {

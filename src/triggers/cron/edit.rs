@@ -11,8 +11,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::wheel::{CronWheel, Due, cron};
+use crate::domain::edit::Fates;
 use crate::domain::policy::Blindness;
-use crate::domain::renames::renames;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::store::model::ScheduleStates;
 use crate::triggers::gate::Gates;
@@ -33,57 +33,57 @@ pub struct Prepared {
 }
 
 impl CronWheel {
-    /// Prepares to go over to `schedules` at `now`; what is to be settled first comes with it. `in_force` are
-    /// the names before the edit, those of schedules with other triggers too.
+    /// Prepares to go over to `schedules` at `now`, as `fates` says of each; what is to be settled first comes
+    /// with it.
     ///
     /// A schedule that takes the name of another is settled before it does: what it had due belongs to the
     /// name that it had, since the other one may have had the same times due under the new one.
-    pub fn prepare(
-        &mut self,
-        schedules: &[Arc<Schedule>],
-        in_force: &HashSet<ScheduleName>,
-        now: Timestamp,
-    ) -> (Prepared, Vec<Due>) {
-        let wanted: HashMap<&str, &Arc<Schedule>> = schedules
+    pub fn prepare(&mut self, schedules: &[Arc<Schedule>], fates: &Fates, now: Timestamp) -> (Prepared, Vec<Due>) {
+        let wanted: HashMap<&ScheduleName, &Arc<Schedule>> = schedules
             .iter()
             .filter(|schedule| cron(schedule).is_some())
-            .map(|schedule| (schedule.name.as_str(), schedule))
+            .map(|schedule| (&schedule.name, schedule))
             .collect();
-        let renames = renames(schedules, |name| in_force.contains(name));
-        let heirs: HashMap<&str, &Arc<Schedule>> =
-            renames.iter().filter_map(|(new, was)| Some((was.as_str(), *wanted.get(new.as_str())?))).collect();
-        let is_taken = |name: &ScheduleName| in_force.contains(name) && renames.contains_key(name);
         let mut prepared =
             Prepared { at: now, remove: Vec::new(), begin: Vec::new(), renamed: HashSet::new(), go_on: Vec::new() };
         let mut settled = Vec::new();
         let known: Vec<ScheduleName> = self.gates().map(|(name, _)| name.clone()).collect();
         for name in &known {
             let Some(before) = self.schedule(name).cloned() else { continue };
-            match (wanted.get(name.as_str()).filter(|_| !is_taken(name)), heirs.get(name.as_str())) {
-                (Some(after), _) if Arc::ptr_eq(&before, after) => {}
-                (Some(after), _) if same_times(&before, after) => prepared.go_on.push(Arc::clone(after)),
-                (Some(after), _) => {
+            let goes_on_as = fates.goes_on_as(name);
+            let after = goes_on_as.and_then(|heir| wanted.get(heir).copied());
+            if goes_on_as == Some(name)
+                && let Some(after) = after
+            {
+                if Arc::ptr_eq(&before, after) {
+                    continue;
+                }
+                if same_times(&before, after) {
+                    prepared.go_on.push(Arc::clone(after));
+                } else {
                     settled.extend(self.end(name, now, None));
                     prepared.begin.push(Arc::clone(after));
                 }
-                (None, heir) => {
-                    prepared.remove.push(name.clone());
-                    match heir {
-                        Some(heir) if is_taken(&heir.name) => {
-                            settled.extend(self.end(name, now, Some("took the name of another")));
-                        }
-                        Some(heir) if same_times(&before, heir) => {
-                            self.hold(name);
-                            prepared.renamed.insert(heir.name.clone());
-                        }
-                        Some(_) => settled.extend(self.end(name, now, Some("was edited and renamed"))),
-                        None => settled.extend(self.end(name, now, Some("was removed"))),
-                    }
+                continue;
+            }
+            prepared.remove.push(name.clone());
+            match (goes_on_as, after) {
+                (None, _) => settled.extend(self.end(name, now, Some("was removed"))),
+                // By another trigger.
+                (Some(heir), None) if heir == name => settled.extend(self.end(name, now, None)),
+                (Some(heir), _) if fates.is_taken(heir) => {
+                    settled.extend(self.end(name, now, Some("took the name of another")));
                 }
+                (Some(heir), Some(after)) if same_times(&before, after) => {
+                    self.hold(name);
+                    prepared.renamed.insert(heir.clone());
+                }
+                (Some(_), _) => settled.extend(self.end(name, now, Some("was edited and renamed"))),
             }
         }
-        let new =
-            wanted.values().filter(|schedule| self.schedule(&schedule.name).is_none() || is_taken(&schedule.name));
+        let new = wanted
+            .values()
+            .filter(|schedule| self.schedule(&schedule.name).is_none() || fates.goes_on_as(&schedule.name).is_none());
         prepared.begin.extend(new.map(|schedule| Arc::clone(schedule)));
         (prepared, settled)
     }

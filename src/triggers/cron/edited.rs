@@ -15,11 +15,11 @@ use crate::domain::schedule::{Schedule, Trigger};
 use crate::store::model::{ScheduleState, ScheduleStates};
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::triggers::gate::{Gate, Gates};
-use crate::triggers::gatekeeper::state_of;
 
 /// Records what the triggers of an earlier configuration had made due by `now`, for each schedule
-/// whose trigger is another one today. Call it before the ledger adopts the schedules. What came due at most
-/// `on_time` before `now`, while nobody led, is simply due.
+/// whose trigger is another one today. Call it before the ledger adopts the schedules: `states` has what it
+/// knows of them so far, by the names that they have now. What came due at most `on_time` before `now`, while
+/// nobody led, is simply due.
 pub async fn settle_edited(
     ledger: &Ledger,
     leadership: &Leadership,
@@ -32,7 +32,7 @@ pub async fn settle_edited(
     let mut wheel = CronWheel::after_a_gap(on_time);
     let mut due: Vec<Due> = Vec::new();
     for schedule in schedules {
-        let Some(state) = state_of(schedule, schedules, states) else { continue };
+        let Some(state) = states.get(&schedule.name) else { continue };
         let Some(before) = before_the_edit(schedule, state) else { continue };
         // What a pause holds back is decided now, as at its end; whatever is to run waits for that end.
         let (gate, why) = match gates.get(&schedule.name) {
@@ -71,6 +71,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::config::{self, Environment};
+    use crate::domain::edit::Fates;
     use crate::domain::policy::ON_TIME;
     use crate::domain::run::RunState;
     use crate::domain::schedule::ScheduleName;
@@ -167,8 +168,9 @@ mod tests {
         renamed.name = ScheduleName::new("load-again").unwrap();
         let gate = Gate::Paused { reason: "the schedule was paused by ada".into(), dag: false };
         let gates = Gates::new(HashMap::from([(renamed.name.clone(), gate)]));
-        let states = ledger.schedule_states().await.unwrap();
         let renamed = [Arc::new(renamed)];
+        let states = ledger.schedule_states().await.unwrap();
+        let states = Fates::between(&before, &renamed).carried(&states);
         settle_edited(&ledger, &leadership, &renamed, &states, &gates, ON_TIME, clock.now()).await.unwrap();
 
         let page = ledger.runs(&RunFilter::default(), 10, None).await.unwrap();

@@ -1,8 +1,7 @@
-use std::collections::HashSet;
-
 use jiff::SignedDuration;
 
 use super::*;
+use crate::domain::edit::{Fates, Known, Leaving, Standing};
 use crate::domain::policy::Blindness;
 use crate::store::model::{ScheduleState, ScheduleStates};
 use crate::triggers::cron::CronWheel;
@@ -34,6 +33,13 @@ fn states(cursors: &[(&str, i64)]) -> ScheduleStates {
 
 fn renamed(schedule_name: &str, was: &str, expression: &str) -> Arc<Schedule> {
     Arc::new(Schedule { was: Some(name(was)), ..schedule(schedule_name, expression, Catchup::All) })
+}
+
+/// What an edit does to schedules that were in force under these names.
+fn fates(in_force: &[&str], after: &[Arc<Schedule>]) -> Fates {
+    let known = |schedule: &&str| (name(schedule), Known { standing: Standing::InForce, former: Vec::new() });
+    let after = after.iter().map(|schedule| (&schedule.name, schedule.was.as_ref()));
+    Fates::decide(&in_force.iter().map(known).collect(), after, Leaving::Ends)
 }
 
 fn paused() -> Gate {
@@ -172,7 +178,7 @@ fn what_waits_for_its_jitter_belongs_to_the_rule_of_its_nominal_time() {
     {
         let mut wheel = CronWheel::new();
         wheel.insert(job("3"), minute(6), Gate::Open, Blindness::HeldUp, minute(6));
-        let (_, due) = wheel.prepare(&after, &HashSet::from([name("job")]), minute(10));
+        let (_, due) = wheel.prepare(&after, &fates(&["job"], &after), minute(10));
         let settled: Vec<_> = due.iter().flat_map(|due| due.plan.runs.iter().map(|run| run.at)).collect();
         assert_eq!(settled, expected.into_iter().map(minute).collect::<Vec<_>>(), "{what}");
     }
@@ -181,8 +187,8 @@ fn what_waits_for_its_jitter_belongs_to_the_rule_of_its_nominal_time() {
 fn goes_as_told(case: Case<'_>, old: &Arc<Schedule>) {
     let mut wheel = CronWheel::new();
     wheel.insert(Arc::clone(old), minute(6), case.gate.clone(), Blindness::HeldUp, minute(6));
-    let in_force: HashSet<_> = case.others.iter().copied().chain(["job"]).map(name).collect();
-    let (prepared, due) = wheel.prepare(&case.after, &in_force, minute(10));
+    let in_force: Vec<_> = case.others.iter().copied().chain(["job"]).collect();
+    let (prepared, due) = wheel.prepare(&case.after, &fates(&in_force, &case.after), minute(10));
     let settled: Vec<_> = due
         .iter()
         .flat_map(|due| due.plan.runs.iter().map(|run| (run.at, matches!(due.gate, Gate::Skipping { .. }))))

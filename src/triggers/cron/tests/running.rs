@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::clock::Clock;
+use crate::domain::edit::Fates;
 use crate::domain::policy::ON_TIME;
 use crate::domain::run::RunState;
 use crate::status::Status;
@@ -254,7 +255,9 @@ async fn an_edit_goes_over_when_the_ledger_has_adopted_it() {
     let (adopt, adopted) = oneshot::channel();
     let schedules =
         Arc::new(vec![Arc::clone(&edited), shared("new", "* * * * *", Catchup::All), Arc::clone(&before[1])]);
-    world.edits.send(Edit { schedules: Arc::clone(&schedules), settled, adopted }).await.expect("someone listens");
+    let fates = Fates::between(&before, &schedules);
+    let edit = Edit { schedules: Arc::clone(&schedules), fates, settled, adopted };
+    world.edits.send(edit).await.expect("someone listens");
     let at = moment.await.expect("the moment of the edit");
     // As long as the ledger has not adopted it, only what is not edited comes due.
     clock.advance(SignedDuration::from_secs(60));
