@@ -1,13 +1,16 @@
 //! Edits that reach members one after the other, across their leading and their dying.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use flowkeeper::store::model::Run;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::support::fake_airflow::{FakeAirflow, World};
 use crate::support::process::Member;
-use crate::support::team::is_ready;
+use crate::support::team::{PATIENCE, Team, is_ready};
+use crate::support::zookeeper::{ZooKeeperServer, create};
 
 fn schedule(name: &str, trigger: &str, more: &str) -> String {
     format!(
@@ -70,4 +73,102 @@ async fn a_schedule_that_comes_back_while_it_is_paused_does_not_fire() {
     assert_eq!(of(&runs, "held").len(), paused_with, "{:#?}", of(&runs, "held"));
     let held = member.get("schedules/held").await.expect("the schedule");
     assert_eq!(held["paused"], true, "{held}");
+}
+
+/// Replaces a part of the main file of a member that serves, and waits until that is in force.
+async fn edit(member: &Member, old: &str, new: &str) {
+    let main = member.path().join("flowkeeper.toml");
+    let text = std::fs::read_to_string(&main).expect("the configuration");
+    assert!(text.contains(old), "{text}");
+    let version = async || Some(member.get("config").await?["in_force"]["version"].as_str()?.to_owned());
+    let before = version().await.expect("a version");
+    std::fs::write(&main, text.replace(old, new)).expect("write the file");
+    let end = Instant::now() + PATIENCE;
+    while version().await.is_none_or(|now| now == before) {
+        assert!(Instant::now() < end, "it is not in force\n{}", member.logged());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How often each second from the first to the last is covered, whatever its schedule was called.
+fn seconds(runs: &[Run]) -> BTreeMap<Timestamp, usize> {
+    let mut covered = BTreeMap::new();
+    for run in runs {
+        let nominal = run.nominal_time.expect("a nominal time");
+        let mut second = run.from.unwrap_or(nominal);
+        while second <= run.to.unwrap_or(nominal) {
+            *covered.entry(second).or_default() += 1;
+            second += SignedDuration::from_secs(1);
+        }
+    }
+    let (first, last) = (covered.keys().next().copied(), covered.keys().next_back().copied());
+    let mut second = first.expect("some");
+    while Some(second) < last {
+        covered.entry(second).or_default();
+        second += SignedDuration::from_secs(1);
+    }
+    covered
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_that_reaches_the_next_leader_later_loses_and_doubles_nothing() {
+    let (old, new) = (ticking("old"), ticking("new") + "was = \"old\"\n");
+    let mut team = Team::start(2, &old).await;
+    let leader = team.leader().await;
+    let next = 1 - leader;
+    edit(&team.members[leader], &old, &new).await;
+    team.members[leader].wait_for_runs("runs under the new name", |runs| of(runs, "new").len() >= 2).await;
+    team.members[leader].kill();
+    // The next one still has the old file; the new one reaches it while it leads.
+    while team.leader().await != next {}
+    team.members[next].wait_for_runs("runs of the next leader", |runs| of(runs, "old").len() >= 12).await;
+    let states = team.members[next].ledger().await.schedule_states().await.expect("states");
+    assert_eq!(states.len(), 1, "{states:#?}");
+    edit(&team.members[next], &old, &new).await;
+    let so_far = team.members[next].runs().await.len();
+    let runs = team.members[next].wait_for_runs("more runs", |runs| runs.len() >= so_far + 3).await;
+    assert_eq!(of(&runs, "new").len(), runs.len(), "all of its history goes along");
+    let wrong: Vec<_> = seconds(&runs).into_iter().filter(|(_, count)| *count != 1).collect();
+    assert!(wrong.is_empty(), "lost or doubled: {wrong:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_that_is_rolled_back_neither_repeats_nor_forgets() {
+    let zookeeper = ZooKeeperServer::shared().await;
+    let client = zookeeper.client().await;
+    let place = format!("/edits-{}", uuid::Uuid::new_v4().simple());
+    create(&client, &place, b"").await;
+    create(&client, &format!("{place}/in"), b"").await;
+    let fake = FakeAirflow::start(World::default().with_dags(["load"])).await;
+    let inbox = |name: &str, more: &str| {
+        let trigger = format!("znode = {{ path = \"{place}/in\", watch = \"children\" }}\ninitial = \"fire\"");
+        format!("[[schedule]]\nname = \"{name}\"\n{trigger}\ndag = \"load\"\n{more}\n")
+    };
+    let (old, new) = (inbox("in", ""), inbox("inbox", "was = \"in\""));
+    let mut member = Member::new(&format!(
+        "[zookeeper]\nconnect = \"{}\"\nroot = \"{place}/root\"\n[airflow.main]\nurl = \"{}\"\n\
+         auth = {{ username = \"admin\", password = {{ file = \"password\" }} }}\n{old}",
+        zookeeper.connect(),
+        fake.url()
+    ));
+    std::fs::write(member.path().join("password"), "admin").expect("write the file");
+    member.start();
+    member.armed().await;
+    for child in ["a", "b", "c"] {
+        create(&client, &format!("{place}/in/{child}"), b"").await;
+    }
+    member.wait_for_runs("a run for each child", |runs| runs.len() == 3).await;
+
+    edit(&member, &old, &new).await;
+    member.post("schedules/inbox/pause", &json!({"reason": "an upgrade"})).await;
+    edit(&member, &new, &old).await;
+    let back = member.get("schedules/in").await.expect("the schedule");
+    assert_eq!((&back["paused"], &back["pause"]["reason"]), (&json!(true), &json!("an upgrade")), "{back}");
+    create(&client, &format!("{place}/in/d"), b"").await;
+    member.post("schedules/in/resume", &json!({})).await;
+    // What is new is found, and what was there is not taken for new.
+    let runs = member.wait_for_runs("a run for the new child", |runs| runs.len() > 3).await;
+    assert_eq!((runs.len(), of(&runs, "in").len()), (4, 4), "{runs:#?}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(member.runs().await.len(), 4);
 }
