@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::config::Config;
 use crate::domain::ensemble::EnsembleEvent;
 use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{PausedDag, Schedule, Trigger, WatchScope};
@@ -214,6 +215,22 @@ pub fn overview(
         next_time,
         last_run: last_run.map(LastRun::from),
     }
+}
+
+/// Says of an open run whose Airflow is not configured any more that nobody submits or follows it.
+#[must_use]
+pub fn told_of_its_airflow(mut run: Run, config: &Config) -> Run {
+    let airflow = &run.airflow;
+    if !run.state.is_open() || config.airflows.contains_key(airflow.as_str()) {
+        return run;
+    }
+    let (waits, instead) = match run.state {
+        RunState::Pending => ("it is not submitted", "; or give it up with `flowkeeper runs cancel`"),
+        _ => ("what became of it is not known here", ""),
+    };
+    run.reason = Some(format!("its Airflow `{airflow}` is not in the configuration any more, so {waits}"));
+    run.hint = Some(format!("put [airflow.{airflow}] back, and it goes on by itself{instead}"));
+    run
 }
 
 /// The pause that holds at `now`: the configuration's, which has no end, before an operator's before

@@ -13,5 +13,6 @@ pub mod pass;
 pub mod report;
 mod source;
 mod timing;
+pub mod turns;
 
 pub use desk::{Desks, Unheard};

@@ -227,6 +227,9 @@ fn run_sentence(run: &Run, show: &dyn Fn(Timestamp) -> String) -> String {
     if let Some(reason) = &run.reason {
         let _ = write!(text, ": {}", end_trimmed(reason));
     }
+    if let Some(hint) = &run.hint {
+        let _ = write!(text, " (hint: {})", end_trimmed(hint));
+    }
     if run.coalesced > 0 {
         let _ = write!(text, "; it stands for {} earlier changes as well, which ZooKeeper merged", run.coalesced);
     }

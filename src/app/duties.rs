@@ -153,7 +153,7 @@ fn consumer(crew: &Crew, kept: &KeptEnsemble) -> Part {
 
 /// What keeps entries of Airflows in step with znodes. A shadow does not: it changes nothing outside.
 fn syncs(work: &Work, set: &InForce) -> Vec<Part> {
-    let Work { crew, places, .. } = work;
+    let Work { crew, places, turns, .. } = work;
     let resources = &set.resources;
     // The configuration was checked: a sync names only what there is, and needs the home ensemble.
     let declared = set.config.syncs.iter().filter_map(|definition| {
@@ -171,6 +171,7 @@ fn syncs(work: &Work, set: &InForce) -> Vec<Part> {
             ledger: crew.member.ledger.clone(),
             leadership: crew.leadership.clone(),
             desks: crew.member.desks.clone(),
+            turns: turns.clone(),
             places: places.clone(),
         };
         let needs = vec![

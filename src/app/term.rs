@@ -31,6 +31,7 @@ use crate::publisher::{self, AIRFLOW, HEALTH};
 use crate::store::model::ScheduleStates;
 use crate::store::patience::answer;
 use crate::store::{Leadership, StoreError, TriggerIdentity};
+use crate::sync::turns::Turns;
 use crate::triggers::cron::{Cron, Edit, settle_edited};
 use crate::triggers::gate::Gates;
 use crate::triggers::gatekeeper::{self, Guarded};
@@ -56,6 +57,8 @@ pub(super) struct Work {
     pub(super) handover: Handover,
     /// Where the dispatcher is asked for places.
     pub(super) places: Places,
+    /// Where syncs take turns.
+    pub(super) turns: Turns,
 }
 
 impl Term {
@@ -73,6 +76,7 @@ impl Term {
             edits,
             handover: Handover::default(),
             places,
+            turns: Turns::default(),
         }));
         member.status.set_leading(true);
         metrics::leader(true);

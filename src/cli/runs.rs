@@ -12,6 +12,7 @@ use super::output::{self, github_is_for_check, printable};
 use super::show::{RUN_FIELDS, run_properties, run_rows};
 use super::time::show_time;
 use crate::domain::run::{RunId, RunState};
+use crate::overview::told_of_its_airflow;
 use crate::store::Ledger;
 use crate::store::model::{Run, RunFilter};
 
@@ -39,7 +40,8 @@ pub(super) async fn run(context: &Context, arguments: &RunsArguments) -> Result<
 async fn one(context: &Context, id: &str) -> Result<(), CommandError> {
     let config = context.config_in_force().await?;
     let zones = context.zones(&config);
-    let run = context.ledger(&config).await?.run(id).await?.ok_or_else(|| {
+    let run = context.ledger(&config).await?.run(id).await?;
+    let run = run.map(|run| told_of_its_airflow(run, &config)).ok_or_else(|| {
         CommandError::failed(format!("failed to find the run `{id}`: the ledger has none"))
             .hint("an id is a number or a `dag_run_id`; `flowkeeper runs` lists them")
     })?;
@@ -80,6 +82,7 @@ async fn list(context: &Context, arguments: &RunsFilterArguments) -> Result<(), 
         return follow(context, &ledger, &filter, &zones, arguments.limit.unwrap_or(10)).await;
     }
     let runs = newest(&ledger, &filter, arguments.limit.unwrap_or(DEFAULT_LIMIT)).await?;
+    let runs: Vec<Run> = runs.into_iter().map(|run| told_of_its_airflow(run, &config)).collect();
     context.output.list(&runs, &RUN_FIELDS, || run_rows(&runs, &zones), "no runs match")
 }
 

@@ -123,6 +123,7 @@ pub(super) fn run_properties(run: &Run, zone: &TimeZone) -> Vec<(&'static str, C
         ("owner", text(&run.owner)),
         ("state", state_cell(run.state, run.count)),
         ("reason", text(&run.reason)),
+        ("hint", text(&run.hint)),
         ("trigger", run.trigger.as_str().into()),
         ("nominal time", time(run.nominal_time)),
         ("covers from", time(run.from)),

@@ -19,7 +19,7 @@ use crate::domain::sync::definition::SyncDefinition;
 use crate::store::Ledger;
 use crate::sync::key;
 use crate::sync::pass::{Options, Parties, PassError, look};
-use crate::sync::report::{PassReport, SyncItem};
+use crate::sync::report::{self, PassReport, SyncItem};
 
 /// How long an ensemble may take to open a session.
 const ZOOKEEPER_PATIENCE: Duration = Duration::from_secs(5);
@@ -81,6 +81,10 @@ async fn compare(
     let airflow = connect::airflow(settings, &context.environment, context.clock.clone())
         .map_err(|error| CommandError::usage(format!("failed to {error}")))?;
     let configured = config.syncs_beside(sync);
+    let last = match ledger {
+        Some(ledger) => report::last(ledger, &sync.name).await?,
+        None => None,
+    };
     let parties = Parties {
         definition: sync,
         configured: &configured,
@@ -88,6 +92,7 @@ async fn compare(
         digests: &digests,
         airflow: &airflow,
         ledger,
+        incarnation: last.as_ref().and_then(|last| last.incarnation.as_deref()),
     };
     let look = look(parties, Options { dry_run: true, ..Options::default() }).await;
     look.map(|look| look.report()).map_err(|error| unreachable(&error))

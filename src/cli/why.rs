@@ -8,6 +8,7 @@ use super::error::CommandError;
 use super::output::{self, github_is_for_check, printable};
 use super::time::show_time;
 use crate::domain::schedule::Trigger;
+use crate::overview::told_of_its_airflow;
 use crate::store::model::RunFilter;
 use crate::why::{Facts, around, explain};
 
@@ -61,7 +62,8 @@ pub(super) async fn run(context: &Context, arguments: &WhyArguments) -> Result<(
         let own = |since, until| RunFilter { schedule: Some(name.to_string()), since, until, ..RunFilter::default() };
         let later = ledger.runs(&own(Some(at), at.checked_add(AFTER).ok()), 500, None).await?.items;
         let earlier = ledger.runs(&own(None, Some(at)), RUNS_BEFORE, None).await?.items;
-        runs = earlier.into_iter().rev().chain(later.into_iter().rev().take(RUNS_AFTER)).collect();
+        let around = earlier.into_iter().rev().chain(later.into_iter().rev().take(RUNS_AFTER));
+        runs = around.map(|run| told_of_its_airflow(run, &config)).collect();
         decisions = ledger.decisions(name, DECISIONS_READ).await?;
         decisions.sort_by_key(|decision| decision.at.duration_since(at).abs());
         decisions.truncate(DECISIONS);

@@ -50,6 +50,8 @@ pub struct ZnodeStat {
     pub mzxid: i64,
     /// The transaction that last created or deleted a child.
     pub pzxid: i64,
+    /// When this incarnation was created, by the ensemble's clock, in milliseconds since 1970.
+    pub ctime_ms: i64,
     /// When its data was last set, by the ensemble's clock, in milliseconds since 1970.
     pub mtime_ms: i64,
     /// How often its data was set, modulo 2³².

@@ -11,6 +11,7 @@ use super::access::Caller;
 use super::extract::{Body, Name, Parameters, page_limit, states, time};
 use super::problem::{Problem, ProblemKind};
 use super::schedules::ReasonBody;
+use crate::overview::told_of_its_airflow;
 use crate::store::model::{Page, Run, RunFilter};
 
 /// Which runs a list shows. All conditions hold together.
@@ -53,7 +54,10 @@ pub(super) async fn list(
         owner: query.owner,
     };
     let limit = page_limit(query.limit, 100)?;
-    Ok(Json(api.ledger.runs(&filter, limit, query.cursor.as_deref()).await?))
+    let Page { items, next_cursor } = api.ledger.runs(&filter, limit, query.cursor.as_deref()).await?;
+    let config = api.config.borrow().clone();
+    let items = items.into_iter().map(|run| told_of_its_airflow(run, &config)).collect();
+    Ok(Json(Page { items, next_cursor }))
 }
 
 /// One run, by its number or its `dag_run_id`, with its attempts and timeline
@@ -62,7 +66,7 @@ pub(super) async fn list(
 ))]
 pub(super) async fn one(State(api): State<Api>, Name(id): Name) -> Result<Json<Run>, Problem> {
     match api.ledger.run(&id).await? {
-        Some(run) => Ok(Json(run)),
+        Some(run) => Ok(Json(told_of_its_airflow(run, &api.config.borrow()))),
         None => Err(Problem::new(ProblemKind::NotFound, format!("failed to find the run `{id}`: the ledger has none"))
             .hint("an id is a run's number or its `dag_run_id`; retention may have removed it")),
     }

@@ -53,6 +53,7 @@ fn run(row: &AnyRow) -> Result<Run, StoreError> {
         ended_at: columns.optional_time()?,
         state: columns.state()?,
         reason: columns.optional_text()?,
+        hint: None,
         coalesced: columns.integer()?,
         reopened: columns.integer()?,
         conf: serde_json::Value::Null,

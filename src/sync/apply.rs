@@ -65,7 +65,7 @@ impl Applier<'_> {
     /// Does what is planned; the report tells what is left. `None`: the sync is to end before everything was
     /// done; the ledger has what is known.
     pub(super) async fn apply(&self, look: Look) -> Result<Option<PassReport>, StoreError> {
-        let Look { plan, wishes, owned } = look;
+        let Look { plan, wishes, owned, .. } = look;
         self.note_known(&plan.steps, &wishes).await?;
         let changes = self.changes(&plan.steps, &wishes);
         let mut progress = Progress { steps: plan.steps, written: BTreeMap::new(), trouble: None };
@@ -134,7 +134,9 @@ impl Applier<'_> {
         for (key, step) in steps {
             match step {
                 Step::Note => changes.put.push((key.clone(), self.owned(Hold::Owned, digest(wishes, key)))),
-                Step::Forget | Step::Foreign { forget: true } => changes.forget.push(key.clone()),
+                Step::Forget | Step::Foreign { forget: true } | Step::OfStore { forget: true, .. } => {
+                    changes.forget.push(key.clone());
+                }
                 _ => {}
             }
         }

@@ -11,15 +11,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Applier;
 use super::desk::{Desks, Order};
 use super::key;
-use super::pass::{Look, Options, Parties, PassError, look};
-use super::report::PassReport;
+use super::pass::{self, Look, Options, Parties, PassError};
+use super::report::{self, PassReport};
 use super::timing::Timing;
+use super::turns::{Turn, Turns};
 use crate::airflow::Airflow;
 use crate::airflow::places::Places;
 use crate::domain::schedule::WatchScope;
@@ -52,6 +54,8 @@ pub struct Parts {
     pub leadership: Leadership,
     /// Where operators hand in orders.
     pub desks: Desks,
+    /// Where syncs that write into the same collection take turns.
+    pub turns: Turns,
     /// Where the submitter is asked for a place for each request that changes something.
     pub places: Places,
 }
@@ -74,7 +78,9 @@ pub async fn run(parts: Parts, ending: CancellationToken) -> Result<(), StoreErr
     let mut desk = parts.desks.open(&parts.definition.name);
     let mut timing = Timing::new(Instant::now());
     let mut known_session = None;
-    let mut keeper = Keeper { parts, ending: ending.clone(), digests: None, told: None };
+    let turn = parts.turns.join(&parts.definition);
+    let incarnation = report::last(&parts.ledger, &parts.definition.name).await?.and_then(|last| last.incarnation);
+    let mut keeper = Keeper { parts, ending: ending.clone(), turn, digests: None, incarnation, told: None };
     let ended = loop {
         let event = tokio::select! {
             biased;
@@ -125,8 +131,12 @@ pub async fn run(parts: Parts, ending: CancellationToken) -> Result<(), StoreErr
 struct Keeper {
     parts: Parts,
     ending: CancellationToken,
+    /// The turns of the syncs that write into the same collection.
+    turn: Turn,
     /// Makes digests, with the session of the home ensemble that the key was read in.
     digests: Option<(u64, Digests)>,
+    /// The incarnation of the znode in which everything that was written has been seen.
+    incarnation: Option<String>,
     /// What the log was told last.
     told: Option<String>,
 }
@@ -143,17 +153,21 @@ impl Keeper {
             () = lost.cancelled() => return Ok(None),
             looked = self.look(options) => looked,
         };
-        let report = match looked {
-            Ok(look) if options.dry_run => look.report(),
-            Ok(look) => match self.applier().apply(look).await? {
-                Some(report) => report,
-                None => return Ok(None),
-            },
+        let mut report = match looked {
+            Ok((look, _)) if options.dry_run => look.report(),
+            Ok((look, _its_turn)) => {
+                self.incarnation.clone_from(&look.incarnation);
+                match self.applier().apply(look).await? {
+                    Some(report) => report,
+                    None => return Ok(None),
+                }
+            }
             Err(PassError::Store(error)) => return Err(error),
             Err(error) => {
                 PassReport { error: Some(format!("failed to {error}")), hint: error.hint(), ..PassReport::default() }
             }
         };
+        report.incarnation.clone_from(&self.incarnation);
         if !options.dry_run {
             self.tell(&report);
             metrics::sync_compared(&self.parts.definition.name, &report.counts, report.error.is_none());
@@ -164,8 +178,9 @@ impl Keeper {
         Ok(Some(report))
     }
 
-    /// Reads what there is, and plans. May be given up at any point.
-    async fn look(&mut self, options: Options) -> Result<Look, PassError> {
+    /// Reads what there is, and plans; with the turn in which that may be carried out. May be given up at any
+    /// point.
+    async fn look(&mut self, options: Options) -> Result<(Look, OwnedMutexGuard<()>), PassError> {
         let session = self.session(&self.parts.ensemble)?;
         let digests = self.digests().await?;
         let parts = &self.parts;
@@ -176,8 +191,12 @@ impl Keeper {
             digests: &digests,
             airflow: &parts.airflow,
             ledger: Some(&parts.ledger),
+            incarnation: self.incarnation.as_deref(),
         };
-        look(parties, options).await
+        // Whoever waits long for ZooKeeper keeps nobody waiting.
+        let wanted = pass::read(parties).await?;
+        let its_turn = self.turn.take(&parts.configured).await;
+        Ok((pass::compare(parties, wanted, options).await?, its_turn))
     }
 
     fn applier(&self) -> Applier<'_> {

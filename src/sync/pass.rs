@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::key::KeyError;
 use super::report::PassReport;
-use super::source::{self, SourceError};
+use super::source::{self, SourceError, Wanted};
 use crate::airflow::{self, Airflow};
 use crate::domain::sync::definition::{DriftPolicy, SyncDefinition};
 use crate::domain::sync::digest::Digests;
@@ -81,6 +81,8 @@ pub struct Parties<'a> {
     pub airflow: &'a Airflow,
     /// The ledger; `None` before anything has served.
     pub ledger: Option<&'a Ledger>,
+    /// The incarnation of the znode in which everything that was written has been seen.
+    pub incarnation: Option<&'a str>,
 }
 
 /// What a comparison found.
@@ -88,6 +90,8 @@ pub struct Look {
     pub(super) plan: Plan,
     pub(super) wishes: BTreeMap<String, Wish>,
     pub(super) owned: BTreeMap<String, Owned>,
+    /// As in [`Parties`], from now on.
+    pub(super) incarnation: Option<String>,
 }
 
 impl Look {
@@ -99,8 +103,13 @@ impl Look {
 
 /// Compares; changes nothing.
 pub async fn look(parties: Parties<'_>, options: Options) -> Result<Look, PassError> {
-    let Parties { definition, configured, session, digests, airflow, ledger } = parties;
-    let wishes = source::read(session, definition, digests).await.map_err(|error| PassError::Source {
+    compare(parties, read(parties).await?, options).await
+}
+
+/// Reads what the znode wants; `None` when it is missing.
+pub(super) async fn read(parties: Parties<'_>) -> Result<Option<Wanted>, PassError> {
+    let definition = parties.definition;
+    source::read(parties.session, definition, parties.digests).await.map_err(|error| PassError::Source {
         sync: definition.name.to_string(),
         path: definition.path.to_string(),
         reason: error.to_string(),
@@ -108,13 +117,19 @@ pub async fn look(parties: Parties<'_>, options: Options) -> Result<Look, PassEr
             SourceError::ZooKeeper(error) => error.hint(),
             SourceError::NotAnObject => "write a JSON object into it, or another `watch`",
         },
-    })?;
+    })
+}
+
+/// Compares what the znode wants with what there is.
+pub(super) async fn compare(parties: Parties<'_>, wanted: Option<Wanted>, options: Options) -> Result<Look, PassError> {
+    let Parties { definition, configured, airflow, ledger, incarnation: before, .. } = parties;
     // Before the list: what another sync writes meanwhile is then told by its mark.
     let owned = match ledger {
         Some(ledger) => ledger.owned_entries(&definition.airflow, definition.kind).await?,
         None => BTreeMap::new(),
     };
     let shown = airflow.list_entries(definition.kind).await.map_err(Box::new)?;
+    let now = wanted.as_ref().map(|wanted| wanted.incarnation.as_str());
     let rules = Rules {
         sync: &definition.name,
         store_id: ledger.map_or("", Ledger::store_id),
@@ -124,9 +139,12 @@ pub async fn look(parties: Parties<'_>, options: Options) -> Result<Look, PassEr
             (false, true) => Prune::Guarded,
             (false, false) => Prune::Never,
         },
+        is_recreated: before.is_some() && now.is_some() && before != now,
         repair: options.repair || definition.drift == DriftPolicy::Repair,
         adopt: definition.adopt,
     };
-    let plan = plan::plan(wishes.as_ref(), &owned, &shown, &rules);
-    Ok(Look { plan, wishes: wishes.unwrap_or_default(), owned })
+    let plan = plan::plan(wanted.as_ref().map(|wanted| &wanted.wishes), &owned, &shown, &rules);
+    let seen = if plan.guard.is_none() { now.or(before) } else { before };
+    let incarnation = seen.map(str::to_owned);
+    Ok(Look { plan, wishes: wanted.map(|wanted| wanted.wishes).unwrap_or_default(), owned, incarnation })
 }

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 use crate::domain::sync::definition::{DriftPolicy, SyncDefinition};
 use crate::domain::sync::entry::EntryKind;
 use crate::domain::sync::plan::{Guard, Step};
-use crate::store::LastPass;
 use crate::store::model::optional_microseconds;
+use crate::store::{LastPass, Ledger, StoreError};
 
 /// The most keys of a report that are kept; the rest is only counted.
 const ITEMS_MAX: usize = 1000;
@@ -29,6 +29,9 @@ pub struct PassReport {
     /// How many entries were created, updated and deleted.
     #[serde(default)]
     pub written: BTreeMap<String, u64>,
+    /// The incarnation of the znode in which everything that was written has been seen.
+    #[serde(default)]
+    pub incarnation: Option<String>,
     /// What went wrong; what is told above is then what is known.
     pub error: Option<String>,
     /// What can be done about it.
@@ -88,8 +91,23 @@ fn guard_text(guard: Guard) -> String {
     match guard {
         Guard::Missing => "the znode is missing: what was written stays until `flowkeeper sync apply --prune`",
         Guard::Empty => "nothing is left below the znode: what was written stays until `flowkeeper sync apply --prune`",
+        Guard::Recreated => {
+            "the znode was deleted and made anew: what was written and is missing there stays until it is back, or \
+             until `flowkeeper sync apply --prune`"
+        }
     }
     .to_owned()
+}
+
+/// What the last comparison of a sync found; `None` before the first.
+pub async fn last(ledger: &Ledger, sync: &str) -> Result<Option<PassReport>, StoreError> {
+    let passes = ledger.sync_passes().await?;
+    Ok(passes.iter().find(|last| last.sync == sync).and_then(parse))
+}
+
+/// One of a version that wrote something else tells nothing.
+fn parse(last: &LastPass) -> Option<PassReport> {
+    serde_json::from_str(&last.report).ok()
 }
 
 /// A sync, and how its last comparison ended.
@@ -124,7 +142,7 @@ pub struct SyncOverview {
 impl SyncOverview {
     /// Puts together what is configured and what the ledger tells.
     pub fn of(definition: &SyncDefinition, last: Option<&LastPass>) -> Self {
-        let report: Option<PassReport> = last.and_then(|last| serde_json::from_str(&last.report).ok());
+        let report: Option<PassReport> = last.and_then(parse);
         let state = match &report {
             None => "unknown",
             Some(report) if report.error.is_some() => "failing",

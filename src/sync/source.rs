@@ -29,15 +29,21 @@ pub(super) enum SourceError {
     NotAnObject,
 }
 
-/// By key, what each znode wants; `None` when the znode of the sync itself is missing.
-pub(super) type Wishes = Option<BTreeMap<String, Wish>>;
+/// What a znode wants.
+pub(super) struct Wanted {
+    /// By key.
+    pub(super) wishes: BTreeMap<String, Wish>,
+    /// Tells this incarnation of the znode of the sync itself from others, also from one of the same
+    /// transaction number in an ensemble that was rebuilt.
+    pub(super) incarnation: String,
+}
 
-/// Reads everything.
+/// Reads everything; `None` when the znode of the sync itself is missing.
 pub(super) async fn read(
     session: &Session,
     definition: &SyncDefinition,
     digests: &Digests,
-) -> Result<Wishes, SourceError> {
+) -> Result<Option<Wanted>, SourceError> {
     let reader = Reader { session, definition, digests };
     match definition.scope {
         WatchScope::Node => reader.members().await,
@@ -55,7 +61,7 @@ struct Reader<'a> {
 type Answer = Result<Option<(Vec<u8>, ZnodeStat)>, ZooKeeperError>;
 
 impl Reader<'_> {
-    async fn members(&self) -> Result<Wishes, SourceError> {
+    async fn members(&self) -> Result<Option<Wanted>, SourceError> {
         let path = &self.definition.path;
         let Some((data, stat)) = self.session.get_data(path).await? else { return Ok(None) };
         let Ok(Value::Object(members)) = serde_json::from_slice(&data) else { return Err(SourceError::NotAnObject) };
@@ -64,12 +70,12 @@ impl Reader<'_> {
         for (name, value) in &members {
             self.enter(&mut wishes, name, self.wish(name, &facts, Some(value)));
         }
-        Ok(Some(wishes))
+        Ok(Some(Wanted { wishes, incarnation: incarnation(&stat) }))
     }
 
-    async fn children(&self) -> Result<Wishes, SourceError> {
+    async fn children(&self) -> Result<Option<Wanted>, SourceError> {
         let path = &self.definition.path;
-        let Some((names, _)) = self.session.get_children(path).await? else { return Ok(None) };
+        let Some((names, stat)) = self.session.get_children(path).await? else { return Ok(None) };
         let read = |name: String| {
             let path = join(path, &name);
             let answer = self.session.get_data(&path);
@@ -82,12 +88,12 @@ impl Reader<'_> {
                 self.enter(&mut wishes, &name, wish);
             }
         }
-        Ok(Some(wishes))
+        Ok(Some(Wanted { wishes, incarnation: incarnation(&stat) }))
     }
 
-    async fn subtree(&self) -> Result<Wishes, SourceError> {
+    async fn subtree(&self) -> Result<Option<Wanted>, SourceError> {
         let root = &self.definition.path;
-        let Some((names, _)) = self.session.get_children(root).await? else { return Ok(None) };
+        let Some((names, stat)) = self.session.get_children(root).await? else { return Ok(None) };
         let mut wishes = BTreeMap::new();
         let mut level = names;
         while !level.is_empty() {
@@ -107,7 +113,7 @@ impl Reader<'_> {
                 }
             }
         }
-        Ok(Some(wishes))
+        Ok(Some(Wanted { wishes, incarnation: incarnation(&stat) }))
     }
 
     /// `None` for a znode that was deleted meanwhile.
@@ -149,6 +155,10 @@ impl Reader<'_> {
         };
         wishes.insert(key, wish);
     }
+}
+
+fn incarnation(stat: &ZnodeStat) -> String {
+    format!("{:x}-{}", stat.czxid, stat.ctime_ms)
 }
 
 fn join(parent: &str, name: &str) -> String {

@@ -385,6 +385,7 @@ fn stat_of(stat: &Stat) -> ZnodeStat {
         czxid: stat.czxid,
         mzxid: stat.mzxid,
         pzxid: stat.pzxid,
+        ctime_ms: stat.ctime,
         mtime_ms: stat.mtime,
         version: stat.version,
         cversion: stat.cversion,

@@ -197,17 +197,14 @@ fn ensemble(loader: &Loader<'_>, file: usize, draft: &mut SyncDraft) {
 
 /// Two syncs that certainly write the same keys.
 fn overlaps(loader: &Loader<'_>, drafts: &[(usize, SyncDraft)]) {
-    let mut seen: HashMap<_, (usize, &SyncDraft)> = HashMap::new();
-    for (file, draft) in drafts {
+    for (index, (file, draft)) in drafts.iter().enumerate() {
         let own = &draft.definition;
-        let place = (&own.airflow, own.kind, &own.ensemble, &own.path, own.scope, &own.separator, &own.prefix);
-        if let Some((other_file, other)) = seen.get(&place) {
+        let earlier = drafts[..index].iter().find(|(_, other)| own.overlaps(&other.definition));
+        if let Some((other_file, other)) = earlier {
             let at = loader.sources[*other_file].place(other.name_at.start);
             let message = format!("the sync \"{}\" writes the same {}", other.definition.name, own.kind.as_str());
             let hint = format!("it is at {at}; take one of them out, or give them different prefixes");
             loader.error(*file, &draft.path_at, "sync.znode.path", message, hint);
-        } else {
-            seen.insert(place, (*file, draft));
         }
     }
 }

@@ -74,6 +74,9 @@ fn what_is_wrong_with_a_sync_is_told_with_its_remedy() {
         }
         assert!(told.contains("hint: ") || told.contains("help: "), "{told}");
     }
+    let subtree = SYNC.replace("\"a\"", "\"b\"").replace("\" }", "\", watch = \"subtree\" }");
+    let told = wrong(&[BOTH, SYNC, &subtree]);
+    assert!(told.contains("the sync \"a\" writes the same variables"), "{told}");
     let beside = [BOTH, SYNC, &SYNC.replace("\"a\"", "\"b\""), "prefix = \"b_\"\n"].concat();
     assert_eq!(accepted(&beside).syncs.len(), 2, "with another prefix they write other keys");
 }

@@ -80,6 +80,8 @@ pub struct Rules<'a> {
     pub configured: &'a BTreeSet<Arc<str>>,
     /// Whether to delete what vanished from ZooKeeper.
     pub prune: Prune,
+    /// Whether the znode was made anew since everything that was written was seen in it.
+    pub is_recreated: bool,
     /// Whether to undo hand-made changes.
     pub repair: bool,
     /// Whether to take over what others made.
@@ -91,7 +93,8 @@ pub struct Rules<'a> {
 pub enum Prune {
     /// It stays.
     Never,
-    /// It is, unless the znode is missing or nothing at all is wanted any more: then somebody has to say so.
+    /// It is, unless the znode is missing or another one than before, or nothing at all is wanted any more:
+    /// then somebody has to say so.
     Guarded,
     /// It is, whatever the reason.
     Always,
@@ -122,8 +125,8 @@ pub enum Drift {
 /// Why an entry that no znode wants is not deleted before somebody says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    /// Everything else vanished with it.
-    AllGone,
+    /// Everything else vanished with it, or the znode was made anew.
+    Guarded,
     /// It carries our mark, and the ledger does not know it.
     Unrecorded,
 }
@@ -155,6 +158,14 @@ pub enum Step {
     },
     /// Another sync wrote it; nothing is done.
     OfSync(Arc<str>),
+    /// A flowkeeper with another store wrote it; nothing is done, also if it was ours: two that repair or adopt
+    /// would take it from each other for ever.
+    OfStore {
+        /// The identity of that store.
+        store_id: String,
+        /// Whether a row of the ledger goes.
+        forget: bool,
+    },
     /// It vanished from ZooKeeper, and stays in Airflow.
     Stays,
     /// No znode wants it, and it is not deleted before somebody says so.
@@ -174,7 +185,7 @@ impl Step {
             Self::Update { .. } => "update",
             Self::Delete => "delete",
             Self::Drift(_) => "drift",
-            Self::Foreign { .. } | Self::OfSync(_) => "conflict",
+            Self::Foreign { .. } | Self::OfSync(_) | Self::OfStore { .. } => "conflict",
             Self::Stays => "stays",
             Self::Held(_) => "held",
             Self::Fault(_) => "fault",
@@ -202,8 +213,11 @@ impl Step {
             Self::Drift(Drift::Rewritten) => "written anew in Airflow: flowkeeper's mark is gone".to_owned(),
             Self::Foreign { .. } => "it is in Airflow already, and flowkeeper did not write it".to_owned(),
             Self::OfSync(sync) => format!("the sync {sync} writes it"),
+            Self::OfStore { store_id, .. } => format!("a flowkeeper with another store, {store_id}, writes it"),
             Self::Stays => "gone from ZooKeeper; `prune` is off".to_owned(),
-            Self::Held(Doubt::AllGone) => "gone from ZooKeeper with everything else, so it is kept".to_owned(),
+            Self::Held(Doubt::Guarded) => {
+                "gone from ZooKeeper with everything that was there, so it is kept".to_owned()
+            }
             Self::Held(Doubt::Unrecorded) => "no znode wants it, and it has flowkeeper's mark but the ledger does not \
                                               know it (a copy that somebody made?), so it is kept"
                 .to_owned(),
@@ -220,6 +234,8 @@ pub enum Guard {
     Missing,
     /// The znode wants nothing any more.
     Empty,
+    /// The znode is another one than before, so that what is missing may be still to come.
+    Recreated,
 }
 
 /// What is to be done, by key.
@@ -254,6 +270,7 @@ pub fn plan(
         _ if rules.prune == Prune::Always => None,
         None => Some(Guard::Missing),
         Some(wishes) if wishes.is_empty() => Some(Guard::Empty),
+        Some(_) if rules.is_recreated => Some(Guard::Recreated),
         Some(_) => None,
     };
     let nothing = BTreeMap::new();
@@ -273,7 +290,7 @@ pub fn plan(
             Some((key.clone(), step?))
         })
         .collect();
-    let held = steps.values().any(|step| *step == Step::Held(Doubt::AllGone));
+    let held = steps.values().any(|step| *step == Step::Held(Doubt::Guarded));
     Plan { steps, guard: guard.filter(|guard| held || *guard == Guard::Missing) }
 }
 
@@ -284,6 +301,8 @@ enum Writer<'a> {
     Nobody,
     /// A sync of this store.
     Ours(&'a str),
+    /// A sync of this store, which is not ours.
+    OfStore(&'a str),
     /// Somebody else.
     Other,
 }
@@ -292,7 +311,8 @@ fn writer<'a>(shown: Option<&'a Shown>, rules: &Rules<'_>) -> Writer<'a> {
     match shown.map(Shown::mark) {
         None => Writer::Nobody,
         Some(Some(Mark { sync, store_id })) if store_id == rules.store_id => Writer::Ours(sync),
-        Some(_) => Writer::Other,
+        Some(Some(Mark { store_id, .. })) => Writer::OfStore(store_id),
+        Some(None) => Writer::Other,
     }
 }
 
@@ -331,6 +351,13 @@ fn wanted(value: &EntryValue, digest: &str, owned: Option<&Owned>, shown: Option
                 (true, _) => Step::Update { fields: comparison.different, cause: Cause::Changed },
             }
         }
+        (Writer::OfStore(store_id), Some(shown)) => match hold {
+            Some(Hold::Creating | Hold::Deleting) | None if rules.adopt => {
+                Step::Update { fields: shown.compare(value).different, cause: Cause::Adopt }
+            }
+            Some(Hold::Creating | Hold::Deleting) => Step::OfStore { store_id: store_id.to_owned(), forget: true },
+            Some(Hold::Owned) | None => Step::OfStore { store_id: store_id.to_owned(), forget: false },
+        },
         (Writer::Other, Some(shown)) => match hold {
             Some(Hold::Owned) if rules.repair || rules.adopt => {
                 Step::Update { fields: shown.compare(value).different, cause: Cause::Repair }
@@ -355,11 +382,11 @@ fn vanished(owned: Option<&Owned>, shown: Option<&Shown>, rules: &Rules<'_>, is_
         return None;
     }
     Some(match (writer, rules.prune) {
-        (Writer::Nobody | Writer::Other, _) => Step::Forget,
+        (Writer::Nobody | Writer::OfStore(_) | Writer::Other, _) => Step::Forget,
         (Writer::Ours(_), Prune::Always) => Step::Delete,
         (Writer::Ours(_), _) if owned.is_none() => Step::Held(Doubt::Unrecorded),
         (Writer::Ours(_), Prune::Never) => Step::Stays,
-        (Writer::Ours(_), Prune::Guarded) if is_guarded => Step::Held(Doubt::AllGone),
+        (Writer::Ours(_), Prune::Guarded) if is_guarded => Step::Held(Doubt::Guarded),
         (Writer::Ours(_), Prune::Guarded) => Step::Delete,
     })
 }

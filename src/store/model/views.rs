@@ -97,6 +97,9 @@ pub struct Run {
     pub state: RunState,
     /// Why, for states that are not Airflow's own.
     pub reason: Option<String>,
+    /// What can be done about it; of runs that wait for something that the definitions lack.
+    #[serde(default)]
+    pub hint: Option<String>,
     /// Changes that ZooKeeper merged into this one.
     pub coalesced: i64,
     /// How often it was reopened after its end.

@@ -296,6 +296,7 @@ mod tests {
             czxid,
             mzxid,
             pzxid,
+            ctime_ms: 0,
             mtime_ms: 0,
             version: i32::from(mzxid > czxid),
             cversion: 0,

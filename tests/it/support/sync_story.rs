@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use flowkeeper::airflow::Airflow;
+use flowkeeper::clock::Clock;
 use flowkeeper::domain::sync::entry::EntryKind;
 use flowkeeper::domain::sync::plan::Owned;
 use flowkeeper::domain::sync::shown::{Fields, Shown};
+use flowkeeper::store::Ledger;
 use serde_json::Value;
 use zookeeper_client::Client;
 
@@ -36,6 +38,9 @@ pub(crate) struct Story {
     pub(crate) root: String,
     pub(crate) airflow: Airflow,
     pub(crate) member: Member,
+    /// The configuration without what is each member's own.
+    config: String,
+    password: String,
 }
 
 impl Story {
@@ -63,7 +68,12 @@ impl Story {
         );
         let airflow = client(url, username, password);
         let member = member(store, &config, password);
-        Self { zookeeper, root, airflow, member }
+        Self { zookeeper, root, airflow, member, config, password: password.to_owned() }
+    }
+
+    /// Another member with the same configuration, which is not started.
+    pub(crate) fn another(&self, store: &str) -> Member {
+        member(store, &self.config, &self.password)
     }
 
     /// The same for a fake.
@@ -109,6 +119,11 @@ impl Story {
 
     pub(crate) async fn entries(&self, kind: EntryKind) -> BTreeMap<String, Shown> {
         self.airflow.list_entries(kind).await.expect("a list")
+    }
+
+    /// A ledger, for reading.
+    pub(crate) async fn ledger(&self, store: &str) -> Ledger {
+        Ledger::open_read_only(store, Clock::system()).await.expect("open the ledger")
     }
 
     /// What the ledger takes for ours.

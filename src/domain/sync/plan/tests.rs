@@ -42,6 +42,7 @@ fn step(
         store_id: STORE,
         configured: &configured,
         prune: Prune::Never,
+        is_recreated: false,
         repair: false,
         adopt: false,
     };
@@ -126,6 +127,29 @@ fn repairing_and_adopting_are_chosen() {
 }
 
 #[test]
+fn of_two_flowkeepers_the_mark_decides_and_nobody_takes_from_the_other_twice() {
+    use Hold::{Creating, Deleting, Owned};
+    let theirs = || Some(entry("mine", Some(&Mark { sync: "app", store_id: "2e0c" }.describe(None))));
+    let conflict = |forget| Some(Step::OfStore { store_id: "2e0c".to_owned(), forget });
+    let taken = || Some(Step::Update { fields: vec!["value"], cause: Cause::Adopt });
+    // (row of the ledger, step, step with everything that takes).
+    for (hold, plain, taking) in [
+        (None, conflict(false), taken()),
+        (Some(Creating), conflict(true), taken()),
+        (Some(Deleting), conflict(true), taken()),
+        (Some(Owned), conflict(false), conflict(false)),
+    ] {
+        let owned = || hold.map(|hold| row("app", hold, Some("new")));
+        let all = |rules: &mut Rules<'_>| (rules.repair, rules.adopt) = (true, true);
+        assert_eq!(step(Some(wish("new")), owned(), theirs(), |_| {}), plain, "{hold:?}");
+        assert_eq!(step(Some(wish("new")), owned(), theirs(), all), taking, "{hold:?}, taking");
+        // What nobody wants is left to them.
+        let all = |rules: &mut Rules<'_>| rules.prune = Prune::Always;
+        assert_eq!(step(None, owned(), theirs(), all), hold.map(|_| Step::Forget), "{hold:?}, vanished");
+    }
+}
+
+#[test]
 fn what_vanished_is_deleted_only_when_it_is_ours_and_asked_for() {
     use Hold::{Creating, Deleting, Owned};
     let prune = |rules: &mut Rules<'_>| rules.prune = Prune::Guarded;
@@ -174,6 +198,7 @@ fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
         store_id: STORE,
         configured: &configured,
         prune: Prune::Guarded,
+        is_recreated: false,
         repair: true,
         adopt: true,
     };
@@ -182,13 +207,21 @@ fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
     let empty = BTreeMap::new();
     for (wishes, guard) in [(None, Guard::Missing), (Some(&empty), Guard::Empty)] {
         let held = plan(wishes, &owned, &shown, &rules);
-        assert_eq!((held.steps.get("k"), held.guard), (Some(&Step::Held(Doubt::AllGone)), Some(guard)));
+        assert_eq!((held.steps.get("k"), held.guard), (Some(&Step::Held(Doubt::Guarded)), Some(guard)));
     }
     // With nothing of ours there is nothing to guard.
     assert_eq!(plan(Some(&empty), &BTreeMap::new(), &BTreeMap::new(), &rules).guard, None);
     let copied = plan(Some(&empty), &BTreeMap::new(), &shown, &rules);
     assert_eq!((copied.steps.get("k"), copied.guard), (Some(&Step::Held(Doubt::Unrecorded)), None));
+    // A znode that was made anew may be about to be filled again; what is there already is written.
+    let one = BTreeMap::from([("n".to_owned(), wish("new"))]);
+    rules.is_recreated = true;
+    let refilled = plan(Some(&one), &owned, &shown, &rules);
+    assert_eq!(refilled.steps["k"], Step::Held(Doubt::Guarded));
+    assert_eq!((&refilled.steps["n"], refilled.guard), (&Step::Create, Some(Guard::Recreated)));
+    assert_eq!(plan(Some(&one), &BTreeMap::new(), &BTreeMap::new(), &rules).guard, None);
     rules.prune = Prune::Always;
+    assert_eq!(plan(Some(&one), &owned, &shown, &rules).steps["k"], Step::Delete);
     for wishes in [None, Some(&empty)] {
         let forced = plan(wishes, &owned, &shown, &rules);
         assert_eq!((forced.steps.get("k"), forced.guard), (Some(&Step::Delete), None));

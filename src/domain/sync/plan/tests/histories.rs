@@ -118,6 +118,7 @@ impl World {
                 | Step::Drift(_)
                 | Step::Foreign { forget: false }
                 | Step::OfSync(_)
+                | Step::OfStore { .. }
                 | Step::Stays
                 | Step::Held(_)
                 | Step::Fault(_) => {}
@@ -159,7 +160,7 @@ proptest! {
         prune in prop_oneof![Just(Prune::Never), Just(Prune::Guarded), Just(Prune::Always)],
     ) {
         let configured = names(&["app"]);
-        let rules = Rules { sync: "app", store_id: STORE, configured: &configured, prune, repair, adopt: false };
+        let rules = Rules { sync: "app", store_id: STORE, configured: &configured, prune, is_recreated: false, repair, adopt: false };
         let mut world = World::default();
         for event in events {
             world.happen(event, &rules);
@@ -173,7 +174,7 @@ proptest! {
                 Step::InStep | Step::Foreign { forget: false } => true,
                 Step::Drift(_) => !repair,
                 Step::Stays => prune == Prune::Never,
-                Step::Held(Doubt::AllGone) => prune == Prune::Guarded && world.wishes.is_empty(),
+                Step::Held(Doubt::Guarded) => prune == Prune::Guarded && world.wishes.is_empty(),
                 Step::Held(Doubt::Unrecorded) => prune != Prune::Always && !world.ledger.contains_key(key),
                 _ => false,
             };
