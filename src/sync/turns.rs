@@ -17,9 +17,12 @@ use crate::domain::sync::entry::EntryKind;
 /// How long a sync waits for those that go first. They may be unable to read their znodes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The collections that syncs of this process write into. Cheap to clone.
+/// The collections that syncs of a term write into. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Turns(Arc<Mutex<HashMap<(Arc<str>, EntryKind), Weak<Collection>>>>);
+pub struct Turns(Arc<Mutex<Collections>>);
+
+/// By Airflow and kind; one goes with the last sync that writes into it.
+type Collections = HashMap<(Arc<str>, EntryKind), Weak<Collection>>;
 
 /// What the syncs of one collection share.
 struct Collection {

@@ -103,7 +103,7 @@ async fn of_two_flowkeepers_the_mark_decides_and_they_do_not_fight() {
     one_story.in_step("variables", 1).await;
     other.member.start();
     let state = other.until("variables", "a conflict", |state| state["counts"]["in_step"] == 1).await;
-    let (store, _) = (one_story.member.ledger().await.store_id().to_owned(), ());
+    let store = one_story.member.ledger().await.store_id().to_owned();
     assert_eq!(steps(&state), one("a", "conflict"));
     assert_eq!(detail(&state, "a"), format!("a flowkeeper with another store, {store}, writes it"));
     assert_eq!(one_story.variable("a").await.as_deref(), Some("of one"));

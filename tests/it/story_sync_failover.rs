@@ -15,15 +15,15 @@ use crate::support::process::Member;
 use crate::support::sync_story::{PATIENCE, Story, VARIABLES, one, state, steps, until};
 use crate::support::team::{is_leading, is_ready};
 
-/// Where in a change the leader is when it is killed.
+/// What the leader is killed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
     /// The ledger knows what is to be done, and nothing reached Airflow.
-    BeforeTheRequest,
+    Request,
     /// Airflow did it, and has not answered.
-    BeforeTheAnswer,
+    Answer,
     /// Airflow has answered, and the ledger does not take it.
-    BeforeTheRecord,
+    Record,
 }
 
 /// The member that leads.
@@ -63,16 +63,16 @@ async fn hold_back(database: &str) -> sqlx::Transaction<'static, sqlx::Postgres>
 #[tokio::test]
 async fn each_change_comes_to_its_end_wherever_the_leader_dies() {
     let ensemble = ZooKeeperEnsemble::start(Duration::from_millis(500)).await;
-    let store = PostgresServer::shared().await.create_database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let fake = FakeAirflow::start(World::default()).await;
     let (connect, login) = (ensemble.connect(), ("admin", "admin"));
     let zookeeper = ensemble.client().await;
-    let story = Story::prepare_on(&store, &connect, zookeeper, &fake.url(), login, VARIABLES).await;
+    let story = Story::prepare_on(&database, &connect, zookeeper, &fake.url(), login, VARIABLES).await;
     for (name, data) in [("", ""), ("/a", "0"), ("/b", "0"), ("/theirs", "ours")] {
         story.create(&format!("variables{name}"), data).await;
     }
     fake.world().entries_mut("variables").push(entry("theirs", "by hand"));
-    let mut members: Vec<Member> = (0..3).map(|_| story.another(&store)).collect();
+    let mut members: Vec<Member> = (0..3).map(|_| story.another(&database)).collect();
     for member in &mut members {
         member.start();
         is_ready(member).await;
@@ -80,15 +80,15 @@ async fn each_change_comes_to_its_end_wherever_the_leader_dies() {
     let mut leading = leader(&members).await;
     until(&mut members[leading], "variables", "first", |state| state["counts"]["in_step"] == 2).await;
 
-    let moments = [Moment::BeforeTheRequest, Moment::BeforeTheAnswer, Moment::BeforeTheRecord];
+    let moments = [Moment::Request, Moment::Answer, Moment::Record];
     for (round, moment) in moments.into_iter().enumerate() {
         let value = format!("{}", round + 1);
         let before = fake.count("entries_bulk");
         match moment {
-            Moment::BeforeTheRequest => drop(fake.world().faults_at.insert("PATCH variables", Fault::HangBefore)),
-            Moment::BeforeTheAnswer => drop(fake.world().faults_at.insert("PATCH variables", Fault::HangAfter)),
+            Moment::Request => drop(fake.world().faults_at.insert("PATCH variables", Fault::HangBefore)),
+            Moment::Answer => drop(fake.world().faults_at.insert("PATCH variables", Fault::HangAfter)),
             // Long enough to take the ledger away before it answers.
-            Moment::BeforeTheRecord => fake.world().bears_one = Some(Duration::from_secs(2)),
+            Moment::Record => fake.world().bears_one = Some(Duration::from_secs(2)),
         }
         let hung = fake.world().hung;
         // One changes, one goes, one comes, in one comparison or in several.
@@ -101,12 +101,12 @@ async fn each_change_comes_to_its_end_wherever_the_leader_dies() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let mut held = None;
-        if moment == Moment::BeforeTheRecord {
-            held = Some(hold_back(&store).await);
+        if moment == Moment::Record {
+            held = Some(hold_back(&database).await);
             // Airflow answers meanwhile.
             tokio::time::sleep(Duration::from_secs(3)).await;
         }
-        let rows = story.ledger(&store).await.owned_entries("main", EntryKind::Variables).await.expect("rows");
+        let rows = story.ledger(&database).await.owned_entries("main", EntryKind::Variables).await.expect("rows");
         assert!(rows.values().any(|row| row.digest.is_none()), "{moment:?}: {rows:?}");
         members[leading].kill();
         drop(held);
@@ -134,7 +134,7 @@ async fn each_change_comes_to_its_end_wherever_the_leader_dies() {
         })
         .await;
         assert_eq!(steps(&state_now), one("theirs", "conflict"), "{moment:?}");
-        let rows = story.ledger(&store).await.owned_entries("main", EntryKind::Variables).await.expect("rows");
+        let rows = story.ledger(&database).await.owned_entries("main", EntryKind::Variables).await.expect("rows");
         let ours: Vec<&str> = expected.iter().map(|(key, _)| key.as_str()).filter(|key| *key != "theirs").collect();
         assert!(rows.keys().map(String::as_str).eq(ours.iter().copied()), "{moment:?}: {rows:?}");
         let settled =

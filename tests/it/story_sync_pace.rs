@@ -140,6 +140,7 @@ async fn a_sync_of_a_thousand_variables_slows_no_run_down_in_a_real_airflow_3() 
     let mut story = Story::prepare(server, &real.url(), (&username, &password), &syncs).await;
     story.create("variables", "").await;
     story.member.start();
+    is_ready(&story.member).await;
     let alone = story.member.wait_for_runs("twenty without a sync", |runs| waits(runs).len() >= 20).await;
     let last = alone.iter().map(|run| run.due_at).max().expect("runs");
     for number in 0..1000 {
