@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::config::Document;
+use crate::domain::edit::{Fates, Known, Leaving, Standing};
+use crate::domain::schedule::ScheduleName;
 
 /// A definition that is not in both sets alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,9 @@ pub struct Change {
     pub was: Option<String>,
     /// The keys that differ.
     pub keys: Vec<KeyChange>,
+    /// What its author may have meant instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// What became of a definition.
@@ -62,6 +67,9 @@ pub struct NotToml {
     pub reason: String,
 }
 
+/// The section whose names are more than names: what a schedule has done so far belongs to its name.
+const SCHEDULE: &str = "schedule";
+
 /// Section and name.
 type Place = (String, String);
 
@@ -77,53 +85,70 @@ pub fn diff(old: &[Document], new: &[Document]) -> Result<Vec<Change>, NotToml> 
         let ((kind, name), (_, was)) = (keys, place);
         // That it was renamed says it all.
         let keys = compare(&before, &after).into_iter().filter(|key| !["name", "was"].contains(&&*key.key)).collect();
-        changes.push(Change { change: ChangeKind::Renamed, kind, name, was: Some(was), keys });
+        changes.push(Change { change: ChangeKind::Renamed, kind, name, was: Some(was), keys, hint: None });
     }
     for ((kind, name), before) in &old {
         let (kind, name) = (kind.clone(), name.clone());
         match new.remove(&(kind.clone(), name.clone())) {
             None => {
                 let keys = compare(before, &Keys::new());
-                changes.push(Change { change: ChangeKind::Removed, kind, name, was: None, keys });
+                changes.push(Change { change: ChangeKind::Removed, kind, name, was: None, keys, hint: None });
             }
             Some(after) if after == *before => {}
             Some(after) => {
                 let keys = compare(before, &after);
-                changes.push(Change { change: ChangeKind::Changed, kind, name, was: None, keys });
+                changes.push(Change { change: ChangeKind::Changed, kind, name, was: None, keys, hint: None });
             }
         }
     }
     for ((kind, name), after) in new {
         let keys = compare(&Keys::new(), &after);
-        changes.push(Change { change: ChangeKind::Added, kind, name, was: None, keys });
+        changes.push(Change { change: ChangeKind::Added, kind, name, was: None, keys, hint: None });
     }
+    add_hints(&mut changes);
     changes.sort_by(|one, other| (&one.kind, one.change, &one.name).cmp(&(&other.kind, other.change, &other.name)));
     Ok(changes)
 }
 
-/// Which definition has become which: by `was`, or because it is the same but for its name.
+/// Which schedule has become which, as members will have it: by `was` in the new set, or since the old set
+/// says that it was this one.
 fn renames(old: &BTreeMap<Place, Keys>, new: &BTreeMap<Place, Keys>) -> Vec<(Place, Place)> {
-    let nameless = |keys: &Keys| -> Keys {
-        keys.iter().filter(|(key, _)| *key != "name").map(|(key, value)| (key.clone(), value.clone())).collect()
-    };
-    let mut gone: BTreeMap<(String, Keys), Vec<&Place>> = BTreeMap::new();
-    for (place, keys) in old.iter().filter(|(place, _)| !new.contains_key(place)) {
-        gone.entry((place.0.clone(), nameless(keys))).or_default().push(place);
-    }
-    let mut renames: Vec<(Place, Place)> = Vec::new();
-    for (place, keys) in new {
-        let was = keys.get("was").map(|was| (place.0.clone(), was.trim_matches('"').to_owned()));
-        let said = was.filter(|was| old.contains_key(was) && !new.contains_key(was));
-        let alike = || {
-            let gone = gone.get(&(place.0.clone(), nameless(keys))).filter(|_| !old.contains_key(place))?;
-            (gone.len() == 1).then(|| gone[0].clone())
+    let schedules = |set: &BTreeMap<Place, Keys>| -> Vec<(ScheduleName, Option<ScheduleName>)> {
+        let schedule = |(place, keys): (&Place, &Keys)| {
+            let was = keys.get("was").and_then(|was| ScheduleName::new(was.trim_matches(['"', '\''])));
+            (place.0 == SCHEDULE).then(|| Some((ScheduleName::new(&place.1)?, was)))?
         };
-        let Some(before) = said.or_else(alike) else { continue };
-        if renames.iter().all(|(taken, _)| *taken != before) {
-            renames.push((before, place.clone()));
+        set.iter().filter_map(schedule).collect()
+    };
+    let known = schedules(old).into_iter().map(|(name, was)| {
+        let known = Known { standing: Standing::InForce, former: was.into_iter().collect() };
+        (name, known)
+    });
+    let after = schedules(new);
+    let after = after.iter().map(|(name, was)| (name, was.as_ref()));
+    let fates = Fates::decide(&known.collect(), after, Leaving::Ends);
+    let place = |name: &ScheduleName| (SCHEDULE.to_owned(), name.to_string());
+    fates.moves().map(|(from, to)| (place(from), place(to))).collect()
+}
+
+/// What to write where a schedule that is gone and one that is new are the same but for their names, since
+/// members end the one and begin the other from nothing.
+fn add_hints(changes: &mut [Change]) {
+    let nameless = |change: &Change, side: fn(&KeyChange) -> &Option<String>| -> Keys {
+        let keys = change.keys.iter().filter(|key| !["name", "was"].contains(&&*key.key));
+        keys.filter_map(|key| Some((key.key.clone(), side(key).clone()?))).collect()
+    };
+    let mut gone: BTreeMap<Keys, Vec<String>> = BTreeMap::new();
+    for change in changes.iter().filter(|change| change.kind == SCHEDULE && change.change == ChangeKind::Removed) {
+        gone.entry(nameless(change, |key| &key.old)).or_default().push(change.name.clone());
+    }
+    for change in changes.iter_mut().filter(|change| change.kind == SCHEDULE && change.change == ChangeKind::Added) {
+        if let Some([name]) = gone.get(&nameless(change, |key| &key.new)).map(Vec::as_slice) {
+            change.hint = Some(format!(
+                "if this is {name} under another name, add was = \"{name}\": by itself it begins from nothing"
+            ));
         }
     }
-    renames
 }
 
 fn compare(old: &Keys, new: &Keys) -> Vec<KeyChange> {
@@ -217,7 +242,8 @@ mod tests {
                 .iter()
                 .map(|key| format!("{} {} → {}", key.key, absent(&key.old), absent(&key.new)))
                 .collect();
-            format!("{} {} {was}{}: {}", change.change, change.kind, change.name, keys.join(", "))
+            let hint = change.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            format!("{} {} {was}{}: {}{hint}", change.change, change.kind, change.name, keys.join(", "))
         };
         diff(&set(old), &set(new)).unwrap().into_iter().map(shown).collect()
     }
@@ -250,7 +276,14 @@ mod tests {
                 vec![AIRFLOW.to_owned()],
                 &["removed schedule a: cron \"@daily\" → –, dag \"d\" → –, name \"a\" → –"],
             ),
-            ("another name", vec![format!("{AIRFLOW}{b}")], &["renamed schedule a → b: "]),
+            (
+                "another name, and nothing that says so",
+                vec![format!("{AIRFLOW}{b}")],
+                &[
+                    "added schedule b: cron – → \"@daily\", dag – → \"d\", name – → \"b\" (if this is a under another name, add was = \"a\": by itself it begins from nothing)",
+                    "removed schedule a: cron \"@daily\" → –, dag \"d\" → –, name \"a\" → –",
+                ],
+            ),
             (
                 "another name with `was`",
                 vec![format!("{AIRFLOW}{b}was = \"a\"\npaused = true\n")],
@@ -285,11 +318,25 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_look_alike_none_is_taken_for_renamed() {
+    fn of_two_that_look_alike_none_is_suggested() {
         let named = |name: &str| A.replace("\"a\"", &format!("\"{name}\""));
         let old = format!("{}{}", named("a"), named("b"));
-        let kinds: Vec<_> = told(&[&old], &[&named("c")]).iter().map(|line| line[..5].to_owned()).collect();
+        let told = told(&[&old], &[&named("c")]);
+        let kinds: Vec<_> = told.iter().map(|line| line[..5].to_owned()).collect();
         assert_eq!(kinds, ["added", "remov", "remov"]);
+        assert!(!told[0].contains("was"), "{told:?}");
+    }
+
+    #[test]
+    fn a_rename_that_is_rolled_back_is_one() {
+        let b = A.replace("\"a\"", "\"b\"") + "was = \"a\"\n";
+        assert_eq!(told(&[&b], &[A]), ["renamed schedule b → a: "]);
+    }
+
+    #[test]
+    fn another_name_of_something_else_is_another_thing() {
+        let told = told(&[AIRFLOW], &[&AIRFLOW.replace("main", "other")]);
+        assert_eq!(told, ["added airflow other: url – → \"http://a\"", "removed airflow main: url \"http://a\" → –"]);
     }
 
     #[test]

@@ -147,8 +147,10 @@ async fn definitions_are_pushed_compared_pulled_and_rolled_back() {
     let diff = cluster.first().json(&["config", "diff", &file]).await;
     let told: Vec<_> =
         diff.as_array().expect("a list").iter().map(|change| (&change["change"], &change["name"])).collect();
-    assert_eq!(told, [(&json!("renamed"), &json!("c")), (&json!("changed"), &json!("a"))]);
-    assert_eq!(diff[1]["keys"], json!([{ "key": "dag", "old": "\"tick\"", "new": "\"tock\"" }]));
+    let (added, removed, changed) = (json!("added"), json!("removed"), json!("changed"));
+    assert_eq!(told, [(&added, &json!("c")), (&removed, &json!("b")), (&changed, &json!("a"))]);
+    assert!(diff[0]["hint"].as_str().is_some_and(|hint| hint.contains("was = \"b\"")), "{diff}");
+    assert_eq!(diff[2]["keys"], json!([{ "key": "dag", "old": "\"tick\"", "new": "\"tock\"" }]));
     let pushed = cluster.first().json(&["config", "push", &file]).await;
     assert_eq!(pushed["previous_version"], json!(first));
     cluster.agree(&["a", "c"]).await;

@@ -5,7 +5,7 @@ use super::super::error::CommandError;
 use super::super::output::{self, Output, Rows, Tone, printable};
 use crate::definitions::diff::{Change, ChangeKind};
 
-const FIELDS: [&str; 5] = ["change", "kind", "name", "was", "keys"];
+const FIELDS: [&str; 6] = ["change", "kind", "name", "was", "keys", "hint"];
 
 /// Prints what differs between `from` and `to`.
 pub(super) fn changes(output: &Output, from: &str, to: &str, changes: &[Change]) -> Result<(), CommandError> {
@@ -45,6 +45,7 @@ fn text(changes: &[Change], paint: impl Fn(&str, Tone) -> String) -> String {
             };
             lines.push(line);
         }
+        lines.extend(change.hint.iter().map(|hint| format!("    hint: {}", printable(hint))));
     }
     let count = |kind| changes.iter().filter(|change| change.change == kind).count();
     let kinds = [ChangeKind::Added, ChangeKind::Removed, ChangeKind::Renamed, ChangeKind::Changed];
@@ -72,9 +73,13 @@ mod tests {
             name: name.into(),
             was: was.map(Into::into),
             keys,
+            hint: None,
         };
         let changes = [
-            change(ChangeKind::Added, "new", None, vec![key("dag", None, Some("\"d\""))]),
+            Change {
+                hint: Some("add was".into()),
+                ..change(ChangeKind::Added, "new", None, vec![key("dag", None, Some("\"d\""))])
+            },
             change(ChangeKind::Removed, "old", None, vec![key("dag", Some("\"d\""), None)]),
             change(ChangeKind::Renamed, "b", Some("a"), Vec::new()),
             change(ChangeKind::Changed, "c", None, vec![key("cron", Some("\"@daily\""), Some("\"@hourly\"\u{1b}[2J"))]),
@@ -83,18 +88,19 @@ mod tests {
         assert!(!plain.contains('\u{1b}'), "{plain:?}");
         let lines: Vec<_> = plain.lines().collect();
         assert_eq!(
-            lines[..7],
+            lines[..8],
             [
                 "+ schedule new",
                 "    dag: \"d\"",
+                "    hint: add was",
                 "- schedule old",
                 "    dag: \"d\"",
                 "~ schedule a → b",
                 "~ schedule c",
-                lines[6],
+                lines[7],
             ]
         );
-        assert!(lines[6].starts_with("    cron: \"@daily\" → \"@hourly\""), "{plain}");
-        assert_eq!(lines[7], "1 added, 1 removed, 1 renamed, 1 changed");
+        assert!(lines[7].starts_with("    cron: \"@daily\" → \"@hourly\""), "{plain}");
+        assert_eq!(lines[8], "1 added, 1 removed, 1 renamed, 1 changed");
     }
 }
