@@ -7,38 +7,27 @@
 pub mod adopt;
 pub mod backfill;
 mod error;
+mod runs;
 mod sync;
+mod trigger;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::watch;
-use utoipa::ToSchema;
 
-pub use backfill::{BackfillAction, BackfillItem};
+pub use backfill::{BACKFILL_PAGE, BackfillAction, BackfillItem, BackfillRange, BackfillReport};
 pub use error::OperationError;
 
 use crate::airflow::Airflow;
 use crate::clock::Clock;
-use crate::domain::occurrence::{Occurrence, is_manual_key};
-use crate::domain::policy::request_dates;
-use crate::domain::run::{RunId, RunState};
-use crate::domain::schedule::{CronTrigger, LogicalDate, Schedule, Trigger, TriggerKind};
+use crate::domain::schedule::Schedule;
 use crate::domain::team::{Reach, Teams};
-use crate::domain::template::{RenderContext, default_conf};
-use crate::store::model::{NewAudit, NewRun, Pause, Run, microseconds, optional_microseconds};
-use crate::store::{Leadership, Ledger, Reopen, StoreError};
+use crate::store::model::{NewAudit, Pause, Run};
+use crate::store::{Leadership, Ledger};
 use crate::sync::Desks;
 use crate::triggers::lineage::Lineages;
-
-/// How many nominal times a backfill decides about in one go.
-pub const BACKFILL_PAGE: u32 = 200;
-
-/// As [`BACKFILL_PAGE`], where each may cost a request to Airflow.
-pub const BACKFILL_PAGE_CLEARING: u32 = 20;
 
 /// The schedules in force, in the order of the configuration.
 pub type Schedules = Arc<Vec<Arc<Schedule>>>;
@@ -83,38 +72,6 @@ pub struct Order {
     pub reach: Reach,
 }
 
-/// The range of a backfill, or what is left of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackfillRange {
-    /// The first nominal time, inclusive.
-    pub from: Timestamp,
-    /// The last, inclusive.
-    pub to: Timestamp,
-    /// Also clear failed runs in Airflow.
-    pub failed: bool,
-    /// Change nothing.
-    pub dry_run: bool,
-}
-
-/// What a part of a backfill did, or would do.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct BackfillReport {
-    /// Each nominal time of this part, oldest first.
-    pub items: Vec<BackfillItem>,
-    /// How many of them there are for each action.
-    pub counts: BTreeMap<String, u64>,
-    /// How many nominal times the rest of the range has.
-    pub remaining: u64,
-    /// Give this back as `from` for the rest; null at the end.
-    #[serde(serialize_with = "optional_microseconds")]
-    pub next_from: Option<Timestamp>,
-    /// The end of the range as it was used: what is due later still belongs to the trigger.
-    #[serde(serialize_with = "microseconds")]
-    pub to: Timestamp,
-    /// Nothing was changed.
-    pub dry_run: bool,
-}
-
 impl Operations {
     /// Puts the parts together.
     pub fn new(parts: OperationsParts) -> Self {
@@ -129,39 +86,6 @@ impl Operations {
     /// The name and the address of every Airflow.
     pub fn airflows(&self) -> Vec<(String, String)> {
         self.0.airflows.borrow().iter().map(|(name, airflow)| (name.to_string(), airflow.address())).collect()
-    }
-
-    /// Records a run by hand. The same key is the same run: repeated, it answers with the run that
-    /// there is; with another conf it is [`OperationError::KeyTaken`].
-    ///
-    /// `conf` takes the place of the schedule's own, which is rendered when there is none. The
-    /// schedule's `overlap` holds; a pause does not, it stops the trigger and not the operator.
-    pub async fn trigger(
-        &self,
-        schedule: &str,
-        key: &str,
-        conf: Option<serde_json::Map<String, serde_json::Value>>,
-        order: Order,
-    ) -> Result<Run, OperationError> {
-        let schedule = self.schedule_within("trigger", schedule, &order)?;
-        if !is_manual_key(key) {
-            return Err(OperationError::BadKey { schedule: schedule.name.to_string(), key: key.to_owned() });
-        }
-        let leadership = self.leadership("trigger")?;
-        let dag_run_id = Occurrence::Manual { key: key.to_owned() }.dag_run_id(&schedule.name);
-        if let Some(run) = self.0.ledger.run(&dag_run_id).await? {
-            return same_run(&schedule, key, conf.as_ref(), run);
-        }
-        let run = manual_run(&schedule, &dag_run_id, conf.as_ref(), self.0.clock.now())?;
-        let audit = order.audit("trigger", schedule.name.to_string(), Some(dag_run_id.clone()));
-        let recorded = match self.0.ledger.trigger(&leadership, run, audit).await {
-            Ok(recorded) => recorded.fresh,
-            // Somebody used the key between our look and our write.
-            Err(StoreError::IdentityConflict { .. }) => false,
-            Err(error) => return Err(error.into()),
-        };
-        let run = self.run(&dag_run_id).await?;
-        if recorded { Ok(run) } else { same_run(&schedule, key, conf.as_ref(), run) }
     }
 
     /// Pauses a schedule until it is resumed, or until a time. A second pause replaces the first.
@@ -191,163 +115,6 @@ impl Operations {
         let audit = order.audit("resume", schedule.name.to_string(), None);
         self.0.ledger.resume(&leadership, &schedule.name, audit).await?;
         Ok(schedule)
-    }
-
-    /// Runs past nominal times: the first `limit` of the range, in one transaction.
-    ///
-    /// Times after the trigger's cursor are left to the trigger, which will decide about them.
-    pub async fn backfill(
-        &self,
-        schedule: &str,
-        range: BackfillRange,
-        limit: u32,
-        order: Order,
-    ) -> Result<BackfillReport, OperationError> {
-        let schedule = self.schedule_within("backfill", schedule, &order)?;
-        let Trigger::Cron(trigger) = &schedule.trigger else {
-            return Err(OperationError::NotCron { schedule: schedule.name.to_string() });
-        };
-        if range.to < range.from {
-            let BackfillRange { from, to, .. } = range;
-            return Err(OperationError::EmptyRange { schedule: schedule.name.to_string(), from, to });
-        }
-        let limit = limit.clamp(1, if range.failed { BACKFILL_PAGE_CLEARING } else { BACKFILL_PAGE });
-        let cursor = self.0.ledger.schedule_states().await?.get(&schedule.name).map(|state| state.cron_cursor);
-        let to = range.to.min(self.0.clock.now()).min(cursor.unwrap_or(Timestamp::MAX));
-        let (times, next_from, remaining) = page_of_times(trigger, range.from, to, limit);
-        let (Some(&first), Some(&last)) = (times.first(), times.last()) else {
-            return Ok(report(Vec::new(), 0, None, to, range.dry_run));
-        };
-        let rows = self.0.ledger.nominal_rows(&schedule.name, first, last).await?;
-        let items = backfill::plan(&times, &rows, range.failed);
-        let cleared: Vec<RunId> =
-            items.iter().filter(|item| item.action == BackfillAction::Clear).filter_map(|item| item.run).collect();
-        // The schedule may have had another owner, and another DAG, when they were recorded.
-        for row in backfill::touched(&items, &rows) {
-            self.check_reach(&order, "backfill", || format!("run {}", row.id), row.owner.as_deref())?;
-        }
-        if range.dry_run {
-            return Ok(report(items, remaining, next_from, to, true));
-        }
-        let leadership = self.leadership("backfill")?;
-        let steps =
-            backfill::steps(&schedule.name, trigger, &items, &rows, |time| nominal_run(&schedule, trigger, time))?;
-        if !steps.is_empty() {
-            let detail = format!("{first} to {last}: {} rows", steps.len());
-            let audit = order.clone().audit("backfill", schedule.name.to_string(), Some(detail));
-            self.0.ledger.backfill(&leadership, steps, audit).await?;
-        }
-        for id in cleared {
-            let run = self.run(&id.to_string()).await?;
-            self.clear(&leadership, &run, &order).await?;
-        }
-        Ok(report(items, remaining, next_from, to, false))
-    }
-
-    /// Runs a run again: what failed is cleared in Airflow, what never ran becomes pending, and what
-    /// is pending is tried at once.
-    pub async fn retry(&self, id: &str, order: Order) -> Result<Run, OperationError> {
-        let run = self.run_within("retry", id, &order).await?;
-        let leadership = self.leadership("retry")?;
-        let wrong = |hint| OperationError::WrongState { action: "retry", run: run.id, state: run.state, hint };
-        match run.state {
-            RunState::Queued | RunState::Running => return Err(wrong("`flowkeeper runs cancel` ends it first")),
-            RunState::Success => return Err(wrong("clear the DAG run in Airflow to run it again")),
-            RunState::Failed => {
-                self.clear(&leadership, &run, &order).await?;
-                return self.run(id).await;
-            }
-            RunState::Pending | RunState::Skipped | RunState::Missed | RunState::Rejected | RunState::Removed => {}
-        }
-        if run.count > 1 {
-            let (from, to) = (run.from.unwrap_or(run.due_at), run.to.unwrap_or(run.due_at));
-            let schedule = run.schedule.clone();
-            return Err(OperationError::CoversSeveral { run: run.id, schedule, count: run.count, from, to });
-        }
-        let reopen = Reopen { expected: run.state, fresh: self.fresh_conf(&run)? };
-        let audit = order.audit("retry", run.dag_run_id.clone(), Some(format!("run {} was {}", run.id, run.state)));
-        if self.0.ledger.retry(&leadership, run.id, reopen, audit).await? {
-            self.run(id).await
-        } else {
-            let state = self.run(id).await?.state;
-            let hint = "it has moved since: look at it again";
-            Err(OperationError::WrongState { action: "retry", run: run.id, state, hint })
-        }
-    }
-
-    /// Ends a run: one that is not yet accepted is skipped, one that Airflow holds is set failed there.
-    pub async fn cancel(&self, id: &str, order: Order) -> Result<Run, OperationError> {
-        let run = self.run_within("cancel", id, &order).await?;
-        let leadership = self.leadership("cancel")?;
-        if run.state == RunState::Pending && !self.is_in_airflow(&run).await {
-            let reason = match &order.reason {
-                Some(reason) => format!("cancelled by {}: {reason}", order.actor),
-                None => format!("cancelled by {}", order.actor),
-            };
-            let audit =
-                order.clone().audit("cancel", run.dag_run_id.clone(), Some(format!("run {} was pending", run.id)));
-            if self.0.ledger.cancel(&leadership, run.id, &reason, audit).await? {
-                return self.run(id).await;
-            }
-        }
-        // It may have been accepted between our look and our write.
-        let run = self.run(id).await?;
-        if !run.state.is_open() {
-            let hint = "only open runs can be cancelled";
-            return Err(OperationError::WrongState { action: "cancel", run: run.id, state: run.state, hint });
-        }
-        let airflow = self.airflow("cancel", &run)?;
-        let detail = format!("run {}: set failed in Airflow `{}`", run.id, run.airflow);
-        self.0.ledger.write_audit(&leadership, order.audit("cancel", run.dag_run_id.clone(), Some(detail))).await?;
-        airflow.fail_run(&run.dag_id, &run.dag_run_id).await.map_err(|source| OperationError::Airflow {
-            action: "cancel",
-            run: run.id,
-            source: Box::new(source),
-        })?;
-        self.run(id).await
-    }
-
-    /// Whether the DAG run of a pending row exists after all, since an attempt's outcome is not known.
-    /// An Airflow that cannot be asked counts as no: should it have the DAG run, the monitor meets it
-    /// and opens the row again.
-    async fn is_in_airflow(&self, run: &Run) -> bool {
-        if run.attempts.is_empty() {
-            return false;
-        }
-        let airflow = self.0.airflows.borrow().get(run.airflow.as_str()).cloned();
-        let Some(airflow) = airflow else { return false };
-        airflow.find_run(&run.dag_id, &run.dag_run_id).await.is_ok()
-    }
-
-    /// Clears a failed DAG run in Airflow; the monitor reopens the row when Airflow shows it.
-    async fn clear(&self, leadership: &Leadership, run: &Run, order: &Order) -> Result<(), OperationError> {
-        let airflow = self.airflow("retry", run)?;
-        let detail = format!("run {}: cleared in Airflow `{}`", run.id, run.airflow);
-        self.0
-            .ledger
-            .write_audit(leadership, order.clone().audit("retry", run.dag_run_id.clone(), Some(detail)))
-            .await?;
-        airflow.clear_run(&run.dag_id, &run.dag_run_id).await.map_err(|source| OperationError::Airflow {
-            action: "retry",
-            run: run.id,
-            source: Box::new(source),
-        })
-    }
-
-    /// What a row is to be sent with, where what is stored cannot be: cron times are rendered again,
-    /// so that a corrected `conf` takes effect; what came from a znode is sent as it was.
-    fn fresh_conf(&self, run: &Run) -> Result<Option<NewRun>, OperationError> {
-        let stale = matches!(run.state, RunState::Missed | RunState::Skipped | RunState::Rejected);
-        if let (true, TriggerKind::Cron, Some(time), Ok(schedule)) =
-            (stale, run.trigger, run.nominal_time, self.schedule(&run.schedule))
-            && let Trigger::Cron(trigger) = &schedule.trigger
-        {
-            return nominal_run(&schedule, trigger, time).map(Some);
-        }
-        if run.conf.is_null() {
-            return Err(OperationError::NothingToSend { run: run.id, schedule: run.schedule.clone() });
-        }
-        Ok(None)
     }
 
     /// Notes in the audit that somebody had definitions read again, by this member or by one that stands by.
@@ -407,14 +174,6 @@ impl Operations {
     fn leadership(&self, action: &'static str) -> Result<Leadership, OperationError> {
         self.lead().ok_or(OperationError::NotLeading { action })
     }
-
-    fn airflow(&self, action: &'static str, run: &Run) -> Result<Airflow, OperationError> {
-        self.0.airflows.borrow().get(run.airflow.as_str()).cloned().ok_or_else(|| OperationError::NoAirflow {
-            action,
-            run: run.id,
-            airflow: run.airflow.clone(),
-        })
-    }
 }
 
 impl Order {
@@ -435,150 +194,4 @@ pub fn find_schedule(schedules: &[Arc<Schedule>], name: &str) -> Result<Arc<Sche
             .map(|(_, schedule)| schedule.name.to_string());
         OperationError::NoSchedule { name: name.to_owned(), near }
     })
-}
-
-/// The run by hand that a key stands for, as it is recorded for the first time at `now`.
-fn manual_run(
-    schedule: &Schedule,
-    dag_run_id: &str,
-    conf: Option<&serde_json::Map<String, serde_json::Value>>,
-    now: Timestamp,
-) -> Result<NewRun, OperationError> {
-    let conf = match conf {
-        Some(conf) => to_raw_value(conf)
-            .map_err(|error| conf_error(schedule, format!("the conf given has no JSON form: {error}"), true))?,
-        None => render_conf(schedule, dag_run_id, now, true)?,
-    };
-    let logical_date = match schedule.logical_date {
-        // There is no interval by hand; what Airflow's own button does is to take the moment.
-        LogicalDate::Nominal | LogicalDate::IntervalStart => Some(now),
-        LogicalDate::None => None,
-    };
-    Ok(NewRun {
-        dag_run_id: dag_run_id.to_owned(),
-        trigger: TriggerKind::Manual,
-        nominal_time: None,
-        due_at: now,
-        conf,
-        logical_date,
-        data_interval: None,
-        ..pending_run(schedule)
-    })
-}
-
-/// The run of a nominal time, as its trigger would record it.
-fn nominal_run(schedule: &Schedule, trigger: &CronTrigger, time: Timestamp) -> Result<NewRun, OperationError> {
-    let dag_run_id = Occurrence::Nominal(time).dag_run_id(&schedule.name);
-    let dates = request_dates(trigger, time, schedule.logical_date, schedule.data_interval);
-    Ok(NewRun {
-        conf: render_conf(schedule, &dag_run_id, time, false)?,
-        dag_run_id,
-        trigger: TriggerKind::Cron,
-        nominal_time: Some(time),
-        due_at: time,
-        logical_date: dates.logical_date,
-        data_interval: dates.data_interval,
-        ..pending_run(schedule)
-    })
-}
-
-/// What all pending runs of a schedule have in common.
-fn pending_run(schedule: &Schedule) -> NewRun {
-    NewRun {
-        schedule: schedule.name.clone(),
-        owner: schedule.owner.clone(),
-        airflow: schedule.airflow.to_string(),
-        dag_id: schedule.dag_id.to_string(),
-        dag_run_id: String::new(),
-        trigger: schedule.trigger.kind(),
-        nominal_time: None,
-        due_at: Timestamp::UNIX_EPOCH,
-        covers: None,
-        state: RunState::Pending,
-        reason: None,
-        coalesced: 0,
-        conf: RawValue::NULL.to_owned(),
-        logical_date: None,
-        data_interval: None,
-        overlap: schedule.overlap,
-        consume: None,
-        lock: schedule.lock.clone(),
-    }
-}
-
-fn render_conf(
-    schedule: &Schedule,
-    dag_run_id: &str,
-    time: Timestamp,
-    by_hand: bool,
-) -> Result<Box<RawValue>, OperationError> {
-    let context = RenderContext {
-        schedule,
-        dag_run_id,
-        nominal_time: Some(time),
-        znode: None,
-        previous: None,
-        ensemble: None,
-        changes: &[],
-    };
-    match &schedule.conf {
-        Some(template) => template.render(&context),
-        None => default_conf(&context),
-    }
-    .map_err(|error| conf_error(schedule, error.to_string(), by_hand))
-}
-
-fn conf_error(schedule: &Schedule, reason: String, by_hand: bool) -> OperationError {
-    OperationError::Conf { schedule: schedule.name.to_string(), reason, by_hand }
-}
-
-/// The run that a key stands for already, if it is the one that is asked for. Without a conf of its
-/// own, the request means the one that was rendered at the time of that run.
-fn same_run(
-    schedule: &Schedule,
-    key: &str,
-    conf: Option<&serde_json::Map<String, serde_json::Value>>,
-    run: Run,
-) -> Result<Run, OperationError> {
-    let same = if let Some(conf) = conf {
-        run.conf.as_object() == Some(conf)
-    } else {
-        let rendered = render_conf(schedule, &run.dag_run_id, run.due_at, true)?;
-        serde_json::from_str::<serde_json::Value>(rendered.get()).is_ok_and(|rendered| rendered == run.conf)
-    };
-    if same {
-        Ok(run)
-    } else {
-        Err(OperationError::KeyTaken { schedule: schedule.name.to_string(), key: key.to_owned(), run: run.id })
-    }
-}
-
-/// The first `limit` nominal times of a range, where the rest begins, and how many it has.
-fn page_of_times(
-    trigger: &CronTrigger,
-    from: Timestamp,
-    to: Timestamp,
-    limit: u32,
-) -> (Vec<Timestamp>, Option<Timestamp>, u64) {
-    let before = from.checked_sub(jiff::SignedDuration::from_nanos(1)).unwrap_or(from);
-    let mut times = trigger.times_after(before).map(|time| time.at).take_while(|&time| time <= to);
-    let page: Vec<_> = times.by_ref().take(limit as usize).collect();
-    let next_from = times.next();
-    let remaining =
-        page.last().zip(next_from).and_then(|(&last, _)| trigger.span(last, to)).map_or(0, |rest| rest.count);
-    (page, next_from, remaining)
-}
-
-fn report(
-    items: Vec<BackfillItem>,
-    remaining: u64,
-    next_from: Option<Timestamp>,
-    to: Timestamp,
-    dry_run: bool,
-) -> BackfillReport {
-    let mut counts = BTreeMap::new();
-    for item in &items {
-        *counts.entry(item.action.as_str().to_owned()).or_default() += 1;
-    }
-    BackfillReport { items, counts, remaining, next_from, to, dry_run }
 }

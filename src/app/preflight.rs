@@ -19,7 +19,7 @@ use crate::config::model::{self, Config};
 use crate::config::{Environment, Fault};
 use crate::domain::occurrence::Occurrence;
 use crate::domain::schedule::{PausedDag, Schedule, Trigger};
-use crate::domain::template::{RenderContext, default_conf};
+use crate::domain::template::RenderContext;
 use crate::zookeeper::{self, CheckFault};
 
 /// How many questions one Airflow is asked at a time.
@@ -146,20 +146,8 @@ fn sample_conf(schedule: &Schedule, now: Timestamp) -> Option<Map<String, Value>
     let Trigger::Cron(cron) = &schedule.trigger else { return None };
     let time = cron.next_after(now)?.at;
     let dag_run_id = Occurrence::Nominal(time).dag_run_id(&schedule.name);
-    let context = RenderContext {
-        schedule,
-        dag_run_id: &dag_run_id,
-        nominal_time: Some(time),
-        znode: None,
-        previous: None,
-        ensemble: None,
-        changes: &[],
-    };
-    let conf = match &schedule.conf {
-        Some(template) => template.render(&context),
-        None => default_conf(&context),
-    };
-    serde_json::from_str(conf.ok()?.get()).ok()
+    let context = RenderContext { nominal_time: Some(time), ..RenderContext::of(schedule, &dag_run_id) };
+    serde_json::from_str(context.conf().ok()?.get()).ok()
 }
 
 /// What is wrong with a conf, given the DAG's params (`{"value": …, "schema": {…}}` by name).

@@ -1,3 +1,5 @@
+//! Configurations as people write them, right and wrong, from text to values or faults.
+
 use super::*;
 
 mod accepted;

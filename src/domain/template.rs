@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 
 pub use compile::{Compiler, ConfFaults, TemplateError};
 pub use context::{RenderContext, VARIABLES, ZnodeFacts};
-pub use default_conf::{DEFAULT_CONF_TEXT_BYTES, DEFAULT_CONF_TOTAL_BYTES, default_conf};
+pub use default_conf::{DEFAULT_CONF_TEXT_BYTES, DEFAULT_CONF_TOTAL_BYTES};
 pub use ensemble::EnsembleVariable;
 pub use value::{VALUE_VARIABLES, ValueContext, ValueTemplate};
 

@@ -17,7 +17,7 @@ pub use views::*;
 
 use crate::domain::lineage::Adopt;
 use crate::domain::run::{AirflowState, RunId, RunState};
-use crate::domain::schedule::{Consume, Overlap, ScheduleName, TriggerKind};
+use crate::domain::schedule::{Consume, Overlap, Schedule, ScheduleName, TriggerKind};
 use crate::domain::znode::ZnodeVersion;
 
 /// A run about to be recorded, together with everything that its request to Airflow needs.
@@ -62,6 +62,32 @@ pub struct NewRun {
     pub consume: Option<ConsumeWork>,
     /// Name of the lock that it owns until its DAG run ends.
     pub lock: Option<Arc<str>>,
+}
+
+impl NewRun {
+    /// A pending run, with what all runs of a schedule have alike.
+    pub fn of(schedule: &Schedule, dag_run_id: String, due_at: Timestamp, conf: Box<RawValue>) -> Self {
+        Self {
+            schedule: schedule.name.clone(),
+            owner: schedule.owner.clone(),
+            airflow: schedule.airflow.to_string(),
+            dag_id: schedule.dag_id.to_string(),
+            dag_run_id,
+            trigger: schedule.trigger.kind(),
+            nominal_time: None,
+            due_at,
+            covers: None,
+            state: RunState::Pending,
+            reason: None,
+            coalesced: 0,
+            conf,
+            logical_date: None,
+            data_interval: None,
+            overlap: schedule.overlap,
+            consume: None,
+            lock: schedule.lock.clone(),
+        }
+    }
 }
 
 /// The occurrences that one row stands for.

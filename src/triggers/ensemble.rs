@@ -13,8 +13,8 @@ use super::gate::{Gate, Gates};
 use crate::domain::ensemble::Transition;
 use crate::domain::occurrence::Occurrence;
 use crate::domain::run::RunState;
-use crate::domain::schedule::{EnsembleEvents, Schedule, Trigger, TriggerKind};
-use crate::domain::template::{EnsembleVariable, RenderContext, default_conf};
+use crate::domain::schedule::{EnsembleEvents, Schedule, Trigger};
+use crate::domain::template::{EnsembleVariable, RenderContext};
 use crate::store::model::{Decision, NewRun, Recording};
 
 /// What a transition amounts to: a run, or a decision without one, for each schedule that listens to
@@ -52,13 +52,8 @@ fn add(schedule: &Schedule, heard: &Transition, gate: &Gate, now: Timestamp, rec
     let occurrence = Occurrence::Ensemble { at: heard.at, ensemble: heard.ensemble.clone() };
     let dag_run_id = occurrence.dag_run_id(&schedule.name);
     let context = RenderContext {
-        schedule,
-        dag_run_id: &dag_run_id,
-        nominal_time: None,
-        znode: None,
-        previous: None,
         ensemble: Some(EnsembleVariable::Transition(heard)),
-        changes: &[],
+        ..RenderContext::of(schedule, &dag_run_id)
     };
     let (mut state, mut reason) = (RunState::Pending, None);
     match schedule.when.as_ref().map_or(Ok(true), |condition| condition.evaluate(&context)) {
@@ -75,11 +70,7 @@ fn add(schedule: &Schedule, heard: &Transition, gate: &Gate, now: Timestamp, rec
         }
         Err(error) => (state, reason) = (RunState::Rejected, Some(format!("`when` could not be evaluated: {error}"))),
     }
-    let conf = match &schedule.conf {
-        Some(template) => template.render(&context),
-        None => default_conf(&context),
-    };
-    let conf = conf.unwrap_or_else(|error| {
+    let conf = context.conf().unwrap_or_else(|error| {
         if state == RunState::Pending {
             (state, reason) = (RunState::Rejected, Some(format!("the conf could not be rendered: {error}")));
         }
@@ -94,26 +85,9 @@ fn add(schedule: &Schedule, heard: &Transition, gate: &Gate, now: Timestamp, rec
         }
         Gate::Open | Gate::Submitting | Gate::Paused { .. } | Gate::Skipping { .. } => {}
     }
-    recording.runs.push(NewRun {
-        schedule: schedule.name.clone(),
-        owner: schedule.owner.clone(),
-        airflow: schedule.airflow.to_string(),
-        dag_id: schedule.dag_id.to_string(),
-        dag_run_id,
-        trigger: TriggerKind::Ensemble,
-        nominal_time: None,
-        due_at: heard.at,
-        covers: None,
-        state,
-        reason,
-        coalesced: i64::from(heard.count()) - 1,
-        conf,
-        logical_date: None,
-        data_interval: None,
-        overlap: schedule.overlap,
-        consume: None,
-        lock: schedule.lock.clone(),
-    });
+    let coalesced = i64::from(heard.count()) - 1;
+    let run = NewRun::of(schedule, dag_run_id, heard.at, conf);
+    recording.runs.push(NewRun { state, reason, coalesced, ..run });
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Entries of Airflow as they go over the wire, and what is told of refusals.
+
 use serde_json::{Value, json};
 
 use super::*;

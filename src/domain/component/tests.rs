@@ -1,3 +1,5 @@
+//! How schedulers, triggerers and DAG processors are judged, look after look.
+
 use super::*;
 use ComponentKind::{DagProcessor, Scheduler, Triggerer};
 use ComponentState::{Gone, Healthy, Stale};

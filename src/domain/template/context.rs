@@ -7,7 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Error, ErrorKind, Value};
+use serde_json::value::RawValue;
 
+use super::RenderError;
+use super::default_conf::default_conf;
 use super::ensemble::EnsembleVariable;
 use super::filters::Moment;
 use crate::domain::schedule::Schedule;
@@ -37,7 +40,20 @@ pub struct RenderContext<'a> {
     pub changes: &'a [Arc<ZnodeFacts>],
 }
 
-impl RenderContext<'_> {
+impl<'a> RenderContext<'a> {
+    /// Of a run of which nothing but its schedule and its id is known.
+    pub fn of(schedule: &'a Schedule, dag_run_id: &'a str) -> Self {
+        Self { schedule, dag_run_id, nominal_time: None, znode: None, previous: None, ensemble: None, changes: &[] }
+    }
+
+    /// The conf of the DAG run: as the schedule writes it, or else the usual one.
+    pub fn conf(&self) -> Result<Box<RawValue>, RenderError> {
+        match &self.schedule.conf {
+            Some(template) => template.render(self),
+            None => default_conf(self),
+        }
+    }
+
     /// The variables that `used` asks for, as the engine takes them.
     pub(super) fn variables(&self, used: &dyn Fn(&str) -> bool) -> Value {
         Value::from_pairs(VARIABLES.into_iter().filter(|name| used(name)).map(|name| (name, self.variable(name))))

@@ -20,7 +20,7 @@ pub const DEFAULT_CONF_TOTAL_BYTES: usize = 48 * 1024;
 ///
 /// A znode has `text`, or `base64` where the data is not UTF-8, cut to
 /// [`DEFAULT_CONF_TEXT_BYTES`]; `truncated` says so, `size_bytes` is the size of the whole.
-pub fn default_conf(context: &RenderContext<'_>) -> Result<Box<RawValue>, RenderError> {
+pub(super) fn default_conf(context: &RenderContext<'_>) -> Result<Box<RawValue>, RenderError> {
     let conf = if !context.changes.is_empty() {
         let mut room_bytes = DEFAULT_CONF_TOTAL_BYTES;
         json!({ "changes": context.changes.iter().map(|facts| znode(facts, &mut room_bytes)).collect::<Vec<_>>() })

@@ -1,3 +1,5 @@
+//! Templates on znodes and nominal times: what they render, and what they refuse.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -283,7 +285,7 @@ fn compiler_expression(source: &str) -> Arc<compile::Compiled> {
 #[test]
 fn the_default_conf_has_a_known_size() {
     let case = Case::with(&[b'x'; 10_000]);
-    let conf: Json = serde_json::from_str(default_conf(&case.context()).unwrap().get()).unwrap();
+    let conf: Json = serde_json::from_str(case.context().conf().unwrap().get()).unwrap();
     assert_eq!(conf["znode"]["text"].as_str().unwrap().len(), DEFAULT_CONF_TEXT_BYTES);
     assert_eq!(conf["znode"]["truncated"], true);
     assert_eq!(conf["znode"]["size_bytes"], 10_000);
@@ -291,19 +293,19 @@ fn the_default_conf_has_a_known_size() {
 
     // A text is not cut inside of a character.
     let case = Case::with("€".repeat(4_000).as_bytes());
-    let conf: Json = serde_json::from_str(default_conf(&case.context()).unwrap().get()).unwrap();
+    let conf: Json = serde_json::from_str(case.context().conf().unwrap().get()).unwrap();
     assert_eq!(conf["znode"]["text"].as_str().unwrap().chars().count(), DEFAULT_CONF_TEXT_BYTES / 3);
 
     // Data that is no text, and small data.
     let case = Case::with(b"\xff");
-    let conf: Json = serde_json::from_str(default_conf(&case.context()).unwrap().get()).unwrap();
+    let conf: Json = serde_json::from_str(case.context().conf().unwrap().get()).unwrap();
     assert_eq!((&conf["znode"]["text"], &conf["znode"]["base64"]), (&json!(null), &json!("/w==")));
     assert_eq!(conf["znode"]["truncated"], false);
 
     // A batch shares one limit; every change is in it all the same.
     let changes = vec![facts(Some(&[b'x'; 10_000])); 100];
     let case = Case { znode: None, changes, ..Case::with(b"") };
-    let text = default_conf(&case.context()).unwrap();
+    let text = case.context().conf().unwrap();
     let conf: Json = serde_json::from_str(text.get()).unwrap();
     let held: usize =
         conf["changes"].as_array().unwrap().iter().map(|change| change["text"].as_str().unwrap().len()).sum();
@@ -311,7 +313,7 @@ fn the_default_conf_has_a_known_size() {
 
     // A time.
     let case = Case { znode: None, changes: Vec::new(), ..Case::with(b"") };
-    let conf = default_conf(&case.context()).unwrap();
+    let conf = case.context().conf().unwrap();
     assert_eq!(conf.get(), r#"{"schedule":"nightly-load","nominal_time":"2026-07-01T00:30:00Z"}"#);
 }
 
@@ -377,7 +379,7 @@ proptest! {
             let json: Json = serde_json::from_str(json.get()).unwrap();
             prop_assert!(json.is_object());
         }
-        let json: Json = serde_json::from_str(default_conf(&case.context()).unwrap().get()).unwrap();
+        let json: Json = serde_json::from_str(case.context().conf().unwrap().get()).unwrap();
         prop_assert!(json.is_object());
     }
 }

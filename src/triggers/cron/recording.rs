@@ -7,8 +7,8 @@ use crate::domain::calendar::Span;
 use crate::domain::occurrence::Occurrence;
 use crate::domain::policy::{RequestDates, request_dates};
 use crate::domain::run::RunState;
-use crate::domain::schedule::{Schedule, Trigger, TriggerKind};
-use crate::domain::template::{RenderContext, RenderError, default_conf};
+use crate::domain::schedule::{Schedule, Trigger};
+use crate::domain::template::RenderContext;
 use crate::store::model::{Covered, CursorMove, Decision, NewRun, Recording};
 use crate::triggers::gate::Gate;
 use jiff::Timestamp;
@@ -28,12 +28,12 @@ fn add(due: &Due, now: Timestamp, recording: &mut Recording) {
         let mut run = new_run(schedule, closed.span.last, closed.state, Some(closed.reason.clone()));
         run.covers = covered(closed.span);
         // Nothing is sent for it; the conf is there for whoever takes the run up by hand.
-        run.conf = conf(schedule, &run).unwrap_or_else(|_| no_conf());
+        run.conf = context(schedule, &run).conf().unwrap_or_else(|_| no_conf());
         recording.runs.push(run);
     }
     for nominal in &due.plan.runs {
         let mut run = new_run(schedule, nominal.at, RunState::Pending, None);
-        match conf(schedule, &run) {
+        match context(schedule, &run).conf() {
             Ok(conf) => run.conf = conf,
             Err(error) => refuse(&mut run, RunState::Rejected, format!("the conf could not be made: {error}")),
         }
@@ -66,25 +66,14 @@ fn new_run(schedule: &Schedule, nominal: Timestamp, state: RunState, reason: Opt
         Trigger::Cron(trigger) => request_dates(trigger, nominal, schedule.logical_date, schedule.data_interval),
         Trigger::Znode(_) | Trigger::Ensemble(_) => RequestDates::default(),
     };
+    let dag_run_id = Occurrence::Nominal(nominal).dag_run_id(&schedule.name);
     NewRun {
-        schedule: schedule.name.clone(),
-        owner: schedule.owner.clone(),
-        airflow: schedule.airflow.to_string(),
-        dag_id: schedule.dag_id.to_string(),
-        dag_run_id: Occurrence::Nominal(nominal).dag_run_id(&schedule.name),
-        trigger: TriggerKind::Cron,
         nominal_time: Some(nominal),
-        due_at: nominal,
-        covers: None,
         state,
         reason,
-        coalesced: 0,
-        conf: no_conf(),
         logical_date,
         data_interval,
-        overlap: schedule.overlap,
-        consume: None,
-        lock: schedule.lock.clone(),
+        ..NewRun::of(schedule, dag_run_id, nominal, no_conf())
     }
 }
 
@@ -94,23 +83,7 @@ fn refuse(run: &mut NewRun, state: RunState, reason: String) {
 }
 
 fn context<'a>(schedule: &'a Schedule, run: &'a NewRun) -> RenderContext<'a> {
-    RenderContext {
-        schedule,
-        dag_run_id: &run.dag_run_id,
-        nominal_time: run.nominal_time,
-        znode: None,
-        previous: None,
-        ensemble: None,
-        changes: &[],
-    }
-}
-
-fn conf(schedule: &Schedule, run: &NewRun) -> Result<Box<RawValue>, RenderError> {
-    let context = context(schedule, run);
-    match &schedule.conf {
-        Some(template) => template.render(&context),
-        None => default_conf(&context),
-    }
+    RenderContext { nominal_time: run.nominal_time, ..RenderContext::of(schedule, &run.dag_run_id) }
 }
 
 fn no_conf() -> Box<RawValue> {

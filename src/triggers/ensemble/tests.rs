@@ -6,6 +6,7 @@ use super::*;
 use crate::config::{self, Environment};
 use crate::domain::ensemble::{Condition, EnsembleEvent, Happening};
 use crate::domain::health::{Check, Finding, ServerState, ServerView, Verdict};
+use crate::domain::schedule::TriggerKind;
 
 fn schedules(text: &str) -> Vec<Arc<Schedule>> {
     let directory = tempfile::tempdir().unwrap();

@@ -13,9 +13,9 @@ use super::left_out::LeftOut;
 use crate::domain::occurrence::{Occurrence, batch_hash};
 use crate::domain::run::RunState;
 use crate::domain::schedule::{
-    Catchup, ChangeKinds, DataInterval, Initial, LogicalDate, Schedule, TriggerKind, WatchScope, ZnodeTrigger,
+    Catchup, ChangeKinds, DataInterval, Initial, LogicalDate, Schedule, WatchScope, ZnodeTrigger,
 };
-use crate::domain::template::{EnsembleVariable, RenderContext, RenderError, ZnodeFacts, default_conf};
+use crate::domain::template::{EnsembleVariable, RenderContext, RenderError, ZnodeFacts};
 use crate::domain::znode::{Change, ChangeKind, TimeWentBack, ZnodeStat, ZnodeVersion, compare};
 use crate::store::model::{ConsumeWork, Covered, Decision, NewRun};
 
@@ -290,7 +290,7 @@ impl Rules {
     /// The run of one change.
     pub(super) fn run(&self, fired: &Fired, previous: Option<&Arc<ZnodeFacts>>) -> NewRun {
         let dag_run_id = self.dag_run_id(fired);
-        let conf = self.conf(&self.context(&dag_run_id, Some(&fired.facts), previous, &[]));
+        let conf = self.context(&dag_run_id, Some(&fired.facts), previous, &[]).conf();
         self.with_conf(dag_run_id, std::slice::from_ref(fired), conf)
     }
 
@@ -298,7 +298,7 @@ impl Rules {
     pub(super) fn batch_run(&self, changes: &[Fired]) -> NewRun {
         let facts: Vec<_> = changes.iter().map(|fired| Arc::clone(&fired.facts)).collect();
         let dag_run_id = self.batch_id(changes);
-        let conf = self.conf(&self.context(&dag_run_id, None, None, &facts));
+        let conf = self.context(&dag_run_id, None, None, &facts).conf();
         self.with_conf(dag_run_id, changes, conf)
     }
 
@@ -360,13 +360,6 @@ impl Rules {
         }
     }
 
-    fn conf(&self, context: &RenderContext<'_>) -> Result<Box<RawValue>, RenderError> {
-        match &self.schedule.conf {
-            Some(template) => template.render(context),
-            None => default_conf(context),
-        }
-    }
-
     fn with_conf(&self, dag_run_id: String, changes: &[Fired], conf: Result<Box<RawValue>, RenderError>) -> NewRun {
         match conf {
             Ok(conf) => {
@@ -397,26 +390,14 @@ impl Rules {
         // Only what somebody asked for: two changes of one millisecond would contend for one date.
         let logical_date = (schedule.logical_date != LogicalDate::None).then_some(due_at);
         NewRun {
-            schedule: schedule.name.clone(),
-            owner: schedule.owner.clone(),
-            airflow: schedule.airflow.to_string(),
-            dag_id: schedule.dag_id.to_string(),
-            dag_run_id,
-            trigger: TriggerKind::Znode,
-            nominal_time: None,
-            due_at,
-            covers: None,
             state,
             reason,
             coalesced: changes.iter().map(|fired| fired.change.coalesced).sum(),
-            conf: RawValue::NULL.to_owned(),
             logical_date,
             data_interval: logical_date
                 .filter(|_| schedule.data_interval != DataInterval::Dag)
                 .map(|date| (date, date)),
-            overlap: schedule.overlap,
-            consume: None,
-            lock: schedule.lock.clone(),
+            ..NewRun::of(schedule, dag_run_id, due_at, RawValue::NULL.to_owned())
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Which of the times that nobody saw run, are missed or wait: the table of policies.
+
 use super::*;
 use crate::domain::calendar::CronExpression;
 use jiff::tz::TimeZone;

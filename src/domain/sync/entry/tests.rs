@@ -1,3 +1,5 @@
+//! Which values become entries of Airflow, and what is wrong with the others.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The step for each state of a key in ZooKeeper, in the ledger and in Airflow.
+
 use super::*;
 use crate::domain::sync::shown::Fields;
 

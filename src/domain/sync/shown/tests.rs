@@ -1,3 +1,5 @@
+//! Whether an entry that Airflow shows is the one that is wanted.
+
 use serde_json::json;
 
 use super::super::entry::EntryKind;

@@ -1,3 +1,5 @@
+//! What the page of the cluster says at its top, and of each part.
+
 use super::*;
 use crate::definitions::reloads::RefusedSet;
 use crate::definitions::{Provenance, Source};

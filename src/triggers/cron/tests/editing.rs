@@ -1,3 +1,5 @@
+//! Edits of cron schedules: what ends is settled, what begins takes its cursor from the ledger.
+
 use jiff::SignedDuration;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The loop with a real ledger and a clock that tests move.
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

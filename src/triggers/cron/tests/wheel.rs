@@ -1,3 +1,5 @@
+//! The wheel by itself: what is due when, over pauses, catch-up and jitter.
+
 use jiff::SignedDuration;
 use proptest::prelude::*;
 
