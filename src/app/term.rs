@@ -292,6 +292,7 @@ impl Work {
             self.keep(&set).await?;
             // The sender lives as long as the member.
             while wanted.changed().await.is_ok() {
+                self.ledger_answers().await?;
                 let next = Arc::clone(&wanted.borrow_and_update());
                 if next.number != set.number {
                     self.go_over(&set, &next).await?;
@@ -306,6 +307,13 @@ impl Work {
             () = lost.cancelled() => Ok(()),
             followed = following => followed,
         }
+    }
+
+    /// Waits until the ledger answers. A set that is begun is seen through, so none is begun before: until
+    /// then the one before stays in force, and of several that come meanwhile the last one takes its place.
+    async fn ledger_answers(&self) -> Result<(), StoreError> {
+        let (ledger, leadership) = (&self.crew.member.ledger, &self.crew.leadership);
+        answer("beginning with other definitions", || ledger.confirm_lead(leadership)).await
     }
 
     /// Goes over from one set to another: what ends is settled, the ledger adopts the schedules at that
