@@ -388,6 +388,13 @@ pub fn request_forwarded(outcome: &'static str) {
     counter!(FORWARDED, "outcome" => outcome).increment(1);
 }
 
+/// No trigger watches this ensemble any more: it is neither connected nor cut off, and nothing in it waits
+/// for an adoption.
+pub fn ensemble_unwatched(ensemble: &str) {
+    gauge!(ZOOKEEPER_CONNECTED, "ensemble" => ensemble.to_owned()).set(f64::NAN);
+    adoption_needed(ensemble, false);
+}
+
 /// Nobody here works with this Airflow any more: what only a leader counts is nothing.
 pub fn term_ended(airflow: &str) {
     pending_runs(airflow, 0);

@@ -143,6 +143,10 @@ impl Board {
         self.lineages.send_replace(set.resources.lineages());
         self.in_force.send_replace(Arc::clone(set));
         count(set);
+        let watched = |set: &InForce, name: &Option<Arc<str>>| set.resources.ensembles.contains_key(name);
+        for ensemble in before.resources.ensembles.keys().filter(|name| !watched(set, name)).flatten() {
+            metrics::ensemble_unwatched(ensemble);
+        }
         for airflow in before.config.airflows.keys().filter(|name| !set.config.airflows.contains_key(*name)) {
             metrics::term_ended(airflow);
         }

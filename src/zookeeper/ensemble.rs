@@ -262,7 +262,9 @@ impl Keeper {
                             () = settings.outdated() => Some("the settings have changed".to_owned()),
                         };
                         self.end(&session);
+                        // Should it be watched under other settings from now on, others tell whether it is connected.
                         let Some(reason) = reason else { return };
+                        metrics::zookeeper_connected(self.ensemble.label(), false);
                         warn!(ensemble = self.ensemble.label(), reason, "lost the session with ZooKeeper, opening another");
                         if opened.elapsed() >= STABLE_AFTER {
                             pauses = Pauses::new();
@@ -406,7 +408,6 @@ impl Keeper {
         *self.ensemble.0.session.write().unwrap_or_else(PoisonError::into_inner) = None;
         session.close();
         self.ensemble.disarm_all();
-        metrics::zookeeper_connected(self.ensemble.label(), false);
     }
 
     /// Tells the status, and the log when it is news.
