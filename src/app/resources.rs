@@ -179,7 +179,7 @@ impl KeptEnsemble {
         let over = workshop.lifecycle.ending().child_token();
         let lineage = match (&name, config.zookeeper.as_ref().filter(|_| !workshop.shadow)) {
             (None, Some(home)) => Lineage::home(&store_node(home)),
-            _ => Lineage::unwritten(name.clone()),
+            _ => Lineage::at(name.clone(), &connection.connect),
         };
         let ensemble = Ensemble::start(name, settings, workshop.clock.clone(), over.clone());
         workshop.lifecycle.watch_until("ensemble", ensemble.vigil(), over.clone());

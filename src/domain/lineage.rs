@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::ScheduleName;
+use super::whereabouts::Whereabouts;
 use super::znode::TimeWentBack;
 
 /// The data of the znode `store`, as JSON. Fields that this version does not know are ignored, so that
@@ -103,6 +104,8 @@ pub struct Memory {
     pub confirmed: Option<Confirmed>,
     /// What an operator has decided to replace: another store's znode, which may still be there.
     pub replaces: Option<Incarnation>,
+    /// Where the ensemble was when its znodes were last compared; of one that has no znode `store`.
+    pub whereabouts: Option<Whereabouts>,
 }
 
 /// What the memory and the read amount to.
@@ -136,6 +139,13 @@ pub enum Break {
     },
     /// It is ahead of the ledger, which writes first: the ledger was restored from a copy.
     LedgerRestored(FoundNode),
+    /// It is somewhere else, with none of the servers that it had: it may be another ensemble.
+    Moved {
+        /// Where it was.
+        before: Whereabouts,
+        /// Where it is.
+        now: Whereabouts,
+    },
     /// A znode that a trigger watches shows a smaller zxid than was handled.
     Contradicted {
         /// Whose.
@@ -145,6 +155,15 @@ pub enum Break {
         /// How.
         source: TimeWentBack,
     },
+}
+
+/// Judges where an ensemble without a znode `store` is by where it was; `true` where that is to be noted.
+pub fn judge_whereabouts(memory: &Memory, now: &Whereabouts) -> Result<bool, Break> {
+    match &memory.whereabouts {
+        Some(before) if before == now => Ok(false),
+        Some(before) if !before.may_be(now) => Err(Break::Moved { before: before.clone(), now: now.clone() }),
+        _ => Ok(true),
+    }
 }
 
 /// Judges a read of the znode `store` by what the ledger `store_id` remembers.
@@ -238,7 +257,7 @@ pub fn adoption(memory: &Memory, found: &Break, decision: Adopt) -> Adoption {
         czxid: found.place.czxid,
     };
     let rebuilt = |generation, mark, confirmed, replaces| Adoption {
-        memory: Memory { generation, mark, confirmed, replaces },
+        memory: Memory { generation, mark, confirmed, replaces, whereabouts: memory.whereabouts.clone() },
         cursors: CursorsAfter::Begin(decision),
         zxids_end: true,
     };
@@ -251,6 +270,10 @@ pub fn adoption(memory: &Memory, found: &Break, decision: Adopt) -> Adoption {
         Break::Foreign(found) => rebuilt(next(found.node.generation), memory.mark, None, Some(found.place)),
         Break::Unreadable { place, .. } => rebuilt(next(0), memory.mark, None, Some(*place)),
         Break::Contradicted { .. } => rebuilt(next(0), memory.mark, memory.confirmed, memory.replaces),
+        Break::Moved { now, .. } => {
+            let rebuilt = rebuilt(next(0), memory.mark, memory.confirmed, memory.replaces);
+            Adoption { memory: Memory { whereabouts: Some(now.clone()), ..rebuilt.memory }, ..rebuilt }
+        }
         Break::LedgerRestored(found) => {
             // The ledger is from before an adoption: its cursors are of the history before that.
             let zxids_end = found.node.generation > memory.generation;
@@ -259,7 +282,13 @@ pub fn adoption(memory: &Memory, found: &Break, decision: Adopt) -> Adoption {
                 _ => CursorsAfter::Begin(decision),
             };
             let generation = memory.generation.max(found.node.generation);
-            let memory = Memory { generation, mark: mark_above(found), confirmed: Some(held(found)), replaces: None };
+            let memory = Memory {
+                generation,
+                mark: mark_above(found),
+                confirmed: Some(held(found)),
+                replaces: None,
+                whereabouts: memory.whereabouts.clone(),
+            };
             Adoption { memory, cursors, zxids_end }
         }
     }
@@ -275,6 +304,7 @@ impl Break {
             Self::Foreign(_) => "foreign",
             Self::Unreadable { .. } => "unreadable",
             Self::LedgerRestored(_) => "ledger_restored",
+            Self::Moved { .. } => "moved",
             Self::Contradicted { .. } => "contradicted",
         }
     }
@@ -314,6 +344,11 @@ impl Break {
                  {generation} with mark {mark}: the ledger was restored from a copy",
                 found.node.generation, found.node.mark
             ),
+            Self::Moved { before, now } => format!(
+                "the ensemble was {before} when its znodes were last compared, and is {now} now, which has none of the \
+                 servers and the chroot of before: it may be another one, whose znodes cannot be compared with what was \
+                 handled"
+            ),
             Self::Contradicted { schedule, path, source } => format!(
                 "{path}, which `{schedule}` watches, belongs to another history: {source}; ZooKeeper was rebuilt, or put \
                  back to an earlier state"
@@ -335,6 +370,11 @@ impl Break {
             Self::LedgerRestored(_) => format!(
                 "`{command} --fire` runs what changed since the copy was made, and repeats nothing; `{command} --ignore` \
                  takes the znodes as they are as handled (docs/recovery.md)"
+            ),
+            Self::Moved { .. } => format!(
+                "if it is the same ensemble, name one server of before in `connect` as well until it is in force, then \
+                 take it out; if not, `{command} --ignore` takes the znodes that exist as handled, `{command} --fire` runs \
+                 them (docs/recovery.md)"
             ),
             _ => format!(
                 "`{command} --ignore` takes the znodes that exist as handled, `{command} --fire` runs them \

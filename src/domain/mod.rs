@@ -17,4 +17,5 @@ pub mod schedule;
 pub mod sync;
 pub mod team;
 pub mod template;
+pub mod whereabouts;
 pub mod znode;

@@ -30,7 +30,7 @@ pub struct LineageOverview {
     /// How often a rebuilt ensemble was adopted; part of run ids. Null while it is unknown.
     pub generation: Option<u32>,
     /// What was found, in a word: `missing`, `older`, `recreated`, `foreign`, `unreadable`,
-    /// `ledger_restored` or `contradicted`.
+    /// `ledger_restored`, `moved` or `contradicted`.
     pub cause: Option<String>,
     /// What was found and what is remembered, or why it is unknown.
     pub reason: Option<String>,

@@ -13,12 +13,12 @@ use super::sql::{Columns, bind, select_in};
 use super::{Leadership, Ledger, StoreError};
 use crate::domain::lineage::{Adopt, Adoption, Confirmed, CursorsAfter, Incarnation, Memory};
 use crate::domain::schedule::ScheduleName;
+use crate::domain::whereabouts::Whereabouts;
 
-const COLUMNS: &str =
-    "generation, mark, confirmed_generation, confirmed_mark, confirmed_czxid, replaces_czxid, replaces_version";
+const COLUMNS: &str = "generation, mark, confirmed_generation, confirmed_mark, confirmed_czxid, replaces_czxid, replaces_version, servers";
 
 const REMEMBERED: &str = "SELECT generation, mark, confirmed_generation, confirmed_mark, confirmed_czxid, replaces_czxid, \
-     replaces_version FROM lineages WHERE ensemble = $1";
+     replaces_version, servers FROM lineages WHERE ensemble = $1";
 
 /// The kind of the decision of an adoption.
 const ADOPTED: &str = "adopted";
@@ -53,7 +53,8 @@ fn memory(row: &AnyRow) -> Result<Memory, StoreError> {
         }
         _ => None,
     };
-    Ok(Memory { generation, mark, confirmed, replaces })
+    let whereabouts = columns.optional_text()?.as_deref().map(Whereabouts::of);
+    Ok(Memory { generation, mark, confirmed, replaces, whereabouts })
 }
 
 async fn remembered(connection: &mut AnyConnection, ensemble: Option<&str>) -> Result<Memory, StoreError> {
@@ -93,6 +94,24 @@ impl Ledger {
             "UPDATE lineages SET confirmed_generation = $1, confirmed_mark = $2, confirmed_czxid = $3, \
              replaces_czxid = NULL, replaces_version = NULL WHERE ensemble = $4",
             [i64::from(held.generation).into(), held.mark.into(), held.czxid.into(), key(ensemble).into()],
+        )
+        .execute(transaction.connection())
+        .await?;
+        transaction.commit().await
+    }
+
+    /// Notes where an ensemble is whose znodes are about to be compared.
+    pub async fn note_whereabouts(
+        &self,
+        leadership: &Leadership,
+        ensemble: Option<&str>,
+        now: &Whereabouts,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin(leadership).await?;
+        bind(
+            "INSERT INTO lineages (ensemble, generation, mark, servers) VALUES ($1, 0, 0, $2) \
+             ON CONFLICT (ensemble) DO UPDATE SET servers = excluded.servers",
+            [key(ensemble).into(), now.to_string().into()],
         )
         .execute(transaction.connection())
         .await?;
@@ -159,11 +178,11 @@ async fn remember(connection: &mut AnyConnection, ensemble: Option<&str>, memory
     let confirmed = memory.confirmed;
     bind(
         format!(
-            "INSERT INTO lineages (ensemble, {COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (ensemble) \
+            "INSERT INTO lineages (ensemble, {COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (ensemble) \
              DO UPDATE SET generation = excluded.generation, mark = excluded.mark, \
              confirmed_generation = excluded.confirmed_generation, confirmed_mark = excluded.confirmed_mark, \
              confirmed_czxid = excluded.confirmed_czxid, replaces_czxid = excluded.replaces_czxid, \
-             replaces_version = excluded.replaces_version"
+             replaces_version = excluded.replaces_version, servers = excluded.servers"
         ),
         [
             key(ensemble).into(),
@@ -174,6 +193,7 @@ async fn remember(connection: &mut AnyConnection, ensemble: Option<&str>, memory
             confirmed.map(|held| held.czxid).into(),
             memory.replaces.map(|place| place.czxid).into(),
             memory.replaces.map(|place| i64::from(place.version)).into(),
+            memory.whereabouts.as_ref().map(ToString::to_string).into(),
         ],
     )
     .execute(connection)

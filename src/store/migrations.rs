@@ -16,7 +16,7 @@ use super::database::{Access, Database};
 use super::sql::{Columns, bind};
 
 /// All migrations, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 12] = [
+const MIGRATIONS: [(i64, &str, &str); 13] = [
     (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
     (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
     (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
@@ -28,6 +28,7 @@ const MIGRATIONS: [(i64, &str, &str); 12] = [
     (9, "definitions", include_str!("../../migrations/0009_definitions.sql")),
     (10, "sync", include_str!("../../migrations/0010_sync.sql")),
     (11, "edits", include_str!("../../migrations/0011_edits.sql")),
+    (12, "servers", include_str!("../../migrations/0012_servers.sql")),
     (13, "former names", include_str!("../../migrations/0013_former_names.sql")),
 ];
 

@@ -3,8 +3,8 @@
 //! A [`Keeper`] works in each term and for each ensemble that is watched. For the home ensemble it reads
 //! the znode `store` when the term begins, in every new session and each minute, has it judged, and
 //! raises its mark: first in the ledger, then in the znode, then noting what the znode holds. Other
-//! ensembles hold nothing of flowkeeper's; there, and beside the znode, a trigger that meets a zxid of
-//! another history says so. Triggers compare nothing in a session that was not cleared here.
+//! ensembles hold nothing of flowkeeper's, and are known by where they are; there, and beside the znode, a
+//! trigger that meets a zxid of another history says so. Triggers compare nothing in a session that was not cleared here.
 //!
 //! Two keepers at once, of which one has lost the lead without knowing it, do no harm: the ledger
 //! refuses what the old one wants to write, and the znode is written in the version that was read.
@@ -17,7 +17,10 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, w
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::domain::lineage::{Break, Confirmed, Found, FoundNode, Incarnation, Memory, StoreNode, Verdict, judge};
+use crate::domain::lineage::{
+    Break, Confirmed, Found, FoundNode, Incarnation, Memory, StoreNode, Verdict, judge, judge_whereabouts,
+};
+use crate::domain::whereabouts::Whereabouts;
 use crate::metrics;
 use crate::store::{Leadership, Ledger, StoreError};
 use crate::zookeeper::{Ensemble, Lifetime, Session, ZooKeeperError};
@@ -70,11 +73,22 @@ pub type Lineages = HashMap<Option<Arc<str>>, Lineage>;
 #[derive(Debug, Clone)]
 pub struct Lineage(Arc<Inner>);
 
+/// By what an ensemble is known again.
+#[derive(Debug)]
+enum Sign {
+    /// The znode `store` at this path.
+    Node(Arc<str>),
+    /// Where it is.
+    Whereabouts(Whereabouts),
+    /// Nothing but the zxids that triggers meet.
+    Nothing,
+}
+
 #[derive(Debug)]
 struct Inner {
     ensemble: Option<Arc<str>>,
-    /// Path of the znode `store`, where there is one.
-    node: Option<Arc<str>>,
+    /// By what it is known.
+    sign: Sign,
     standing: watch::Sender<Standing>,
     /// Wakes the keeper.
     check: Notify,
@@ -85,18 +99,24 @@ struct Inner {
 impl Lineage {
     /// Of the home ensemble, whose znode `store` lies at `node`.
     pub fn home(node: &str) -> Self {
-        Self::new(None, Some(node.into()))
+        Self::new(None, Sign::Node(node.into()))
     }
 
-    /// Of an ensemble in which nothing of flowkeeper's is written; `None` is the home ensemble.
+    /// Of an ensemble in which nothing of flowkeeper's is written, and which is at `connect`; `None` is the
+    /// home ensemble.
+    pub fn at(ensemble: Option<Arc<str>>, connect: &str) -> Self {
+        Self::new(ensemble, Sign::Whereabouts(Whereabouts::of(connect)))
+    }
+
+    /// Of an ensemble of which nothing is known.
     pub fn unwritten(ensemble: Option<Arc<str>>) -> Self {
-        Self::new(ensemble, None)
+        Self::new(ensemble, Sign::Nothing)
     }
 
-    fn new(ensemble: Option<Arc<str>>, node: Option<Arc<str>>) -> Self {
+    fn new(ensemble: Option<Arc<str>>, sign: Sign) -> Self {
         Self(Arc::new(Inner {
             ensemble,
-            node,
+            sign,
             standing: watch::Sender::new(Standing::Unchecked { reason: None }),
             check: Notify::new(),
             comparing: Arc::default(),
@@ -256,9 +276,13 @@ impl Keeper {
         let name = self.lineage.ensemble();
         for _ in 0..READS {
             let memory = self.ledger.lineage(name).await?;
-            let Some(path) = self.lineage.0.node.clone() else {
-                self.clear(memory.generation, &session);
-                return Ok(Next::Session);
+            let path = match &self.lineage.0.sign {
+                Sign::Node(path) => Arc::clone(path),
+                Sign::Whereabouts(now) => return self.locate(&memory, now, &session).await,
+                Sign::Nothing => {
+                    self.clear(memory.generation, &session);
+                    return Ok(Next::Session);
+                }
             };
             let found = match read(&session, &path).await {
                 Ok(found) => found,
@@ -295,6 +319,23 @@ impl Keeper {
             }
         }
         Ok(Next::After(TRY_AGAIN_AFTER))
+    }
+
+    /// Whether an ensemble that is known by its servers is the one that it was.
+    async fn locate(&self, memory: &Memory, now: &Whereabouts, session: &Session) -> Result<Next, StoreError> {
+        match judge_whereabouts(memory, now) {
+            Ok(is_news) => {
+                if is_news {
+                    self.ledger.note_whereabouts(&self.leadership, self.lineage.ensemble(), now).await?;
+                }
+                self.clear(memory.generation, session);
+            }
+            Err(broken) => {
+                let message = broken.describe("", "", memory);
+                self.lineage.stop(broken, memory.generation, message);
+            }
+        }
+        Ok(Next::Session)
     }
 
     fn clear(&self, generation: u32, session: &Session) {

@@ -16,7 +16,7 @@ fn confirmed(generation: u32, mark: i64, czxid: i64) -> Confirmed {
 }
 
 fn memory(generation: u32, mark: i64, confirmed: impl Into<Option<Confirmed>>) -> Memory {
-    Memory { generation, mark, confirmed: confirmed.into(), replaces: None }
+    Memory { generation, mark, confirmed: confirmed.into(), ..Memory::default() }
 }
 
 fn verdict(memory: &Memory, found: Found) -> String {
@@ -194,4 +194,27 @@ proptest::proptest! {
             ledger.confirmed = Some(confirmed(ledger.generation, ledger.mark, place.czxid));
         }
     }
+}
+
+#[test]
+fn an_ensemble_without_a_znode_store_is_known_by_where_it_is() {
+    let at = Whereabouts::of;
+    let known = |connect: &str| Memory { whereabouts: Some(at(connect)), ..memory(2, 0, None) };
+    let moved = Break::Moved { before: at("a:1"), now: at("b:1") };
+    for (case, memory, now, expected) in [
+        ("it was never met", memory(0, 0, None), "a:1", Ok(true)),
+        ("as it was", known("a:1"), "a:1", Ok(false)),
+        ("one more server", known("a:1"), "a:1,b:1", Ok(true)),
+        ("none of them", known("a:1"), "b:1", Err(moved.clone())),
+    ] {
+        assert_eq!(judge_whereabouts(&memory, &at(now)), expected, "{case}");
+    }
+    for decision in [Adopt::Fire, Adopt::Ignore] {
+        let adopted = adoption(&known("a:1"), &moved, decision);
+        assert_eq!(adopted.memory, Memory { generation: 3, whereabouts: Some(at("b:1")), ..memory(3, 0, None) });
+        assert_eq!((adopted.cursors, adopted.zxids_end), (CursorsAfter::Begin(decision), true));
+        assert_eq!(judge_whereabouts(&adopted.memory, &at("b:1")), Ok(false), "decided once");
+    }
+    let (message, hint) = (moved.describe("", "", &known("a:1")), moved.hint(Some("solr")));
+    assert!(message.contains("a:1") && message.contains("b:1") && hint.contains("adopt --ensemble solr"), "{hint}");
 }

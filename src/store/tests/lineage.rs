@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::domain::lineage::{Adopt, Adoption, Break, Confirmed, CursorsAfter, Memory, adoption};
+use crate::domain::whereabouts::Whereabouts;
 
 on_both_stores! {
     World:
+    where_an_ensemble_is_is_noted_and_changes_with_its_adoption,
     the_mark_grows_and_what_the_znode_holds_is_noted_after_it,
     adopting_a_rebuilt_ensemble_ends_its_cursors_and_what_is_owed_in_it,
     what_was_decided_for_a_trigger_ends_when_the_trigger_is_edited,
@@ -39,6 +41,26 @@ async fn the_mark_grows_and_what_the_znode_holds_is_noted_after_it(world: World)
     assert!(matches!(ledger.raise_mark(leadership, None).await, Err(StoreError::Fenced { .. })));
     assert!(matches!(ledger.confirm_mark(leadership, None, held).await, Err(StoreError::Fenced { .. })));
     assert_eq!(ledger.raise_mark(&newer, None).await.unwrap().mark, 3);
+}
+
+async fn where_an_ensemble_is_is_noted_and_changes_with_its_adoption(world: World) {
+    let (ledger, leadership) = (&world.ledger, &world.leadership);
+    let (solr, first, second) = (Some("solr"), Whereabouts::of("a:1,b:1/x"), Whereabouts::of("b:1,c:1/x"));
+    for now in [&first, &second] {
+        ledger.note_whereabouts(leadership, solr, now).await.unwrap();
+        let known = Memory { whereabouts: Some(now.clone()), ..Memory::default() };
+        assert_eq!(ledger.lineage(solr).await.unwrap(), known);
+    }
+    assert_eq!(ledger.lineage(None).await.unwrap(), Memory::default());
+    let memory = ledger.lineage(solr).await.unwrap();
+    let moved = Break::Moved { before: second, now: Whereabouts::of("d:1") };
+    assert!(adopt(&world, solr, &memory, &adoption(&memory, &moved, Adopt::Ignore)).await);
+    let adopted = ledger.lineage(solr).await.unwrap();
+    assert_eq!((adopted.generation, adopted.whereabouts), (1, Some(Whereabouts::of("d:1"))));
+    let newer = ledger.take_lead("another").await.unwrap();
+    let refused = ledger.note_whereabouts(leadership, solr, &first).await;
+    assert!(matches!(refused, Err(StoreError::Fenced { .. })));
+    ledger.note_whereabouts(&newer, solr, &first).await.unwrap();
 }
 
 async fn adopting_a_rebuilt_ensemble_ends_its_cursors_and_what_is_owed_in_it(world: World) {
