@@ -15,25 +15,25 @@ use crate::support::team::{PATIENCE, is_ready};
 use crate::support::zookeeper::ZooKeeperServer;
 
 /// Members that share a store, an Airflow and a ZooKeeper which holds their definitions.
-struct Cluster {
-    zookeeper: ZooKeeperServer,
-    airflow: FakeAirflow,
-    members: Vec<Member>,
-    directory: tempfile::TempDir,
+pub(crate) struct Cluster {
+    pub(crate) zookeeper: ZooKeeperServer,
+    pub(crate) airflow: FakeAirflow,
+    pub(crate) members: Vec<Member>,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 const ZNODE: &str = "/flowkeeper/config";
 
 /// A schedule that is not due while a test runs.
-fn yearly(name: &str) -> String {
+pub(crate) fn yearly(name: &str) -> String {
     format!("[[schedule]]\nname = \"{name}\"\ncron = \"0 0 1 1 *\"\ndag = \"tick\"\n")
 }
 
 impl Cluster {
-    async fn start(count: usize) -> Self {
+    pub(crate) async fn start(count: usize) -> Self {
         let mut cluster = Self {
             zookeeper: ZooKeeperServer::start().await,
-            airflow: FakeAirflow::start(World::default().with_dags(["tick"])).await,
+            airflow: FakeAirflow::start(World::default().with_dags(["tick", "load"])).await,
             members: Vec::new(),
             directory: tempfile::tempdir().expect("a directory"),
         };
@@ -47,9 +47,14 @@ impl Cluster {
     }
 
     /// A member, not started.
-    fn member(&self) -> Member {
+    pub(crate) fn member(&self) -> Member {
+        self.member_by_way_of(&self.zookeeper.connect(), "")
+    }
+
+    /// One with its own way to ZooKeeper, and more in its main file.
+    pub(crate) fn member_by_way_of(&self, zookeeper: &str, more: &str) -> Member {
         let store = format!("sqlite://{}", self.directory.path().join("ledger.db").display());
-        let zookeeper = format!("[zookeeper]\nconnect = \"{}\"\nsession_timeout = \"4s\"\n", self.zookeeper.connect());
+        let zookeeper = format!("[zookeeper]\nconnect = \"{zookeeper}\"\nsession_timeout = \"4s\"\n{more}");
         let member = Member::sharing(&store, &zookeeper);
         let file = member.path().join("flowkeeper.toml");
         let text = std::fs::read_to_string(&file).expect("the configuration");
@@ -58,23 +63,23 @@ impl Cluster {
         member
     }
 
-    fn airflow_section(&self) -> String {
+    pub(crate) fn airflow_section(&self) -> String {
         format!("[airflow.main]\nurl = \"{}\"\n", self.airflow.url())
     }
 
     /// Writes definitions with these schedules to a file of this name; its path.
-    fn write(&self, file: &str, schedules: &str) -> String {
+    pub(crate) fn write(&self, file: &str, schedules: &str) -> String {
         let path = self.directory.path().join(file);
         std::fs::write(&path, self.airflow_section() + schedules).expect("written");
         path.display().to_string()
     }
 
-    fn first(&self) -> &Member {
+    pub(crate) fn first(&self) -> &Member {
         &self.members[0]
     }
 
     /// Waits until every member has exactly these schedules; how long that took.
-    async fn agree(&self, names: &[&str]) -> Duration {
+    pub(crate) async fn agree(&self, names: &[&str]) -> Duration {
         let began = Instant::now();
         for member in &self.members {
             loop {
@@ -95,12 +100,12 @@ impl Cluster {
     }
 
     /// What the znode holds.
-    async fn znode(&self) -> Option<Vec<u8>> {
+    pub(crate) async fn znode(&self) -> Option<Vec<u8>> {
         let client = self.zookeeper.client().await;
         client.get_data(ZNODE).await.ok().map(|(data, _)| data)
     }
 
-    async fn set_znode(&self, data: &[u8]) {
+    pub(crate) async fn set_znode(&self, data: &[u8]) {
         self.zookeeper.client().await.set_data(ZNODE, data, None).await.expect("the znode is set");
     }
 }
@@ -114,12 +119,12 @@ async fn schedules(member: &Member) -> Option<Vec<String>> {
     Some(names)
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The version that a set of one file has.
-fn version(text: &str) -> String {
+pub(crate) fn version(text: &str) -> String {
     version_of(&[Document { name: String::new(), text: text.to_owned() }])
 }
 
@@ -222,7 +227,7 @@ async fn of_two_who_push_at_once_one_is_told() {
     assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("--base")), "{problem}");
 }
 
-async fn put(member: &Member, body: &Value) -> (u16, Value) {
+pub(crate) async fn put(member: &Member, body: &Value) -> (u16, Value) {
     let request = reqwest::Client::new().put(format!("{}/api/v1/config/definitions", member.url())).json(body);
     let answer = request.send().await.expect("an answer");
     (answer.status().as_u16(), answer.json().await.expect("JSON"))

@@ -20,14 +20,14 @@ const SOON: Duration = Duration::from_secs(1);
 /// The same on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-fn airflow(fake: &FakeAirflow) -> String {
+pub(crate) fn airflow(fake: &FakeAirflow) -> String {
     format!(
         "[airflow.main]\nurl = \"{}\"\nauth = {{ username = \"admin\", password = {{ file = \"password\" }} }}\n",
         fake.url()
     )
 }
 
-fn cron(name: &str, cron: &str, more: &str) -> String {
+pub(crate) fn cron(name: &str, cron: &str, more: &str) -> String {
     format!(
         "[[schedule]]\nname = \"{name}\"\ncron = \"{cron}\"\ndag = \"load\"\noverlap = \"allow\"\ncatchup = \"all\"\n{more}\n"
     )
@@ -46,17 +46,17 @@ async fn serving(fake: &FakeAirflow, schedules: &str) -> Member {
     member
 }
 
-fn save(path: &Path, text: &str) {
+pub(crate) fn save(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().expect("a directory")).expect("make the directory");
     std::fs::write(path, text).expect("write the file");
 }
 
-async fn fake() -> FakeAirflow {
+pub(crate) async fn fake() -> FakeAirflow {
     FakeAirflow::start(World::default().with_dags(["load"])).await
 }
 
 /// Waits until the definitions are as wanted; how long that took.
-async fn until(member: &Member, what: &str, wanted: impl Fn(&Value) -> bool) -> Duration {
+pub(crate) async fn until(member: &Member, what: &str, wanted: impl Fn(&Value) -> bool) -> Duration {
     let began = Instant::now();
     loop {
         let config = member.get("config").await;
@@ -68,33 +68,33 @@ async fn until(member: &Member, what: &str, wanted: impl Fn(&Value) -> bool) -> 
     }
 }
 
-async fn version(member: &Member) -> String {
+pub(crate) async fn version(member: &Member) -> String {
     member.get("config").await.expect("an answer")["in_force"]["version"].as_str().expect("a version").to_owned()
 }
 
 /// Waits until another version is in force; which, and how long that took.
-async fn another(member: &Member, before: &str) -> (String, Duration) {
+pub(crate) async fn another(member: &Member, before: &str) -> (String, Duration) {
     let took = until(member, "another version", |config| config["in_force"]["version"] != before).await;
     (version(member).await, took)
 }
 
-async fn reload(member: &Member) -> (StatusCode, Value) {
+pub(crate) async fn reload(member: &Member) -> (StatusCode, Value) {
     let url = format!("{}/api/v1/config/reload", member.url());
     let answer = reqwest::Client::new().post(url).json(&json!({"reason": "a test"})).send().await.expect("an answer");
     (answer.status(), answer.json().await.expect("JSON"))
 }
 
-fn names(schedules: &Value) -> Vec<String> {
+pub(crate) fn names(schedules: &Value) -> Vec<String> {
     let items = schedules["items"].as_array().cloned().unwrap_or_default();
     items.iter().map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-fn of<'r>(runs: &'r [Run], schedule: &str) -> Vec<&'r Run> {
+pub(crate) fn of<'r>(runs: &'r [Run], schedule: &str) -> Vec<&'r Run> {
     runs.iter().filter(|run| run.schedule == schedule).collect()
 }
 
 /// Every second from the first nominal time to the last is covered once, and none twice.
-fn without_a_gap(runs: &[&Run], seconds: i64) {
+pub(crate) fn without_a_gap(runs: &[&Run], seconds: i64) {
     let mut times: Vec<Timestamp> = runs.iter().filter_map(|run| run.nominal_time).collect();
     times.sort_unstable();
     for pair in times.windows(2) {
