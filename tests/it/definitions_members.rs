@@ -127,7 +127,7 @@ async fn whatever_is_asked_of_a_standby_about_definitions_is_done_and_audited() 
     let file = cluster.write("d.toml", &(yearly("a") + &yearly("b")));
     let diff = standby.json(&["config", "diff", &file]).await;
     assert_eq!((&diff[0]["change"], &diff[0]["name"]), (&json!("added"), &json!("b")), "{diff}");
-    standby.json(&["config", "push", &file]).await;
+    standby.json(&["config", "push", &file, "--force"]).await;
     cluster.agree(&["a", "b"]).await;
     let history = standby.json(&["config", "history"]).await;
     let told: Vec<_> =
