@@ -74,8 +74,8 @@ pub struct Edit {
     pub adopted: oneshot::Receiver<Arc<ScheduleStates>>,
 }
 
-/// An edit that waits for the ledger to adopt the schedules.
-type UnderWay = (Prepared, oneshot::Receiver<Arc<ScheduleStates>>);
+/// An edit that waits for the ledger to adopt the schedules; `None` when whoever was about to tell has gone.
+type UnderWay = Boxed<Option<(Prepared, Arc<ScheduleStates>)>>;
 
 /// What the cron trigger works with.
 #[derive(Debug)]
@@ -112,7 +112,8 @@ enum Event {
     Heard(Option<Timestamp>),
     Gates,
     Edit(Edit),
-    Adopted(Arc<ScheduleStates>),
+    /// `None` when the edit is given up.
+    Adopted(Option<(Prepared, Arc<ScheduleStates>)>),
     Stop,
 }
 
@@ -216,7 +217,7 @@ impl<W: TimeWitness + 'static> Driver<W> {
                 Event::Heard(answer) => self.hear(answer),
                 Event::Gates => self.apply_gates(),
                 Event::Edit(edit) => self.prepare(edit).await?,
-                Event::Adopted(states) => self.make(&states),
+                Event::Adopted(adopted) => self.make(adopted),
                 Event::Stop => return self.drain().await,
             }
         }
@@ -233,7 +234,7 @@ impl<W: TimeWitness + 'static> Driver<W> {
             Some(answer) = self.questions.next(), if !self.questions.is_empty() => Event::Heard(answer),
             Ok(()) = self.gates.changed() => Event::Gates,
             Some(edit) = self.edits.recv() => Event::Edit(edit),
-            Some(states) = adopted(&mut self.editing) => Event::Adopted(states),
+            adopted = adopted(&mut self.editing) => Event::Adopted(adopted),
             () = sleep(until_wake) => Event::Tick,
         }
     }
@@ -376,15 +377,22 @@ impl<W: TimeWitness + 'static> Driver<W> {
         }
         // Who asked may have gone with the term.
         let _ = edit.settled.send(now);
-        self.editing = Some((prepared, edit.adopted));
+        let looking_ahead = tokio::task::spawn_blocking(move || {
+            let mut prepared = prepared;
+            prepared.look_ahead();
+            prepared
+        });
+        // Looking ahead fails only when the process ends.
+        self.editing = Some(Box::pin(async move { looking_ahead.await.ok().zip(edit.adopted.await.ok()) }));
         Ok(())
     }
 
     /// Goes over to what the ledger has adopted.
-    fn make(&mut self, states: &ScheduleStates) {
-        let Some((prepared, _)) = self.editing.take() else { return };
+    fn make(&mut self, adopted: Option<(Prepared, Arc<ScheduleStates>)>) {
+        self.editing = None;
+        let Some((prepared, states)) = adopted else { return };
         let gates = Arc::clone(&self.gates.borrow());
-        for name in self.wheel.make(prepared, states, &gates, self.keeper.now()) {
+        for name in self.wheel.make(prepared, &states, &gates, self.keeper.now()) {
             self.status.set_armed(&name, self.wheel.is_armed(&name));
         }
         self.apply_gates();
@@ -403,14 +411,12 @@ impl<W: TimeWitness + 'static> Driver<W> {
     }
 }
 
-/// Waits until the ledger has adopted an edit; `None` when whoever was about to tell has gone.
-async fn adopted(editing: &mut Option<UnderWay>) -> Option<Arc<ScheduleStates>> {
-    let Some((_, adopted)) = editing else { return std::future::pending().await };
-    let states = adopted.await.ok();
-    if states.is_none() {
-        *editing = None;
+/// Waits until the ledger has adopted the edit that is under way. Cancel-safe.
+async fn adopted(editing: &mut Option<UnderWay>) -> Option<(Prepared, Arc<ScheduleStates>)> {
+    match editing {
+        Some(editing) => editing.await,
+        None => std::future::pending().await,
     }
-    states
 }
 
 /// Sleeps until a nominal time, precisely, and at most for a tick.

@@ -4,6 +4,9 @@
 //! then, and holds them; once that is in the ledger, and the ledger has adopted the schedules, what
 //! begins takes its cursor from there. In between nothing that is edited fires, and what is not edited
 //! goes on. If the process dies at any point, the ledger has the cursors of before or of after.
+//!
+//! All of this is done by the timer, which everybody else waits for meanwhile. So what takes long, the
+//! search for the first nominal time of each trigger that begins, is done beside it while the ledger writes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,12 +27,24 @@ pub struct Prepared {
     at: Timestamp,
     /// These end.
     remove: Vec<ScheduleName>,
-    /// These begin, or begin anew, with the cursor that the ledger has.
-    begin: Vec<Arc<Schedule>>,
+    /// These begin, or begin anew, with the cursor that the ledger has. For those that begin at the moment
+    /// of the edit, as nearly all do, their first nominal time after it, once that was looked up.
+    begin: Vec<(Arc<Schedule>, Option<Timestamp>)>,
     /// Those of them that only have another name than before.
     renamed: HashSet<ScheduleName>,
     /// These go on with other policies.
     go_on: Vec<Arc<Schedule>>,
+}
+
+impl Prepared {
+    /// Looks up when what begins is due first. That takes long for many schedules: not for the thread of
+    /// the timer.
+    pub(super) fn look_ahead(&mut self) {
+        let at = self.at;
+        for (schedule, next) in &mut self.begin {
+            *next = cron(schedule).and_then(|trigger| trigger.next_after(at)).map(|nominal| nominal.at);
+        }
+    }
 }
 
 impl CronWheel {
@@ -62,7 +77,7 @@ impl CronWheel {
                     prepared.go_on.push(Arc::clone(after));
                 } else {
                     settled.extend(self.end(name, now, None));
-                    prepared.begin.push(Arc::clone(after));
+                    prepared.begin.push((Arc::clone(after), None));
                 }
                 continue;
             }
@@ -84,7 +99,7 @@ impl CronWheel {
         let new = wanted
             .values()
             .filter(|schedule| self.schedule(&schedule.name).is_none() || fates.goes_on_as(&schedule.name).is_none());
-        prepared.begin.extend(new.map(|schedule| Arc::clone(schedule)));
+        prepared.begin.extend(new.map(|schedule| (Arc::clone(schedule), None)));
         (prepared, settled)
     }
 
@@ -100,14 +115,14 @@ impl CronWheel {
         for name in &touched {
             self.remove(name);
         }
-        for schedule in prepared.begin {
+        for (schedule, next) in prepared.begin {
             let name = schedule.name.clone();
             let cursor = states.get(&name).map_or(prepared.at, |state| state.cron_cursor);
             let gate = gates.get(&name).cloned().unwrap_or_default();
             // An older cursor is that of a schedule which came back, as after a time without a leader.
             let held_up = cursor >= prepared.at || prepared.renamed.contains(&name);
             let why = if held_up { Blindness::HeldUp } else { Blindness::Down };
-            self.insert(schedule, cursor, gate, why, now);
+            self.insert_with_next(schedule, cursor, gate, why, now, next.filter(|_| cursor == prepared.at));
             touched.push(name);
         }
         for schedule in prepared.go_on {

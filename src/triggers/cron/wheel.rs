@@ -88,6 +88,20 @@ impl CronWheel {
         why: Blindness,
         now: Timestamp,
     ) -> Option<SignedDuration> {
+        self.insert_with_next(schedule, cursor, gate, why, now, None)
+    }
+
+    /// The same where the caller knows the first nominal time after the cursor, if that is not ahead of
+    /// `now`: to search for it is what takes long.
+    pub(super) fn insert_with_next(
+        &mut self,
+        schedule: Arc<Schedule>,
+        cursor: Timestamp,
+        gate: Gate,
+        why: Blindness,
+        now: Timestamp,
+        next: Option<Timestamp>,
+    ) -> Option<SignedDuration> {
         let name = schedule.name.clone();
         self.remove(&name);
         cron(&schedule)?;
@@ -102,7 +116,7 @@ impl CronWheel {
             held: false,
         };
         self.entries.insert(name.clone(), entry);
-        self.queue(&name, None);
+        self.queue(&name, next.filter(|_| cursor <= now));
         (ahead > CURSOR_TOLERANCE).then_some(ahead)
     }
 
@@ -160,7 +174,8 @@ impl CronWheel {
         let name = schedule.name.clone();
         if let Some(entry) = self.entries.get_mut(&name) {
             entry.schedule = schedule;
-            self.queue(&name, None);
+            let next = entry.next;
+            self.queue(&name, next);
         }
     }
 
@@ -172,7 +187,8 @@ impl CronWheel {
             entry.blind = Some((Blindness::Paused(reason.to_string()), now));
         }
         entry.gate = gate;
-        self.queue(name, None);
+        let next = entry.next;
+        self.queue(name, next);
     }
 
     /// Notes that the time up to `now` went by unseen, for those who have something due in it.
@@ -294,6 +310,11 @@ impl Entry {
     /// What is due, and the cursor moved past it; `None` when nothing is. Where the trigger `ends`, nothing
     /// waits for its jitter.
     fn look(&mut self, now: Timestamp, on_time_after_downtime: SignedDuration, ends: bool) -> Option<Due> {
+        if self.next.is_none_or(|next| next > now) {
+            // Nothing came due unseen either.
+            self.blind = None;
+            return None;
+        }
         let (blindness, seeing_since) = self.blindness().unwrap_or((Blindness::HeldUp, now));
         let plan = plan_due(&CatchUp {
             schedule: &self.schedule.name,

@@ -161,8 +161,10 @@ fn what_ends_is_settled_and_what_begins_takes_its_cursor_from_the_ledger() {
             ..with(paused(), vec![renamed("new", "job", "*/3 * * * *")])
         },
     ];
-    for case in cases {
-        goes_as_told(case, &old);
+    for case in &cases {
+        for looked_ahead in [false, true] {
+            goes_as_told(case, &old, looked_ahead);
+        }
     }
 }
 
@@ -186,11 +188,14 @@ fn what_waits_for_its_jitter_belongs_to_the_rule_of_its_nominal_time() {
     }
 }
 
-fn goes_as_told(case: Case<'_>, old: &Arc<Schedule>) {
+fn goes_as_told(case: &Case<'_>, old: &Arc<Schedule>, looked_ahead: bool) {
     let mut wheel = CronWheel::new();
     wheel.insert(Arc::clone(old), minute(6), case.gate.clone(), Blindness::HeldUp, minute(6));
     let in_force: Vec<_> = case.others.iter().copied().chain(["job"]).collect();
-    let (prepared, due) = wheel.prepare(&case.after, &fates(&in_force, &case.after), minute(10));
+    let (mut prepared, due) = wheel.prepare(&case.after, &fates(&in_force, &case.after), minute(10));
+    if looked_ahead {
+        prepared.look_ahead();
+    }
     let settled: Vec<_> = due
         .iter()
         .flat_map(|due| due.plan.runs.iter().map(|run| (run.at, matches!(due.gate, Gate::Skipping { .. }))))
@@ -206,7 +211,8 @@ fn goes_as_told(case: Case<'_>, old: &Arc<Schedule>) {
     assert_eq!(wheel.is_armed(&old.name), keeps && case.gate.is_open(), "{}: still", case.what);
 
     let keeps_name = case.after.iter().any(|after| after.name == old.name);
-    let gates: Gates = if keeps_name { Arc::new([(old.name.clone(), case.gate)].into()) } else { Gates::default() };
+    let gates: Gates =
+        if keeps_name { Arc::new([(old.name.clone(), case.gate.clone())].into()) } else { Gates::default() };
     wheel.make(prepared, &states(case.adopted), &gates, minute(10));
     let mut names: Vec<_> = wheel.gates().map(|(name, _)| name.to_string()).collect();
     names.sort_unstable();
