@@ -15,20 +15,48 @@ use crate::domain::run::RunState;
 use crate::domain::schedule::ScheduleName;
 
 /// The sizes of block that rows are sent in: few, so that the prepared statements stay cached.
-const BLOCKS: [usize; 7] = [256, 64, 32, 16, 8, 4, 1];
+const BLOCKS: [usize; 8] = [1024, 256, 64, 32, 16, 8, 4, 1];
 
-/// About how many parameters a statement may have. SQLite finds the name of a parameter by walking a
-/// list from its beginning (`sqlite3VListNumToName`), so binding takes a time that grows with the
+/// About how many parameters a statement may have, far below what either database takes.
+const PARAMETERS: usize = 8_192;
+
+/// The same where they are numbered and the database may be SQLite: it finds the name of a parameter by
+/// walking a list from its beginning (`sqlite3VListNumToName`), so binding takes a time that grows with the
 /// square of their number.
-const PARAMETERS: usize = 320;
+const NUMBERED_PARAMETERS: usize = 320;
+
+/// How a statement marks where its parameters go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    /// `$1`, as every database here knows.
+    Numbered,
+    /// `?`, which SQLite need not look up; PostgreSQL does not know it.
+    Plain,
+}
+
+impl Marks {
+    /// The faster ones that the database behind a connection takes.
+    fn of(connection: &AnyConnection) -> Self {
+        if connection.backend_name() == <sqlx::Sqlite as sqlx::Database>::NAME { Self::Plain } else { Self::Numbered }
+    }
+
+    /// Adds the mark of a parameter.
+    fn push(self, sql: &mut String, number: usize) {
+        // Writing to a String cannot fail.
+        let _ = match self {
+            Self::Numbered => write!(sql, "${number}"),
+            Self::Plain => sql.write_char('?'),
+        };
+    }
+}
 
 /// How long a write may stay without an answer before its connection is given up. It may wait for
 /// the transactions of others.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The largest block for what is left, of rows with so many columns.
-fn block_size(left: usize, columns: usize) -> Option<usize> {
-    BLOCKS.into_iter().find(|&size| size <= left && (size == 1 || size * columns <= PARAMETERS))
+fn block_size(left: usize, columns: usize, parameters: usize) -> Option<usize> {
+    BLOCKS.into_iter().find(|&size| size <= left && (size == 1 || size * columns <= parameters))
 }
 
 /// A value to bind.
@@ -158,22 +186,24 @@ pub(super) async fn bulk(
     rows: Vec<Vec<Value>>,
 ) -> Result<Vec<AnyRow>, StoreError> {
     let mut returned = Vec::new();
+    let marks = Marks::of(connection);
     let columns = rows.first().map_or(0, Vec::len);
     let mut rows = rows.into_iter();
-    while let Some(size) = block_size(rows.len(), columns) {
+    while let Some(size) = block_size(rows.len(), columns, PARAMETERS) {
         let block: Vec<_> = rows.by_ref().take(size).collect();
         let mut sql = String::with_capacity(head.len() + tail.len() + size * columns * 6);
         sql.push_str(head);
         for row in 0..size {
             sql.push_str(if row == 0 { "(" } else { ", (" });
             for column in 0..columns {
-                let separator = if column == 0 { "" } else { ", " };
-                let number = row * columns + column + 1;
-                // Writing to a String cannot fail.
-                let _ = match casts.get(column) {
-                    Some(cast) => write!(sql, "{separator}CAST(${number} AS {cast})"),
-                    None => write!(sql, "{separator}${number}"),
-                };
+                sql.push_str(if column == 0 { "" } else { ", " });
+                let cast = casts.get(column);
+                sql.push_str(if cast.is_some() { "CAST(" } else { "" });
+                marks.push(&mut sql, row * columns + column + 1);
+                if let Some(cast) = cast {
+                    // Writing to a String cannot fail.
+                    let _ = write!(sql, " AS {cast})");
+                }
             }
             sql.push(')');
         }
@@ -183,17 +213,33 @@ pub(super) async fn bulk(
     Ok(returned)
 }
 
-/// `head ($1, $2, …) tail` with the keys of each block.
+/// `head ($1, $2, …) tail` with the keys of each block, for any database.
 pub(super) fn blocks_of_keys<V: Into<Value>>(
+    head: &str,
+    tail: &str,
+    keys: impl IntoIterator<Item = V>,
+) -> Vec<(String, Vec<Value>)> {
+    marked_blocks(Marks::Numbered, NUMBERED_PARAMETERS, head, tail, keys)
+}
+
+fn marked_blocks<V: Into<Value>>(
+    marks: Marks,
+    parameters: usize,
     head: &str,
     tail: &str,
     keys: impl IntoIterator<Item = V>,
 ) -> Vec<(String, Vec<Value>)> {
     let mut keys = keys.into_iter().map(Into::into).collect::<Vec<_>>().into_iter();
     let mut blocks = Vec::new();
-    while let Some(size) = block_size(keys.len(), 1) {
-        let marks: Vec<_> = (1..=size).map(|number| format!("${number}")).collect();
-        blocks.push((format!("{head} ({}) {tail}", marks.join(", ")), keys.by_ref().take(size).collect()));
+    while let Some(size) = block_size(keys.len(), 1, parameters) {
+        let mut sql = format!("{head} (");
+        for number in 1..=size {
+            sql.push_str(if number == 1 { "" } else { ", " });
+            marks.push(&mut sql, number);
+        }
+        sql.push_str(") ");
+        sql.push_str(tail);
+        blocks.push((sql, keys.by_ref().take(size).collect()));
     }
     blocks
 }
@@ -206,7 +252,7 @@ pub(super) async fn select_in<V: Into<Value>>(
     keys: impl IntoIterator<Item = V>,
 ) -> Result<Vec<AnyRow>, StoreError> {
     let mut returned = Vec::new();
-    for (sql, keys) in blocks_of_keys(head, tail, keys) {
+    for (sql, keys) in marked_blocks(Marks::of(connection), PARAMETERS, head, tail, keys) {
         returned.extend(bind(sql, keys).fetch_all(&mut *connection).await?);
     }
     Ok(returned)
