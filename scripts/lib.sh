@@ -173,6 +173,27 @@ four_letter() {
     printf '%s\n' "$answer"
 }
 
+# --- PostgreSQL --------------------------------------------------------------
+
+# postgres_start SANDBOX PORT: one server with its data under SANDBOX/postgres, and a
+# superuser `flowkeeper` who needs no password. It refuses to run as root.
+postgres_start() {
+    local sandbox=$1 port=$2 home=$1/postgres programs as_user=()
+    programs=$(compgen -G '/usr/lib/postgresql/*/bin' | sort -V | tail -n 1)
+    mkdir -p "$home"
+    if ((EUID == 0)); then
+        chown nobody "$home"
+        chmod a+x "$sandbox"
+        as_user=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
+    fi
+    "${as_user[@]}" "$programs/initdb" --pgdata "$home/data" --username flowkeeper --auth trust \
+        --encoding UTF8 --no-locale >/dev/null
+    spawn "$sandbox" postgres "${as_user[@]}" "$programs/postgres" -D "$home/data" -p "$port" \
+        -c listen_addresses=127.0.0.1 -c unix_socket_directories="$home" -c max_connections=100
+}
+
+postgres_ready() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
 # --- Airflow -----------------------------------------------------------------
 
 # airflow_environment VENV HOME PORT: sets what every component and every

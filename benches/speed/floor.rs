@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flowkeeper::clock::Clock;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use zookeeper_client::{AddWatchMode, Client, EventType};
 
 use crate::Outcome;
+use crate::measure::milliseconds;
 
 /// Requests that a floor has in flight at most.
 const IN_FLIGHT: usize = 64;
@@ -26,6 +27,7 @@ pub(crate) async fn play(role: &str) -> Outcome<()> {
         ["tokio-cron-scheduler", all, due, hour, url] => {
             tokio_cron_scheduler(all.parse()?, due.parse()?, hour, url).await
         }
+        ["replace-jobs", all] => replace_jobs(all.parse()?).await,
         _ => Err(format!("no such role: {role}").into()),
     }
 }
@@ -132,5 +134,35 @@ async fn tokio_cron_scheduler(all: u32, due: u32, hour: &str, url: &str) -> Outc
             sender.send(json!({"job": job})).await
         });
     }
+    Ok(())
+}
+
+/// The same scheduler going over to other jobs. It has no way to edit one, so each is removed and added.
+/// Nothing is checked, kept or told to anybody.
+async fn replace_jobs(all: u32) -> Outcome<()> {
+    let scheduler = JobScheduler::new().await?;
+    scheduler.start().await?;
+    let job =
+        |number: u32, hour: u32| Job::new(format!("{} {} {hour} * * *", number % 60, number / 60 % 60), |_, _| {});
+    let mut ids = Vec::new();
+    for number in 0..all {
+        ids.push(scheduler.add(job(number, 3)?).await?);
+    }
+    let start = Instant::now();
+    scheduler.remove(&ids.swap_remove(0)).await?;
+    ids.push(scheduler.add(job(0, 4)?).await?);
+    let one = milliseconds(start.elapsed());
+    let start = Instant::now();
+    for (number, id) in (0..all).zip(std::mem::take(&mut ids)) {
+        scheduler.remove(&id).await?;
+        ids.push(scheduler.add(job(number, 4)?).await?);
+    }
+    let edited = milliseconds(start.elapsed());
+    let start = Instant::now();
+    for id in ids {
+        scheduler.remove(&id).await?;
+    }
+    let removed = milliseconds(start.elapsed());
+    println!("{}", json!({"one edited": one, "all edited": edited, "all removed": removed}));
     Ok(())
 }

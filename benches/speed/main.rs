@@ -11,8 +11,10 @@ mod floor;
 mod measure;
 mod pacing;
 mod party;
+mod reload;
 mod report;
 mod stand_in;
+mod team;
 mod znodes;
 
 use std::error::Error;
@@ -28,6 +30,8 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 pub(crate) struct Setting {
     /// `host:port` of the `ZooKeeper` server.
     pub(crate) zookeeper: String,
+    /// `host:port` of a PostgreSQL server whose superuser `flowkeeper` needs no password; only for `reload`.
+    pub(crate) postgres: Option<String>,
     /// A Python that has the peers' packages.
     pub(crate) python: PathBuf,
     /// Where ledgers and configurations go; on the disk that is measured.
@@ -43,6 +47,7 @@ impl Setting {
         let need = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: run `make bench`"));
         Ok(Self {
             zookeeper: need("FLOWKEEPER_BENCH_ZOOKEEPER")?,
+            postgres: std::env::var("FLOWKEEPER_BENCH_POSTGRES").ok(),
             python: need("FLOWKEEPER_BENCH_PYTHON")?.into(),
             dir: need("FLOWKEEPER_BENCH_DIR")?.into(),
             airflow: std::env::var_os("FLOWKEEPER_BENCH_AIRFLOW").map(PathBuf::from),
@@ -83,6 +88,9 @@ async fn run(wanted: &[String], setting: &Setting) -> Outcome<()> {
     }
     if wants("cron") {
         cron::due_together(setting, &mut report).await?;
+    }
+    if wants("reload") {
+        reload::other_definitions(setting, &mut report).await?;
     }
     if wants("pacing") && setting.airflow.is_some() {
         pacing::burst(setting, &mut report).await?;

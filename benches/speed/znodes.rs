@@ -13,7 +13,7 @@ use crate::report::{Goal, Report, Row};
 use crate::stand_in::StandIn;
 use crate::{Outcome, Setting};
 
-const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
+pub(crate) const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
 
 /// Changes a second that the driver asks `ZooKeeper` for.
 const CHANGES_PER_S: usize = 10_000;
@@ -176,7 +176,7 @@ async fn start(
 }
 
 /// Creates every path, pipelined.
-async fn create_all(client: &Client, paths: &[String]) -> Outcome<()> {
+pub(crate) async fn create_all(client: &Client, paths: &[String]) -> Outcome<()> {
     let mut replies: FuturesUnordered<_> = paths.iter().map(|path| client.create(path, b"", &PERSISTENT)).collect();
     while let Some(reply) = replies.next().await {
         reply?;
