@@ -172,7 +172,7 @@ async fn every_way(setting: &Setting, report: &mut Report) -> Outcome<()> {
 
 /// What a peer takes to go over to other jobs. None of them checks a file, and none has other members.
 async fn peers(setting: &Setting, report: &mut Report) -> Outcome<()> {
-    let (all, dir) = (SCHEDULES.to_string(), party::fresh(setting, "bench-reload-peer")?);
+    let (all, dir) = (setting.pick(SCHEDULES, SCHEDULES / 10).to_string(), party::fresh(setting, "bench-reload-peer")?);
     let database = format!("sqlite:///{}", dir.join("jobs.db").display());
     for (name, note, answer) in [
         (
@@ -188,7 +188,7 @@ async fn peers(setting: &Setting, report: &mut Report) -> Outcome<()> {
     ] {
         for (edit, took) in answer.as_object().into_iter().flatten() {
             let samples = Samples::new(vec![took.as_f64().ok_or("no number")?]);
-            report.row(Row::new("reload", name).note(format!("{note}: {edit}")).latency(&samples));
+            report.row(Row::new("reload", name).note(format!("{all} {note}: {edit}")).latency(&samples));
         }
     }
     Ok(())

@@ -342,7 +342,12 @@ impl Work {
         let guarded = guarded(after);
         let gates = guarded.gates(&states, moment);
         self.guarded.send_replace(guarded);
-        self.gates.send_replace(gates);
+        // Every trigger looks up when they are told of others.
+        self.gates.send_if_modified(|before| {
+            let other = *before != gates;
+            *before = gates;
+            other
+        });
         let renames = fates.moves().map(|(old, new)| (old.clone(), new.clone())).collect();
         self.supply.send_modify(|supplied| {
             let earlier = supplied.renames.iter().cloned();

@@ -44,7 +44,9 @@ pub(super) async fn list(
     let mut rest = schedules.into_iter().filter(|schedule| after.is_none_or(|after| schedule.name.as_str() > after));
     let page: Vec<_> = rest.by_ref().take(limit).collect();
     let next_cursor = rest.next().and(page.last()).map(|last| last.name.to_string());
-    let (states, last_runs) = (api.ledger.schedule_states().await?, api.ledger.last_runs().await?);
+    let names: Vec<_> = page.iter().map(|schedule| schedule.name.clone()).collect();
+    let states = api.ledger.schedule_states_of(&names).await?;
+    let last_runs = api.ledger.last_runs().await?;
     let now = api.clock.now();
     let items = page
         .iter()
@@ -235,9 +237,9 @@ pub(super) async fn backfill(
 }
 
 async fn show(api: &Api, schedule: &Schedule) -> Result<Json<ScheduleOverview>, Problem> {
-    let states = api.ledger.schedule_states().await?;
+    let state = api.ledger.schedule_state(&schedule.name).await?;
     let own = RunFilter { schedule: Some(schedule.name.to_string()), ..RunFilter::default() };
     let last_run = api.ledger.runs(&own, 1, None).await?.items.into_iter().next();
     let standing = api.status.standing(&schedule.name);
-    Ok(Json(overview(schedule, states.get(&schedule.name), last_run.as_ref(), standing, api.clock.now())))
+    Ok(Json(overview(schedule, state.as_ref(), last_run.as_ref(), standing, api.clock.now())))
 }

@@ -75,7 +75,7 @@ impl Operations {
             return Err(OperationError::EmptyRange { schedule: schedule.name.to_string(), from, to });
         }
         let limit = limit.clamp(1, if range.failed { BACKFILL_PAGE_CLEARING } else { BACKFILL_PAGE });
-        let cursor = self.0.ledger.schedule_states().await?.get(&schedule.name).map(|state| state.cron_cursor);
+        let cursor = self.0.ledger.schedule_state(&schedule.name).await?.map(|state| state.cron_cursor);
         let to = range.to.min(self.0.clock.now()).min(cursor.unwrap_or(Timestamp::MAX));
         let (times, next_from, remaining) = page_of_times(trigger, range.from, to, limit);
         let (Some(&first), Some(&last)) = (times.first(), times.last()) else {

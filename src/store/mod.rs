@@ -24,6 +24,7 @@ mod open;
 mod operations;
 mod paths;
 pub(crate) mod patience;
+mod progress;
 mod readers;
 mod record;
 mod retention;
@@ -48,6 +49,7 @@ pub use error::StoreError;
 pub use leadership::{Lead, Leadership};
 pub use locks::{LockNote, LockOwner, LockRun};
 pub use operations::{BackfillStep, Reopen};
+pub use progress::ZnodeProgress;
 pub use schedules::{KnownSchedules, TriggerIdentity};
 pub use sync::{LastPass, OwnedChanges};
 
@@ -55,6 +57,7 @@ use crate::clock::Clock;
 use crate::vigil::Vigil;
 use database::Database;
 use model::{AttemptRecord, LedgerEvent, RecordedRun, Recording, Sighting, Ticket};
+use progress::Questions;
 use readers::Readers;
 use turn::Turns;
 use writer::Work;
@@ -77,6 +80,8 @@ struct Inner {
     database: Arc<Database>,
     turns: Turns,
     readers: Readers,
+    /// Of znode triggers that begin.
+    questions: Questions,
     /// For the question who leads, which must not wait for long reads of others.
     lead_reader: Readers,
     writer: mpsc::Sender<Work>,

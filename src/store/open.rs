@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::database::{Access, Database};
 use super::error::ConnectFault;
+use super::progress::Questions;
 use super::readers::Readers;
 use super::sql::{Columns, bind};
 use super::turn::Turns;
@@ -56,6 +57,7 @@ impl Ledger {
             clock,
             turns: Turns::new(Arc::clone(&database), Access::Create, Some(connection)),
             readers: Readers::new(Arc::clone(&database), Access::Beside, reader),
+            questions: Questions::default(),
             lead_reader: Readers::single(Arc::clone(&database), Access::Beside),
             database,
             writer: sender,
@@ -92,6 +94,7 @@ impl Ledger {
             clock,
             turns: Turns::new(Arc::clone(&database), Access::ReadOnly, None),
             readers: Readers::new(Arc::clone(&database), Access::ReadOnly, connection),
+            questions: Questions::default(),
             lead_reader: Readers::single(Arc::clone(&database), Access::ReadOnly),
             database,
             writer: sender,

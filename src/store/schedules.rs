@@ -278,6 +278,14 @@ impl Ledger {
         rows.iter().map(|row| state(&mut Columns::of(row)).map(|state| (state.name.clone(), state))).collect()
     }
 
+    /// What the ledger knows of some schedules in force.
+    pub async fn schedule_states_of(&self, schedules: &[ScheduleName]) -> Result<ScheduleStates, StoreError> {
+        let head = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE gone_at IS NULL AND name IN");
+        let names: Vec<String> = schedules.iter().map(ToString::to_string).collect();
+        let rows = self.0.readers.fetch_in(&head, names).await?;
+        rows.iter().map(|row| state(&mut Columns::of(row)).map(|state| (state.name.clone(), state))).collect()
+    }
+
     /// What the ledger knows of one schedule.
     pub async fn schedule_state(&self, schedule: &ScheduleName) -> Result<Option<ScheduleState>, StoreError> {
         let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1 AND gone_at IS NULL");
@@ -307,22 +315,26 @@ impl Ledger {
 
     /// The znodes that a trigger has handled.
     pub async fn znode_cursors(&self, schedule: &ScheduleName) -> Result<Vec<ZnodeCursor>, StoreError> {
-        let rows = self
-            .0
-            .readers
-            .fetch(
-                "SELECT COALESCE(full_path, path), czxid, mzxid, version FROM znode_cursors WHERE schedule = $1",
-                [schedule.as_str().into()],
-            )
-            .await?;
+        Ok(self.znode_cursors_of(std::slice::from_ref(schedule)).await?.into_iter().map(|(_, cursor)| cursor).collect())
+    }
+
+    /// The znodes that some triggers have handled, each with the trigger's schedule.
+    pub(super) async fn znode_cursors_of(
+        &self,
+        schedules: &[ScheduleName],
+    ) -> Result<Vec<(ScheduleName, ZnodeCursor)>, StoreError> {
+        let head =
+            "SELECT schedule, COALESCE(full_path, path), czxid, mzxid, version FROM znode_cursors WHERE schedule IN";
+        let names: Vec<String> = schedules.iter().map(ToString::to_string).collect();
+        let rows = self.0.readers.fetch_in(head, names).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
-                let path = columns.text()?;
+                let (schedule, path) = (columns.schedule()?, columns.text()?);
                 let (czxid, mzxid, version) = (columns.integer()?, columns.integer()?, columns.integer()?);
                 let version = i32::try_from(version)
                     .map_err(|_| StoreError::Corrupt { what: format!("{version} is not a data version") })?;
-                Ok(ZnodeCursor { path, seen: ZnodeVersion { czxid, mzxid, version } })
+                Ok((schedule, ZnodeCursor { path, seen: ZnodeVersion { czxid, mzxid, version } }))
             })
             .collect()
     }

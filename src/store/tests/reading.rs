@@ -8,6 +8,7 @@ on_both_stores! {
     filters_hold_together,
     retention_keeps_what_is_open_what_is_newest_and_keys_by_hand,
     statistics_count_occurrences_and_rank_lateness,
+    triggers_that_begin_at_once_each_learn_how_far_they_have_got,
 }
 
 async fn pages_follow_each_other_without_gap_or_repeat_while_rows_arrive(world: World) {
@@ -106,4 +107,38 @@ async fn statistics_count_occurrences_and_rank_lateness(world: World) {
     assert_eq!((lateness.p50, lateness.p95, lateness.p99, lateness.max), (Some(5), Some(10), Some(10), Some(10)));
     let by_owner = world.ledger.stats(StatsBy::Owner, Some(minute(15))).await.unwrap().remove(0);
     assert_eq!((by_owner.group.as_str(), by_owner.occurrences), ("platform", 10));
+}
+
+async fn triggers_that_begin_at_once_each_learn_how_far_they_have_got(world: World) {
+    const TRIGGERS: i64 = 600;
+    let names: Vec<String> = (0..TRIGGERS).map(|n| format!("znode-{n}")).collect();
+    let schedules: Vec<_> = names.iter().map(|name| (name.as_str(), "znode 1")).collect();
+    world.adopt(&schedules).await;
+    // Each third one has handled znodes, two in different versions.
+    let handled = (0..TRIGGERS).filter(|n| n % 3 == 0).flat_map(|n| {
+        [(n, "a", 1), (n, "b", 2)].map(|(n, znode, version)| CursorMove::Znode {
+            schedule: name(&format!("znode-{n}")),
+            path: format!("/{n}/{znode}"),
+            seen: Some(ZnodeVersion { czxid: n, mzxid: n, version }),
+            data: None,
+        })
+    });
+    let recording = Recording { cursors: handled.collect(), ..Recording::default() };
+    world.ledger.record(&world.leadership, recording).await.unwrap();
+
+    // One is asked for twice, one is not there.
+    let asked: Vec<ScheduleName> = names.iter().map(String::as_str).chain(["znode-3", "nobody"]).map(name).collect();
+    let answers = asked.iter().map(async |schedule| world.ledger.znode_progress(schedule).await.unwrap());
+    let answers = futures_util::future::join_all(answers).await;
+    for (schedule, progress) in asked.iter().zip(answers) {
+        let known = progress.state.map(|state| state.name.to_string());
+        let mut paths: Vec<_> = progress.cursors.into_iter().map(|cursor| (cursor.path, cursor.seen.version)).collect();
+        paths.sort_unstable();
+        let Some(n) = schedule.as_str().strip_prefix("znode-").and_then(|n| n.parse::<i64>().ok()) else {
+            assert_eq!((known, paths), (None, vec![]));
+            continue;
+        };
+        let expected = if n % 3 == 0 { vec![(format!("/{n}/a"), 1), (format!("/{n}/b"), 2)] } else { vec![] };
+        assert_eq!((known.as_deref(), paths), (Some(schedule.as_str()), expected));
+    }
 }

@@ -36,9 +36,9 @@ use crate::domain::lineage::Adopt;
 use crate::domain::schedule::{Initial, WatchScope, ZnodeTrigger};
 use crate::domain::znode::{ZnodeStat, ZnodeVersion};
 use crate::metrics;
-use crate::store::StoreError;
 use crate::store::model::{CursorMove, Recording};
 use crate::store::patience::answer_while_leading;
+use crate::store::{StoreError, ZnodeProgress};
 use crate::triggers::gate::{Gate, Gates};
 use crate::triggers::lineage::Standing;
 use crate::zookeeper::{Interest, Session, Subscription, ZooKeeperError};
@@ -162,12 +162,9 @@ impl Watcher {
         generation: u32,
     ) -> Result<Self, ZnodeTriggerError> {
         let name = parts.schedule.name.clone();
-        // Many triggers begin at once, and the readers are few.
         let what = format!("how far {name} has got");
-        let known = answer_while_leading(&parts.leadership, &what, || async {
-            Ok((parts.ledger.schedule_state(&name).await?, parts.ledger.znode_cursors(&name).await?))
-        });
-        let (state, cursors) = known.await.unwrap_or(Err(StoreError::Closed))?;
+        let known = answer_while_leading(&parts.leadership, &what, || parts.ledger.znode_progress(&name));
+        let ZnodeProgress { state, cursors } = known.await.unwrap_or(Err(StoreError::Closed))?;
         match state.as_ref().and_then(|state| state.first_look) {
             Some(Adopt::Fire) => trigger.initial = Initial::Fire,
             Some(Adopt::Ignore) => trigger.initial = Initial::Ignore,
