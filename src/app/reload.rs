@@ -18,7 +18,7 @@ use super::in_force::InForce;
 use super::member::Member;
 use super::resources::{Resources, Workshop};
 use crate::config::{Config, Fault, Faults};
-use crate::definitions::changes::{Changes, keep_equal, main_sections};
+use crate::definitions::changes::{Changes, keep_equal, main_sections, same_places};
 use crate::definitions::reloads::{Answer, Applied, Look, Proposal, RefusedSet, State};
 use crate::definitions::{Provenance, Refusal, Set};
 use crate::domain::schedule::Trigger;
@@ -184,7 +184,7 @@ pub(super) fn first_or_refusal(set: Set, before: &Resources, workshop: &Workshop
 fn take(member: &Arc<Member>, set: Set, replies: Vec<oneshot::Sender<Answer>>, number: &mut u64) -> Option<Set> {
     let before = Arc::clone(&member.board.wanted().borrow());
     tell_sections(member, main_sections(&member.main, &set.config));
-    if is_same(&set.provenance, &before.set.provenance) {
+    if is_same(&set.provenance, &before.set.provenance) && same_places(&set.config, &before.config) {
         if member.refused.send_replace(None).is_some() {
             tracing::info!(version = set.provenance.version, "the definitions are again those in force");
         }

@@ -1,13 +1,14 @@
 //! In what two sets differ, by schedule and by section. Pure.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::config::Config;
-use crate::config::model::Server;
+use crate::config::model::{Airflow, AirflowAuth, Connection, Ensemble, HeaderText, Server};
 use crate::domain::edit::{Fates, Origin};
 use crate::domain::schedule::{Schedule, ScheduleName};
 
@@ -72,6 +73,21 @@ pub fn keep_equal(before: &[Arc<Schedule>], after: &[Arc<Schedule>]) -> Vec<Arc<
     after.iter().map(kept).collect()
 }
 
+/// Whether files of secrets and certificates are the same ones. Paths start from the directory of the file
+/// that names them, so the same text means others when that has moved; its version does not tell.
+pub fn same_places(one: &Config, other: &Config) -> bool {
+    one.airflows.values().map(places_of).eq(other.airflows.values().map(places_of))
+        && one.ensembles.values().map(connection_of).eq(other.ensembles.values().map(connection_of))
+}
+
+fn places_of(airflow: &Airflow) -> (&AirflowAuth, &[(String, HeaderText)], Option<&Path>) {
+    (&airflow.auth, &airflow.headers, airflow.ca.as_deref())
+}
+
+fn connection_of(ensemble: &Ensemble) -> Option<&Connection> {
+    ensemble.connection.as_ref()
+}
+
 /// The sections of the main file, read at the start only, in which two configurations differ.
 pub fn main_sections(one: &Config, other: &Config) -> Vec<String> {
     // What may be pushed is read whenever a set is judged.
@@ -102,6 +118,33 @@ mod tests {
 
     fn schedule(name: &str, cron: &str, more: &str) -> String {
         format!("[[schedule]]\nname = \"{name}\"\ncron = \"{cron}\"\ndag = \"d\"\n{more}\n")
+    }
+
+    #[test]
+    fn the_same_text_elsewhere_names_other_files() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let read = |directory: &tempfile::TempDir, text: &str| {
+            let file = directory.path().join("flowkeeper.toml");
+            std::fs::write(&file, format!("[store]\nurl = \"postgres://h/d\"\n{text}")).unwrap();
+            config::check(&file, &Environment::default()).unwrap_or_else(|faults| panic!("{:?}", faults.faults)).0
+        };
+        let airflow = |more: &str| format!("[airflow.main]\nurl = \"http://h\"\n{more}\n");
+        let ensemble = |more: &str| format!("[ensemble.e]\nconnect = \"h:1\"\n{more}\n");
+        for (text, expected) in [
+            (airflow("auth = { token = { env = \"T\" } }"), true),
+            (airflow("auth = { token = { file = \"/t\" } }"), true),
+            (airflow("auth = { token = { file = \"t\" } }"), false),
+            (airflow("headers = { X = { file = \"t\" } }"), false),
+            (airflow("tls = { ca = \"ca.pem\" }"), false),
+            (ensemble(""), true),
+            (ensemble("tls = { ca = \"ca.pem\" }"), false),
+            (ensemble("auth = { credential = { file = \"t\" } }"), false),
+        ] {
+            let (one, other) = (read(&here, &text), read(&there, &text));
+            assert_eq!(one.version, other.version, "{text}");
+            assert!(same_places(&one, &read(&here, &text)), "{text}");
+            assert_eq!(same_places(&one, &other), expected, "{text}");
+        }
     }
 
     #[test]

@@ -343,6 +343,30 @@ async fn an_airflow_that_moves_is_followed_and_one_that_goes_keeps_its_runs() {
 }
 
 #[tokio::test]
+async fn the_same_text_in_another_directory_names_other_secrets() {
+    let fake = fake().await;
+    let mut member = Member::new("");
+    let main = member.path().join("flowkeeper.toml");
+    let text = std::fs::read_to_string(&main).expect("the configuration");
+    save(&main, &format!("include = [\"*/airflow.toml\"]\n{text}{}", cron("a", "* * * * * *", "airflow = \"main\"")));
+    save(&member.path().join("one/airflow.toml"), &airflow(&fake));
+    save(&member.path().join("one/password"), "admin");
+    member.start();
+    member.armed().await;
+    let before = member.get("config").await.expect("an answer");
+    // The secret does not move along.
+    save(&member.path().join("two/airflow.toml"), &airflow(&fake));
+    std::fs::remove_file(member.path().join("one/airflow.toml")).expect("remove");
+    until(&member, "what it names is missing", |config| {
+        config["refused"]["faults"][0]["key"] == "airflow.main.auth.password"
+    })
+    .await;
+    save(&member.path().join("two/password"), "admin");
+    until(&member, "in force", |config| config["refused"].is_null() && config["since"] != before["since"]).await;
+    assert_eq!(version(&member).await, before["in_force"]["version"].as_str().expect("a version"));
+}
+
+#[tokio::test]
 async fn a_member_that_is_killed_while_it_reloads_loses_and_doubles_nothing() {
     let fake = fake().await;
     let beside = cron("beside", "* * * * * *", "");
