@@ -103,8 +103,15 @@ async fn push(context: &Context, arguments: &PushArguments) -> Result<(), Comman
 async fn roll_back(context: &Context, arguments: &RollbackArguments) -> Result<(), CommandError> {
     let config = context.config()?;
     home(&config, "roll back definitions")?;
+    // What is given up is what is there now, and not what somebody pushes meanwhile.
+    let base = match &arguments.base {
+        None if !arguments.force => in_zookeeper(context, &config).await?,
+        given => given.clone(),
+    };
     let body = json!({
         "version": arguments.version,
+        "base": base,
+        "force": arguments.force,
         "message": arguments.message,
         "author": files::author(&context.environment),
         "push": uuid::Uuid::new_v4().simple().to_string(),
@@ -273,8 +280,29 @@ async fn current(context: &Context, config: &Config) -> Result<Definitions, Comm
     })
 }
 
+/// The version in ZooKeeper; `None` if there is none, or something that is no set.
+async fn in_zookeeper(context: &Context, config: &Config) -> Result<Option<String>, CommandError> {
+    match found(context, config).await? {
+        Found::Set(bundle, _) => Ok(Some(bundle.version)),
+        Found::Nothing { .. } | Found::Rubbish(..) => Ok(None),
+    }
+}
+
 /// The set in ZooKeeper; `None` if nobody has pushed one.
 async fn current_if_any(context: &Context, config: &Config) -> Result<Option<Definitions>, CommandError> {
+    match found(context, config).await? {
+        Found::Nothing { .. } => Ok(None),
+        Found::Set(bundle, stat) => Ok(Some(Definitions::new(*bundle, stat.version))),
+        Found::Rubbish(rubbish, _) => Err(CommandError::failed(format!(
+            "failed to read the definitions in ZooKeeper: the znode `{ZNODE}` {rubbish}"
+        ))
+        .next("the members keep the definitions that were in force")
+        .hint(rubbish.hint())),
+    }
+}
+
+/// What there is in ZooKeeper.
+async fn found(context: &Context, config: &Config) -> Result<Found, CommandError> {
     let home = home(config, "read the definitions in ZooKeeper")?;
     let environment = Arc::new(context.environment.clone());
     let settings = connect::zookeeper(home.connection.clone(), environment, "zookeeper".to_owned())
@@ -285,16 +313,7 @@ async fn current_if_any(context: &Context, config: &Config) -> Result<Option<Def
     };
     let visit = connect::visit(None, settings, context.clock.clone(), ZOOKEEPER_PATIENCE).await.map_err(away)?;
     let path = format!("{}/{ZNODE}", home.root.trim_end_matches('/'));
-    match znodes::read(&visit.session, &path).await {
-        Ok(Found::Nothing { .. }) => Ok(None),
-        Ok(Found::Set(bundle, stat)) => Ok(Some(Definitions::new(*bundle, stat.version))),
-        Ok(Found::Rubbish(rubbish, _)) => {
-            Err(CommandError::failed(format!("failed to read the definitions: the znode {path} {rubbish}"))
-                .next("the members keep the definitions that were in force")
-                .hint(rubbish.hint()))
-        }
-        Err(error) => Err(away(error.to_string())),
-    }
+    znodes::read(&visit.session, &path).await.map_err(|error| away(error.to_string()))
 }
 
 /// The home ensemble, where the definitions are in it.

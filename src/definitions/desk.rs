@@ -154,7 +154,8 @@ impl Conflict {
                  `--force` overrides it"
             ),
             Self::Unseen { current } => format!(
-                "`flowkeeper config diff FILE` shows what would change; then push with --base {}",
+                "`flowkeeper config diff FILE` shows what would change; then name what you have seen with --base {}, or \
+                 override whatever is there with --force",
                 current.version
             ),
             Self::Newer(_) => "upgrade this member, or push with --force".into(),
@@ -213,8 +214,9 @@ enum Verdict {
     Conflict(Conflict),
 }
 
-/// Judges a push of the set `version` by what is there. Who has pushed last may push again without saying
-/// what that was.
+/// Judges a push of the set `version` by what is there. Who pushes says what they have seen: the name of an
+/// author proves nothing, since one name may stand for several people, and for pipelines that overtake each
+/// other.
 fn judge(place: &Place, version: &str, push: &Push) -> Verdict {
     let current = match place {
         Place::Free => return Verdict::Write,
@@ -231,7 +233,6 @@ fn judge(place: &Place, version: &str, push: &Push) -> Verdict {
         _ if push.force => Verdict::Write,
         Some(base) if is_base(base) => Verdict::Write,
         Some(base) => Verdict::Conflict(Conflict::Changed { base: base.clone(), current: current.clone() }),
-        None if current.author.as_deref() == Some(&push.author) => Verdict::Write,
         None => Verdict::Conflict(Conflict::Unseen { current: current.clone() }),
     }
 }
@@ -344,7 +345,7 @@ impl Desk {
         }
     }
 
-    /// Puts a version of the history in force again.
+    /// Puts a version of the history in force again, in place of what `push` says that its author has seen.
     pub async fn roll_back(
         &self,
         leadership: &Leadership,
@@ -360,7 +361,7 @@ impl Desk {
             return Err(PushError::NotWhole(entry.version));
         }
         let documents = history::documents(&entry, &text)?;
-        self.push(leadership, Push { documents, force: true, ..push }, audit).await
+        self.push(leadership, Push { documents, ..push }, audit).await
     }
 
     /// How many schedules a set has, and what is probably not meant in it.
@@ -449,7 +450,9 @@ mod tests {
             ("somebody has pushed since", &bobs, Some("bbbbbbbbbbbb"), false, conflict),
             ("the same by force", &bobs, Some("bbbbbbbbbbbb"), true, write),
             ("nobody knows what it was made from", &bobs, None, false, conflict),
-            ("the last push was one's own", &own, None, false, write),
+            ("the last push was in one's own name", &own, None, false, conflict),
+            ("the same, and it is named", &own, Some("aaaaaaaaaaaa"), false, write),
+            ("the same by force", &own, None, true, write),
             ("one's own, and another began with something else", &own, Some("bbbbbbbbbbbb"), false, conflict),
             ("a newer program's", &newer, Some("aaaaaaaaaaaa"), false, conflict),
             ("a newer program's by force", &newer, None, true, write),

@@ -44,8 +44,7 @@ pub(super) async fn read(State(api): State<Api>) -> Result<Json<Definitions>, Pr
 pub(super) struct PushBody {
     /// What it says. Names are paths below one directory.
     documents: Vec<Document>,
-    /// The version that it was made from. Without it the set is taken only over nothing, and over the last
-    /// push of the same author.
+    /// The version that it was made from. Without it the set is taken only over nothing.
     base: Option<String>,
     /// Take the place of whatever is there.
     #[serde(default)]
@@ -75,9 +74,9 @@ pub(super) async fn push(
     }
     let leadership = leadership(&api, "push the definitions")?;
     let PushBody { documents, base, force, message, author, push } = body;
-    let push = draw(&caller, documents, message, author.as_deref(), push);
+    let seen = Seen { base, force };
+    let push = draw(&caller, documents, seen, message, author.as_deref(), push);
     let audit = caller.order(push.message.clone()).audit("config push", String::new(), None);
-    let push = Push { base, force, ..push };
     Ok(Json(api.definitions.push(&leadership, push, audit).await?))
 }
 
@@ -87,6 +86,11 @@ pub(super) async fn push(
 pub(super) struct RollbackBody {
     /// A number of the history, or a version or its beginning.
     version: String,
+    /// The version that is to be given up. Without it the set is taken only over nothing.
+    base: Option<String>,
+    /// Take the place of whatever is there.
+    #[serde(default)]
+    force: bool,
     /// Why, for the history and the audit.
     message: Option<String>,
     /// Who, `user@host`; what the token says stands before it.
@@ -98,6 +102,7 @@ pub(super) struct RollbackBody {
 /// Put a version of the history in force again
 #[utoipa::path(post, path = "/api/v1/config/rollback", tag = "config", request_body = RollbackBody, responses(
     (status = OK, body = Pushed),
+    (status = CONFLICT, body = Problem, content_type = "application/problem+json", description = "Another set than the base is in force, or definitions come from files"),
     (status = UNPROCESSABLE_ENTITY, body = Problem, content_type = "application/problem+json", description = "This version of flowkeeper finds faults in it"),
     (status = "4XX", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -107,25 +112,32 @@ pub(super) async fn roll_back(
     Body(body): Body<RollbackBody>,
 ) -> Result<Json<Pushed>, Problem> {
     let leadership = leadership(&api, "roll back the definitions")?;
-    let RollbackBody { version, message, author, push } = body;
+    let RollbackBody { version, base, force, message, author, push } = body;
     let message = message.unwrap_or_else(|| format!("back to version {version}"));
-    let push = draw(&caller, Vec::new(), Some(message.clone()), author.as_deref(), push);
+    let push = draw(&caller, Vec::new(), Seen { base, force }, Some(message.clone()), author.as_deref(), push);
     let audit = caller.order(Some(message)).audit("config rollback", String::new(), None);
     Ok(Json(api.definitions.roll_back(&leadership, &version, push, audit).await?))
 }
 
-/// What is handed in, over nothing in particular.
+/// What who pushes knows to be there.
+struct Seen {
+    base: Option<String>,
+    force: bool,
+}
+
+/// What is handed in.
 fn draw(
     caller: &Caller,
     documents: Vec<Document>,
+    Seen { base, force }: Seen,
     message: Option<String>,
     author: Option<&str>,
     push: Option<String>,
 ) -> Push {
     Push {
         documents,
-        base: None,
-        force: false,
+        base,
+        force,
         author: desk::author(&caller.actor, author),
         message,
         push: push.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string()),

@@ -144,7 +144,7 @@ async fn definitions_are_pushed_compared_pulled_and_rolled_back() {
     cluster.agree(&["a", "b"]).await;
     let first = pushed["version"].as_str().expect("a version").to_owned();
 
-    // The same again is no news; a change of one's own needs no base.
+    // The same again is no news. Another one says what it takes the place of, whoever pushed that.
     let again = cluster.first().json(&["config", "push", &file]).await;
     assert_eq!((&again["changed"], &again["version"]), (&json!(false), &json!(first)));
     let changed = yearly("a").replace("tick", "tock") + &yearly("c");
@@ -156,8 +156,12 @@ async fn definitions_are_pushed_compared_pulled_and_rolled_back() {
     assert_eq!(told, [(&added, &json!("c")), (&removed, &json!("b")), (&changed, &json!("a"))]);
     assert!(diff[0]["hint"].as_str().is_some_and(|hint| hint.contains("was = \"b\"")), "{diff}");
     assert_eq!(diff[2]["keys"], json!([{ "key": "dag", "old": "\"tick\"", "new": "\"tock\"" }]));
-    let pushed = cluster.first().json(&["config", "push", &file]).await;
+    let unseen = cluster.first().run(&["config", "push", &file]).await;
+    assert_eq!(unseen.status.code(), Some(1), "{}", said(&unseen));
+    assert!(said(&unseen).contains(&format!("--base {first}")), "{}", said(&unseen));
+    let pushed = cluster.first().json(&["config", "push", &file, "--base", &first]).await;
     assert_eq!(pushed["previous_version"], json!(first));
+    let second = pushed["version"].as_str().expect("a version").to_owned();
     cluster.agree(&["a", "c"]).await;
 
     let history = cluster.first().json(&["config", "history"]).await;
@@ -167,6 +171,14 @@ async fn definitions_are_pushed_compared_pulled_and_rolled_back() {
     let text = cluster.first().run(&["config", "history", "1"]).await;
     assert_eq!(String::from_utf8_lossy(&text.stdout), cluster.airflow_section() + &yearly("a") + &yearly("b"));
 
+    // Who has looked at another version is told, and so is who asks the API and says nothing.
+    let stale = cluster.first().run(&["config", "rollback", "1", "--base", &first]).await;
+    assert_eq!(stale.status.code(), Some(1), "{}", said(&stale));
+    assert!(said(&stale).contains(&second) && said(&stale).contains("you began with"), "{}", said(&stale));
+    let url = format!("{}/api/v1/config/rollback", cluster.first().url());
+    let blind = reqwest::Client::new().post(url).json(&json!({ "version": "1" })).send().await.expect("an answer");
+    assert_eq!(blind.status().as_u16(), 409);
+    cluster.agree(&["a", "c"]).await;
     let back = cluster.first().json(&["config", "rollback", "1"]).await;
     assert_eq!((&back["version"], &back["changed"]), (&json!(first), &json!(true)));
     cluster.agree(&["a", "b"]).await;
@@ -238,7 +250,16 @@ async fn a_push_that_is_repeated_is_done_once() {
     let cluster = Cluster::start(1).await;
     let set = |schedules: &str| json!([{ "name": "d.toml", "text": cluster.airflow_section() + schedules }]);
     let push = |push: &str, schedules: &str| json!({ "documents": set(schedules), "push": push, "author": "a@b" });
-    let (_, first) = put(cluster.first(), &push("one", &yearly("a"))).await;
+    // A member that is ready may not lead yet.
+    let end = Instant::now() + PATIENCE;
+    let first = loop {
+        let (status, first) = put(cluster.first(), &push("one", &yearly("a"))).await;
+        if status != 503 {
+            break first;
+        }
+        assert!(Instant::now() < end, "{first}\n{}", cluster.first().logged());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     let (_, again) = put(cluster.first(), &push("one", &yearly("a"))).await;
     assert_eq!((&first["changed"], &again["changed"]), (&json!(true), &json!(false)));
     assert_eq!(first["zookeeper_version"], again["zookeeper_version"]);
@@ -336,7 +357,7 @@ async fn a_set_larger_than_a_znode_is_taken_up_and_leaves_nothing_behind() {
     assert!(String::from_utf8_lossy(&pulled.stdout).contains("name = \"s9999\""));
     // A small one after it stands in the znode itself.
     let small = cluster.write("d.toml", &yearly("a"));
-    cluster.first().json(&["config", "push", &small]).await;
+    cluster.first().json(&["config", "push", &small, "--force"]).await;
     cluster.agree(&["a"]).await;
 }
 
@@ -363,7 +384,7 @@ async fn a_member_that_starts_while_zookeeper_is_away_goes_by_the_last_set_in_fo
     cluster.zookeeper.restart().await;
     let file = cluster.write("d.toml", &(yearly("a") + &yearly("b")));
     let end = Instant::now() + PATIENCE;
-    while !cluster.first().run(&["config", "push", &file]).await.status.success() {
+    while !cluster.first().run(&["config", "push", &file, "--force"]).await.status.success() {
         assert!(Instant::now() < end, "{}", cluster.first().logged());
     }
     cluster.agree(&["a", "b"]).await;

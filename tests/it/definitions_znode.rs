@@ -145,7 +145,7 @@ fn push(text: String, author: &str) -> Push {
     Push {
         documents: vec![Document { name: "d.toml".into(), text }],
         base: None,
-        force: false,
+        force: true,
         author: author.into(),
         message: None,
         push: number.to_string(),

@@ -73,6 +73,12 @@ pub struct RollbackArguments {
     /// A number of `config history`, a version, or the beginning of one
     #[arg(value_name = "VERSION")]
     pub version: String,
+    /// The version that is to be given up [default: the one in ZooKeeper now]
+    #[arg(long, value_name = "VERSION")]
+    pub base: Option<String>,
+    /// Take the place of whatever is in force
+    #[arg(long)]
+    pub force: bool,
     /// Why, for the history and the audit
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,

@@ -42,7 +42,7 @@ async fn a_set_that_lacks_a_file_is_taken_once_the_file_is_there() {
     cluster.agree(&["a"]).await;
 
     let file = write(&cluster, &needing(&cluster, "{ file = \"secrets/late\" }", &yearly("b")));
-    let refused = cluster.first().json(&["config", "push", &file]).await;
+    let refused = cluster.first().json(&["config", "push", &file, "--force"]).await;
     assert_eq!(refused["members"]["refusing"].as_array().map(Vec::len), Some(2), "{refused}");
     for member in &cluster.members {
         let config = until(member, "the refusal", |config| !config["refused"].is_null()).await;
@@ -83,7 +83,7 @@ async fn a_member_that_starts_with_a_refused_set_begins_with_the_last_good_one()
     // The desk takes it, since checking needs no secret; every member refuses it.
     let text = needing(&cluster, "{ env = \"AIRFLOW_TOKEN_OF_NOBODY\" }", &yearly("b"));
     let file = write(&cluster, &text);
-    cluster.first().run(&["config", "push", &file]).await;
+    cluster.first().run(&["config", "push", &file, "--force"]).await;
     let is_refused = |config: &Value| config["refused"]["faults"][0]["key"] == "airflow.main.auth.token";
     until(cluster.first(), "the refusal", is_refused).await;
 
