@@ -157,6 +157,7 @@ impl Work {
             self.spawn_publisher();
             self.spawn_teller();
             self.spawn_dispatcher(asks);
+            self.spawn_cleaner();
         }
         self.spawn_cron(set, states, edits);
         // Before any trigger: from here on nothing is compared in a session that was not cleared in this term.
@@ -208,6 +209,17 @@ impl Work {
         let lost = leadership.lost().clone();
         self.crew.spawn("teller of health", async move {
             let () = lost.run_until_cancelled(telling).await.unwrap_or_default();
+            Ok::<(), StoreError>(())
+        });
+    }
+
+    /// Starts to delete what pushes have left of definitions in ZooKeeper.
+    fn spawn_cleaner(&self) {
+        let Crew { member, leadership, .. } = &self.crew;
+        let Some(znode) = member.znode.clone() else { return };
+        let lost = leadership.lost().clone();
+        self.crew.spawn("cleaner of definitions", async move {
+            let () = lost.run_until_cancelled(znode.keep_clean()).await.unwrap_or_default();
             Ok::<(), StoreError>(())
         });
     }
@@ -295,7 +307,9 @@ impl Work {
                 self.ledger_answers().await?;
                 let next = Arc::clone(&wanted.borrow_and_update());
                 if next.number != set.number {
-                    self.go_over(&set, &next).await?;
+                    if !self.go_over(&set, &next).await? {
+                        return Ok(());
+                    }
                     set = next;
                     self.keep(&set).await?;
                 }
@@ -318,8 +332,9 @@ impl Work {
 
     /// Goes over from one set to another: what ends is settled, the ledger adopts the schedules at that
     /// moment, and what is new begins. If the process dies on the way, the ledger has the cursors of before
-    /// or of after, and the next term finds out what is due.
-    async fn go_over(&self, before: &InForce, after: &Arc<InForce>) -> Result<(), StoreError> {
+    /// or of after, and the next term finds out what is due. `false` where the term is about to end, and the
+    /// set never was in force in it.
+    async fn go_over(&self, before: &InForce, after: &Arc<InForce>) -> Result<bool, StoreError> {
         let member = &self.crew.member;
         let began = Instant::now();
         let fates = self.fates(after).await?;
@@ -332,11 +347,11 @@ impl Work {
         let (settled, moment) = oneshot::channel();
         let (adopt, adopted) = oneshot::channel();
         let edit = Edit { schedules: Arc::clone(&after.schedules), fates: fates.clone(), settled, adopted };
-        // Without the timer the term is about to end, and what is wanted is in force without it.
+        // Without the timer the term is about to end. The next one begins with what is wanted, and keeps it.
         if self.edits.send(edit).await.is_err() {
-            return Ok(());
+            return Ok(false);
         }
-        let Ok(moment) = moment.await else { return Ok(()) };
+        let Ok(moment) = moment.await else { return Ok(false) };
         let states = self.adopt(after, moment).await?;
 
         let guarded = guarded(after);
@@ -375,7 +390,7 @@ impl Work {
             took_ms = took.as_millis(),
             "other definitions are in force"
         );
-        Ok(())
+        Ok(true)
     }
 
     /// What becomes of each schedule when a set comes into force.

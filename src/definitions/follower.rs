@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::bundle::Bundle;
 use super::reloads::{Look, Proposal};
@@ -173,7 +173,6 @@ impl Parts {
         let hints = self.ensemble.subscribe(Arc::clone(&self.path), Interest::Node);
         let mut status = self.ensemble.status();
         let mut seen = Seen { state: None, a_set: has_definitions };
-        let mut cleaned: Option<Instant> = None;
         let mut asked: Vec<Look> = Vec::new();
         while !proposals.is_closed() {
             status.mark_unchanged();
@@ -191,10 +190,6 @@ impl Parts {
                         tracing::debug!(path = %self.path, %error, "the definitions cannot be read at the moment");
                         session.give_up();
                     }
-                }
-                if cleaned.is_none_or(|cleaned| cleaned.elapsed() >= CLEAN_INTERVAL) {
-                    cleaned = Some(Instant::now());
-                    self.clean(&session).await;
                 }
             }
             tokio::select! {
@@ -255,6 +250,16 @@ impl Parts {
     /// Whether there was a set before. A ledger that cannot tell is no proof that there was none.
     async fn was_pushed(&self) -> bool {
         !matches!(self.ledger.latest_definitions(Some(Source::Zookeeper.as_str())).await, Ok(None))
+    }
+
+    /// Deletes what nobody needs, again and again. One member does it, the one that leads: of several, a
+    /// clock that is wrong is enough to take the parts of a push that is under way for abandoned ones.
+    pub async fn keep_clean(self) {
+        loop {
+            let session = self.session().await;
+            self.clean(&session).await;
+            tokio::time::sleep(CLEAN_INTERVAL).await;
+        }
     }
 
     /// Deletes parts that nobody needs. It can wait until the next time.
