@@ -1,4 +1,4 @@
-//! The recurring chores of a leader: retention, trimming and counting, at fixed times in UTC.
+//! The recurring chores of a leader: retention, trimming, moving and counting, at fixed times in UTC.
 //!
 //! They run on `tokio-cron-scheduler`. Schedules do not: their times are in zones of their own, and
 //! being half a second late is fine for a chore and not for them.
@@ -15,6 +15,9 @@ const RETENTION: &str = "0 17 * * * *";
 
 /// Decisions without a row are trimmed once a minute.
 const TRIM: &str = "41 * * * * *";
+
+/// History follows schedules that were renamed, once a minute.
+const FOLLOW: &str = "11 * * * * *";
 
 /// Open rows are compared with Airflow, and what the dispatcher knows with them, in full every five minutes.
 const RECONCILE: &str = "23 */5 * * * *";
@@ -40,9 +43,13 @@ impl Chores {
     pub async fn run(self) -> Result<(), JobSchedulerError> {
         let mut scheduler = JobScheduler::new().await?;
         let lost = self.leadership.lost().clone();
-        for (times, chore) in
-            [(RETENTION, Chore::Retain), (TRIM, Chore::Trim), (RECONCILE, Chore::Reconcile), (COUNT, Chore::Count)]
-        {
+        for (times, chore) in [
+            (RETENTION, Chore::Retain),
+            (TRIM, Chore::Trim),
+            (FOLLOW, Chore::Follow),
+            (RECONCILE, Chore::Reconcile),
+            (COUNT, Chore::Count),
+        ] {
             let chores = self.clone();
             scheduler
                 .add(Job::new_async(times, move |_, _| {
@@ -76,6 +83,7 @@ impl Chores {
                 }
             }
             Chore::Trim => self.ledger.trim_decisions(&self.leadership).await?,
+            Chore::Follow => while self.ledger.move_renamed(&self.leadership).await? {},
             Chore::Reconcile => self.reconcile.send_modify(|asked| *asked += 1),
             Chore::Count => {
                 for (airflow, open) in self.ledger.open_counts().await? {
@@ -91,6 +99,7 @@ impl Chores {
 enum Chore {
     Retain,
     Trim,
+    Follow,
     Reconcile,
     Count,
 }

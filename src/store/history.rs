@@ -15,6 +15,7 @@ use super::error::no_answer;
 use super::model::{
     Attempt, Covered, DagRun, DagRunFilter, Lateness, NominalRow, Page, Run, RunFilter, RunLock, TimelineEntry,
 };
+use super::names::NameOfRuns;
 use super::sql::{Columns, Value};
 use super::{Ledger, StoreError};
 use crate::domain::occurrence::RUN_ID_PREFIX;
@@ -197,27 +198,26 @@ impl Ledger {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<NominalRow>, StoreError> {
-        let rows = self
-            .0
-            .readers
-            .fetch(
-                "SELECT id, dag_run_id, owner, state, nominal_time, covers_from, covers_to, occurrences FROM runs \
-             WHERE schedule = $1 AND trigger_kind = 'cron' AND nominal_time >= $2 \
-             AND COALESCE(covers_from, nominal_time) <= $3 ORDER BY nominal_time",
-                [schedule.as_str().into(), from.into(), to.into()],
-            )
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let mut columns = Columns::of(row);
-                let (id, dag_run_id) = (RunId(columns.integer()?), columns.text()?);
-                let (owner, state, nominal_time) = (columns.optional_text()?, columns.state()?, columns.time()?);
-                let span = columns.optional_time()?.zip(columns.optional_time()?);
-                let count = columns.integer()?;
-                let covers = span.map(|(from, to)| Covered { from, to, count });
-                Ok(NominalRow { id, dag_run_id, owner, state, nominal_time, covers })
-            })
-            .collect()
+        let sql = "SELECT id, dag_run_id, owner, state, nominal_time, covers_from, covers_to, occurrences FROM runs \
+                   WHERE schedule = $1 AND id > $2 AND id <= $3 AND trigger_kind = 'cron' AND nominal_time >= $4 \
+                   AND COALESCE(covers_from, nominal_time) <= $5";
+        let mut rows = Vec::new();
+        for NameOfRuns { name, after, last } in self.names_of_runs(schedule).await? {
+            let values = [name.into(), after.into(), last.into(), from.into(), to.into()];
+            rows.extend(self.0.readers.fetch(sql, values).await?);
+        }
+        let rows = rows.iter().map(|row| {
+            let mut columns = Columns::of(row);
+            let (id, dag_run_id) = (RunId(columns.integer()?), columns.text()?);
+            let (owner, state, nominal_time) = (columns.optional_text()?, columns.state()?, columns.time()?);
+            let span = columns.optional_time()?.zip(columns.optional_time()?);
+            let count = columns.integer()?;
+            let covers = span.map(|(from, to)| Covered { from, to, count });
+            Ok(NominalRow { id, dag_run_id, owner, state, nominal_time, covers })
+        });
+        let mut rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
+        rows.sort_by_key(|row| row.nominal_time);
+        Ok(rows)
     }
 
     /// Monitored DAG runs that match, newest first by when they were first seen.

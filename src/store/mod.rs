@@ -20,6 +20,7 @@ mod lineage;
 mod locks;
 mod migrations;
 pub mod model;
+mod names;
 mod open;
 mod operations;
 mod paths;

@@ -15,7 +15,7 @@ use sqlx::AnyConnection;
 use super::audit::write_audit;
 use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
 use super::sql::{Columns, bind, bulk, select_in};
-use super::{Leadership, Ledger, StoreError, paths};
+use super::{Leadership, Ledger, StoreError, names, paths};
 use crate::domain::edit::{Departure, Fates, Known, Leaving, Origin, Rule, Standing, former_names};
 use crate::domain::lineage::Adopt;
 use crate::domain::schedule::ScheduleName;
@@ -126,11 +126,11 @@ async fn rename(connection: &mut AnyConnection, old: &str, new: &str) -> Result<
     for table in ["znode_cursors WHERE schedule", "schedules WHERE name"] {
         bind(format!("DELETE FROM {table} = $1"), [new.into()]).execute(&mut *connection).await?;
     }
-    for (table, column) in [("schedules", "name"), ("znode_cursors", "schedule"), ("runs", "schedule")] {
+    for (table, column) in [("schedules", "name"), ("znode_cursors", "schedule")] {
         let sql = format!("UPDATE {table} SET {column} = $1 WHERE {column} = $2");
         bind(sql, [new.into(), old.into()]).execute(&mut *connection).await?;
     }
-    Ok(())
+    names::move_runs(connection, old, new).await
 }
 
 /// Has a schedule remember the names that it had.

@@ -29,6 +29,7 @@ mod postgres;
 mod racing;
 mod reading;
 mod recording;
+mod renaming;
 mod syncing;
 
 use postgres::PostgresServer;
