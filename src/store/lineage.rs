@@ -10,7 +10,7 @@ use super::audit::write_audit;
 use super::model::{Decision, NewAudit, Recording};
 use super::record::note_decisions;
 use super::sql::{Columns, bind, select_in};
-use super::{Leadership, Ledger, StoreError};
+use super::{Leadership, Ledger, StoreError, resting};
 use crate::domain::lineage::{Adopt, Adoption, Confirmed, CursorsAfter, Incarnation, Memory};
 use crate::domain::schedule::ScheduleName;
 use crate::domain::whereabouts::Whereabouts;
@@ -140,6 +140,10 @@ impl Ledger {
         if let CursorsAfter::Begin(decision) = adoption.cursors {
             let names = || schedules.iter().map(ScheduleName::as_str);
             select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", names()).await?;
+            // Of what rests nothing can be compared any more, either; whoever takes it up begins anew.
+            for table in resting::TABLES {
+                bind(format!("DELETE FROM {table}"), []).execute(&mut *connection).await?;
+            }
             let begin = format!(
                 "UPDATE schedules SET znode_zxid = NULL, znode_after = NULL, first_look = '{}' WHERE name IN",
                 decision.as_str()

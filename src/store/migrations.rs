@@ -16,7 +16,7 @@ use super::database::{Access, Database};
 use super::sql::{Columns, bind};
 
 /// All migrations, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 14] = [
+const MIGRATIONS: [(i64, &str, &str); 15] = [
     (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
     (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
     (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
@@ -31,6 +31,7 @@ const MIGRATIONS: [(i64, &str, &str); 14] = [
     (12, "servers", include_str!("../../migrations/0012_servers.sql")),
     (13, "former names", include_str!("../../migrations/0013_former_names.sql")),
     (14, "renames", include_str!("../../migrations/0014_renames.sql")),
+    (15, "resting triggers", include_str!("../../migrations/0015_resting_triggers.sql")),
 ];
 
 /// The newest migration that this program knows.

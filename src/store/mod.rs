@@ -28,6 +28,7 @@ pub(crate) mod patience;
 mod progress;
 mod readers;
 mod record;
+mod resting;
 mod retention;
 mod schedules;
 mod sightings;

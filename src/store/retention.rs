@@ -72,13 +72,17 @@ impl Ledger {
         Ok(deleted)
     }
 
-    /// Ends the cursors and the pauses of schedules that have been in no leader's configuration for a day.
+    /// Ends the cursors and the pauses of schedules that have been in no leader's configuration for a day, and the
+    /// cursors of triggers that have not.
     pub async fn forget_gone_schedules(&self, leadership: &Leadership) -> Result<(), StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let before = transaction.at().saturating_sub(GONE_FOR).unwrap_or(Timestamp::MIN);
         for sql in [
             "DELETE FROM znode_cursors WHERE schedule IN (SELECT name FROM schedules WHERE gone_at < $1)",
             "DELETE FROM schedules WHERE gone_at < $1",
+            "DELETE FROM resting_cursors WHERE EXISTS (SELECT 1 FROM resting_triggers r WHERE r.schedule = \
+             resting_cursors.schedule AND r.trigger_key = resting_cursors.trigger_key AND r.gone_at < $1)",
+            "DELETE FROM resting_triggers WHERE gone_at < $1",
         ] {
             bind(sql, [before.into()]).execute(transaction.connection()).await?;
         }

@@ -15,7 +15,7 @@ use sqlx::AnyConnection;
 use super::audit::write_audit;
 use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
 use super::sql::{Columns, bind, bulk, select_in};
-use super::{Leadership, Ledger, StoreError, names, paths};
+use super::{Leadership, Ledger, StoreError, names, paths, resting};
 use crate::domain::edit::{Departure, Fates, Known, Leaving, Origin, Rule, Standing, former_names};
 use crate::domain::lineage::Adopt;
 use crate::domain::schedule::ScheduleName;
@@ -126,11 +126,26 @@ async fn rename(connection: &mut AnyConnection, old: &str, new: &str) -> Result<
     for table in ["znode_cursors WHERE schedule", "schedules WHERE name"] {
         bind(format!("DELETE FROM {table} = $1"), [new.into()]).execute(&mut *connection).await?;
     }
+    resting::end(connection, std::iter::once(new)).await?;
+    for table in resting::TABLES {
+        let sql = format!("UPDATE {table} SET schedule = $1 WHERE schedule = $2");
+        bind(sql, [new.into(), old.into()]).execute(&mut *connection).await?;
+    }
     for (table, column) in [("schedules", "name"), ("znode_cursors", "schedule")] {
         let sql = format!("UPDATE {table} SET {column} = $1 WHERE {column} = $2");
         bind(sql, [new.into(), old.into()]).execute(&mut *connection).await?;
     }
     names::move_runs(connection, old, new).await
+}
+
+/// Gives each schedule that has another name now everything that it had.
+async fn rename_all(connection: &mut AnyConnection, before: &KnownSchedules, fates: &Fates) -> Result<(), StoreError> {
+    for (old, new) in fates.moves() {
+        rename(connection, old.as_str(), new.as_str()).await?;
+        let former = before.known.get(old).map(|known| former_names(old, &known.former, new)).unwrap_or_default();
+        remember(connection, new.as_str(), &former).await?;
+    }
+    Ok(())
 }
 
 /// Has a schedule remember the names that it had.
@@ -181,21 +196,13 @@ impl Ledger {
         let rows = bind(all_schedules(), []).fetch_all(&mut *connection).await?;
         let before = KnownSchedules::from_rows(&rows)?;
         let fates = before.fates(schedules, leaving);
-        for (old, new) in fates.moves() {
-            rename(connection, old.as_str(), new.as_str()).await?;
-            let former = before.known.get(old).map(|known| former_names(old, &known.former, new)).unwrap_or_default();
-            remember(connection, new.as_str(), &former).await?;
-        }
+        rename_all(connection, &before, &fates).await?;
 
         let state = |schedule: &TriggerIdentity| before.states.get(fates.known_as(&schedule.name)?);
         let rule = |schedule: &TriggerIdentity| {
             state(schedule).map_or(Rule::Other, |state| Rule::between(&state.trigger_key, &schedule.key))
         };
         let rules: Vec<_> = schedules.iter().map(|schedule| (schedule, rule(schedule))).collect();
-        let restarted = rules
-            .iter()
-            .filter(|(schedule, rule)| *rule == Rule::Other && state(schedule).is_some())
-            .map(|(schedule, _)| schedule.name.as_str());
         // Up to which zxid a znode trigger whose rule is edited has compared everything.
         let after = |schedule: &TriggerIdentity, rule| {
             let state = state(schedule).filter(|_| rule == Rule::SamePlace)?;
@@ -220,11 +227,25 @@ impl Ledger {
                 format!("UPDATE schedules SET gone_at = {}, trigger_key = '' WHERE name IN", now.as_microsecond())
             }
         };
-        if leaving == Leaving::Ends {
-            let ended = left.iter().copied();
-            select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", ended).await?;
+        let resting = resting::all(connection).await?;
+        let moved_on: Vec<_> = rules
+            .iter()
+            .filter(|(_, rule)| *rule == Rule::Other)
+            .filter_map(|(schedule, _)| Some((*schedule, state(schedule)?)))
+            .collect();
+        let restarted = || moved_on.iter().map(|(schedule, _)| schedule.name.as_str());
+        match leaving {
+            Leaving::Ends => {
+                let ended = left.iter().copied();
+                select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", ended).await?;
+            }
+            Leaving::Rests => {
+                for (schedule, state) in &moved_on {
+                    resting::put_aside(connection, &schedule.name, state, now).await?;
+                }
+            }
         }
-        select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", restarted).await?;
+        select_in(connection, "DELETE FROM znode_cursors WHERE schedule IN", "", restarted()).await?;
         select_in(
             connection,
             "UPDATE schedules SET gone_at = NULL WHERE name IN",
@@ -234,7 +255,7 @@ impl Ledger {
         .await?;
         let begin_anew = "UPDATE schedules SET gone_at = NULL, renamed_from = NULL WHERE name IN";
         select_in(connection, begin_anew, "", anew.into_iter().map(ScheduleName::as_str)).await?;
-        select_in(connection, &leave, "", left).await?;
+        select_in(connection, &leave, "", left.iter().copied()).await?;
         bulk(
             connection,
             "UPDATE schedules SET trigger_key = v.column2 FROM (VALUES ",
@@ -263,6 +284,11 @@ impl Ledger {
                 .collect(),
         )
         .await?;
+        let wanted = moved_on.iter().map(|(schedule, _)| (&schedule.name, schedule.key.as_str()));
+        resting::take_up_all(connection, &resting, wanted).await?;
+        if leaving == Leaving::Ends && !resting.is_empty() {
+            resting::end(connection, restarted().chain(left.iter().copied())).await?;
+        }
         transaction.commit().await
     }
 

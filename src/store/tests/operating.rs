@@ -13,6 +13,7 @@ on_both_stores! {
     what_rests_takes_no_name_that_is_in_force,
     a_rename_that_is_rolled_back_is_a_rename,
     a_leader_with_the_set_from_before_a_rename_loses_nothing,
+    what_a_znode_trigger_had_handled_outlives_a_leader_with_another_rule,
     a_pause_survives_a_restart_and_is_audited,
     a_schedule_that_the_next_leaders_configuration_lacks_goes_on_where_it_was_when_it_comes_back,
     znodes_with_long_paths_have_cursors,
@@ -263,6 +264,65 @@ async fn a_leader_with_the_set_from_before_a_rename_loses_nothing(world: World) 
     let known = world.ledger.known_schedules().await.unwrap();
     assert_eq!(known.states[&name("a")].cron_cursor, minute(5));
     assert_eq!(known.known[&name("a")].former, [name("b")]);
+}
+
+async fn what_a_znode_trigger_had_handled_outlives_a_leader_with_another_rule(world: World) {
+    let watches = |place: &str| {
+        let long = "x".repeat(2_000);
+        format!("znode  /{place} Children created true changed true deleted false include Some([\"{long}\"])")
+    };
+    let (newest, older, third) = (watches("b"), watches("a"), watches("c"));
+    let identity = |key: &str| identities(&[("in", "", key)]);
+    let adopt = async |key: &str| {
+        world.ledger.adopt_schedules(&world.leadership, &identity(key), world.clock.now()).await.unwrap();
+    };
+    let edit = async |key: &str| {
+        let (now, none) = (world.clock.now(), HashMap::new());
+        world.ledger.edit_schedules(&world.leadership, &identity(key), now, &none).await.unwrap();
+    };
+    let handle = async |path: &str, zxid: i64| {
+        let seen = Some(ZnodeVersion { czxid: 1, mzxid: zxid, version: 3 });
+        let cursors = vec![
+            CursorMove::Znode { schedule: name("in"), path: path.into(), seen, data: Some(b"x".to_vec()) },
+            CursorMove::ZnodeInitialized { schedule: name("in"), zxid },
+        ];
+        world.ledger.record(&world.leadership, Recording { cursors, ..Recording::default() }).await.unwrap();
+    };
+    let handled = async || {
+        let state = world.ledger.schedule_state(&name("in")).await.unwrap().unwrap();
+        let cursors = world.ledger.znode_cursors(&name("in")).await.unwrap();
+        (state.znode_initialized, cursors.into_iter().map(|cursor| cursor.path).collect::<Vec<_>>())
+    };
+    adopt(&newest).await;
+    handle("/b/1", 5).await;
+    // One that lags behind leads for a moment, and the newest set comes back: with the next leader, or to this one.
+    for again in 0..4 {
+        adopt(&older).await;
+        if again == 0 {
+            assert_eq!(handled().await, (None, vec![]), "its own rule begins");
+            handle("/a/1", 7).await;
+        } else {
+            assert_eq!(handled().await, (Some(7), vec!["/a/1".to_owned()]));
+        }
+        if again == 3 {
+            edit(&newest).await;
+        } else {
+            adopt(&newest).await;
+        }
+        assert_eq!(handled().await, (Some(5), vec!["/b/1".to_owned()]), "{again}");
+        assert_eq!(world.ledger.previous_data(&name("in"), "/b/1").await.unwrap(), Some(b"x".to_vec()));
+    }
+    // A working leader that edits it means it.
+    edit(&third).await;
+    edit(&newest).await;
+    assert_eq!(handled().await, (None, vec![]));
+    // After a day nobody is about to come back.
+    handle("/b/1", 9).await;
+    adopt(&older).await;
+    world.clock.advance(SignedDuration::from_hours(25));
+    world.ledger.forget_gone_schedules(&world.leadership).await.unwrap();
+    adopt(&newest).await;
+    assert_eq!(handled().await, (None, vec![]));
 }
 
 async fn a_pause_survives_a_restart_and_is_audited(world: World) {
