@@ -46,6 +46,9 @@ const PATIENCE: Duration = Duration::from_mins(4);
 /// The znode with the definitions.
 const ZNODE: &str = "/flowkeeper/config";
 
+/// What is no set.
+const RUBBISH: &str = "{\"format\": [";
+
 /// Where members tell what they run.
 const CARDS: &str = "/flowkeeper/members";
 
@@ -235,7 +238,11 @@ impl Trial {
 
     /// One reload that is refused.
     async fn reload_bad(&mut self) {
-        let bad = Bad::draw(self.place, &mut self.random);
+        let mut bad = Bad::draw(self.place, &mut self.random);
+        if bad == Bad::PushedTooLate && !self.has_set().await {
+            // Over nothing, no push is too late.
+            bad = Bad::Emptied;
+        }
         let mut way = Way::draw(self.place, &mut self.random);
         let set = self.draw();
         let pushed = matches!(way, Way::Pushed | Way::PushedLarge | Way::RolledBack);
@@ -257,7 +264,7 @@ impl Trial {
                 }
                 match bad {
                     Bad::Mistaken(mistake) => self.put(&mistake.spoil(&set, &self.ground), way).await,
-                    Bad::Rubbish => self.put("{\"format\": [", way).await,
+                    Bad::Rubbish => self.put(RUBBISH, way).await,
                     Bad::Emptied => self.put("", way).await,
                     Bad::PushedTooLate | Bad::Deleted => self.delete().await,
                 }
@@ -283,6 +290,12 @@ impl Trial {
                 set(&self.ensemble.connect(), &mut self.client, ZNODE, text.as_bytes()).await;
             }
         }
+    }
+
+    /// Whether there is a set in the znode, good or bad.
+    async fn has_set(&self) -> bool {
+        let data = self.client.get_data(ZNODE).await.map(|(data, _)| data).unwrap_or_default();
+        !data.is_empty() && data != RUBBISH.as_bytes()
     }
 
     async fn delete(&mut self) {
@@ -332,7 +345,7 @@ impl Trial {
         self.note(&self.by_version[&version].clone());
         let url = format!("{}/api/v1/config/rollback", self.members[whom].url());
         let push = uuid::Uuid::new_v4().simple().to_string();
-        let body = json!({"version": version, "push": push});
+        let body = json!({"version": version, "force": true, "push": push});
         let (status, answer) = answer(|| reqwest::Client::new().post(&url).json(&body)).await;
         assert_eq!((status, &answer["version"]), (200, &json!(version)), "{answer}");
         true
