@@ -171,6 +171,7 @@ fn syncs(work: &Work, set: &InForce) -> Vec<Part> {
             ledger: crew.member.ledger.clone(),
             leadership: crew.leadership.clone(),
             desks: crew.member.desks.clone(),
+            lineage: ensemble.lineage.clone(),
             turns: turns.clone(),
             places: places.clone(),
         };

@@ -7,7 +7,7 @@
 //! Whoever ends the loop waits for it, as a reload does. So reading is given up at once, however long Airflow
 //! or ZooKeeper stay silent, and writing soon after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,12 +27,17 @@ use crate::airflow::places::Places;
 use crate::domain::schedule::WatchScope;
 use crate::domain::sync::definition::SyncDefinition;
 use crate::domain::sync::digest::Digests;
+use crate::domain::sync::plan::{Doubt, Plan, Step};
 use crate::metrics;
 use crate::store::{Leadership, Ledger, StoreError};
+use crate::triggers::lineage::{Lineage, Standing};
 use crate::zookeeper::{Ensemble, Interest, Session};
 
 /// How often znodes are compared where the servers tell of no changes (ZooKeeper 3.5).
 const UNWATCHED_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long a comparison waits until it is known whose history an ensemble has.
+const LINEAGE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a sync works with.
 pub struct Parts {
@@ -54,6 +59,8 @@ pub struct Parts {
     pub leadership: Leadership,
     /// Where operators hand in orders.
     pub desks: Desks,
+    /// Whether that ensemble has the history that the ledger remembers.
+    pub lineage: Lineage,
     /// Where syncs that write into the same collection take turns.
     pub turns: Turns,
     /// Where the submitter is asked for a place for each request that changes something.
@@ -80,7 +87,15 @@ pub async fn run(parts: Parts, ending: CancellationToken) -> Result<(), StoreErr
     let mut known_session = None;
     let turn = parts.turns.join(&parts.definition);
     let incarnation = report::last(&parts.ledger, &parts.definition.name).await?.and_then(|last| last.incarnation);
-    let mut keeper = Keeper { parts, ending: ending.clone(), turn, digests: None, incarnation, told: None };
+    let mut keeper = Keeper {
+        parts,
+        ending: ending.clone(),
+        turn,
+        digests: None,
+        incarnation,
+        missing: BTreeMap::new(),
+        told: None,
+    };
     let ended = loop {
         let event = tokio::select! {
             biased;
@@ -137,6 +152,8 @@ struct Keeper {
     digests: Option<(u64, Digests)>,
     /// The incarnation of the znode in which everything that was written has been seen.
     incarnation: Option<String>,
+    /// The keys that vanished with many others, and since when.
+    missing: BTreeMap<String, Instant>,
     /// What the log was told last.
     told: Option<String>,
 }
@@ -157,6 +174,7 @@ impl Keeper {
             Ok((look, _)) if options.dry_run => look.report(),
             Ok((look, _its_turn)) => {
                 self.incarnation.clone_from(&look.incarnation);
+                self.note_missing(&look.plan);
                 match self.applier().apply(look).await? {
                     Some(report) => report,
                     None => return Ok(None),
@@ -183,7 +201,11 @@ impl Keeper {
     async fn look(&mut self, options: Options) -> Result<(Look, OwnedMutexGuard<()>), PassError> {
         let session = self.session(&self.parts.ensemble)?;
         let digests = self.digests().await?;
+        let is_proven = self.is_proven(&session).await;
         let parts = &self.parts;
+        let interval = parts.definition.interval;
+        let long = self.missing.iter().filter(|(_, since)| since.elapsed() >= interval);
+        let still_missing = long.map(|(key, _)| key.clone()).collect();
         let parties = Parties {
             definition: &parts.definition,
             configured: &parts.configured,
@@ -192,11 +214,35 @@ impl Keeper {
             airflow: &parts.airflow,
             ledger: Some(&parts.ledger),
             incarnation: self.incarnation.as_deref(),
+            is_proven,
+            still_missing: &still_missing,
         };
         // Whoever waits long for ZooKeeper keeps nobody waiting.
         let wanted = pass::read(parties).await?;
         let its_turn = self.turn.take(&parts.configured).await;
         Ok((pass::compare(parties, wanted, options).await?, its_turn))
+    }
+
+    /// Whether the ensemble is known to have the history that the ledger remembers, in this session. Whoever
+    /// finds that out is given a moment.
+    async fn is_proven(&self, session: &Session) -> bool {
+        let mut standing = self.parts.lineage.standing();
+        let known = standing.wait_for(|standing| match standing {
+            Standing::One { session: cleared, .. } => session.number() <= *cleared,
+            Standing::Two(_) => true,
+            Standing::Unchecked { .. } => false,
+        });
+        let known = tokio::time::timeout(LINEAGE_PATIENCE, known).await;
+        matches!(known, Ok(Ok(standing)) if matches!(*standing, Standing::One { .. }))
+    }
+
+    /// Remembers since when each key is missing with many others.
+    fn note_missing(&mut self, plan: &Plan) {
+        let is_held = |key: &String| plan.steps.get(key) == Some(&Step::Held(Doubt::Many));
+        self.missing.retain(|key, _| is_held(key));
+        for key in plan.steps.keys().filter(|key| is_held(key)) {
+            self.missing.entry(key.clone()).or_insert_with(Instant::now);
+        }
     }
 
     fn applier(&self) -> Applier<'_> {

@@ -9,7 +9,7 @@ use super::source::{self, SourceError, Wanted};
 use crate::airflow::{self, Airflow};
 use crate::domain::sync::definition::{DriftPolicy, SyncDefinition};
 use crate::domain::sync::digest::Digests;
-use crate::domain::sync::plan::{self, Owned, Plan, Prune, Rules, Wish};
+use crate::domain::sync::plan::{self, Guard, Owned, Plan, Prune, Rules, Wish};
 use crate::store::{Ledger, StoreError};
 use crate::zookeeper::Session;
 
@@ -83,6 +83,10 @@ pub struct Parties<'a> {
     pub ledger: Option<&'a Ledger>,
     /// The incarnation of the znode in which everything that was written has been seen.
     pub incarnation: Option<&'a str>,
+    /// Whether the ensemble has the history that the ledger remembers.
+    pub is_proven: bool,
+    /// The keys that have been missing with many others for an interval.
+    pub still_missing: &'a BTreeSet<String>,
 }
 
 /// What a comparison found.
@@ -122,7 +126,7 @@ pub(super) async fn read(parties: Parties<'_>) -> Result<Option<Wanted>, PassErr
 
 /// Compares what the znode wants with what there is.
 pub(super) async fn compare(parties: Parties<'_>, wanted: Option<Wanted>, options: Options) -> Result<Look, PassError> {
-    let Parties { definition, configured, airflow, ledger, incarnation: before, .. } = parties;
+    let Parties { definition, configured, airflow, ledger, incarnation: before, still_missing, .. } = parties;
     // Before the list: what another sync writes meanwhile is then told by its mark.
     let owned = match ledger {
         Some(ledger) => ledger.owned_entries(&definition.airflow, definition.kind).await?,
@@ -139,7 +143,14 @@ pub(super) async fn compare(parties: Parties<'_>, wanted: Option<Wanted>, option
             (false, true) => Prune::Guarded,
             (false, false) => Prune::Never,
         },
-        is_recreated: before.is_some() && now.is_some() && before != now,
+        doubt: if !parties.is_proven {
+            Some(Guard::Unproven)
+        } else if before.is_some() && now.is_some() && before != now {
+            Some(Guard::Recreated)
+        } else {
+            None
+        },
+        still_missing,
         repair: options.repair || definition.drift == DriftPolicy::Repair,
         adopt: definition.adopt,
     };

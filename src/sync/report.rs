@@ -95,6 +95,14 @@ fn guard_text(guard: Guard) -> String {
             "the znode was deleted and made anew: what was written and is missing there stays until it is back, or \
              until `flowkeeper sync apply --prune`"
         }
+        Guard::Unproven => {
+            "it is not known whether the ensemble has the history that the ledger remembers: what was written stays \
+             until `flowkeeper adopt` or `flowkeeper sync apply --prune`"
+        }
+        Guard::Many => {
+            "many vanished at once: what is still missing after `interval` is deleted then, or by \
+             `flowkeeper sync apply --prune` at once"
+        }
     }
     .to_owned()
 }

@@ -124,3 +124,36 @@ async fn what_may_not_be_read_is_not_gone() {
         assert_eq!((count(&fake), story.variable("b").await), (2, None), "{watch}");
     }
 }
+
+#[tokio::test]
+async fn znodes_that_are_written_anew_one_after_the_other_delete_nothing() {
+    let (server, fake) = (ZooKeeperServer::shared().await, FakeAirflow::start(World::default()).await);
+    let mut story = Story::with_fake(server, &fake, VARIABLES).await;
+    story.create("variables", "").await;
+    for number in 0..40 {
+        story.create(&format!("variables/v{number}"), "1").await;
+    }
+    story.member.start();
+    story.in_step("variables", 40).await;
+    // A script deletes what there is, and writes it again.
+    for number in 0..30 {
+        story.delete(&format!("variables/v{number}")).await;
+    }
+    let state = story.until("variables", "held", |state| state["counts"]["held"] == 30).await;
+    assert!(state["guard"].as_str().is_some_and(|guard| guard.contains("many vanished at once")), "{state}");
+    assert_eq!(count(&fake), 40);
+    for number in 0..30 {
+        story.create(&format!("variables/v{number}"), "2").await;
+    }
+    story.until_variable("v29", Some("2")).await;
+    story.in_step("variables", 40).await;
+    assert_eq!(count(&fake), 40);
+    // What is not written again is deleted when it is still missing after the interval.
+    for number in 0..30 {
+        story.delete(&format!("variables/v{number}")).await;
+    }
+    story.until("variables", "held", |state| state["counts"]["held"] == 30).await;
+    assert_eq!(count(&fake), 40);
+    story.in_step("variables", 10).await;
+    assert_eq!(count(&fake), 10);
+}

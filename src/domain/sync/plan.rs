@@ -80,8 +80,10 @@ pub struct Rules<'a> {
     pub configured: &'a BTreeSet<Arc<str>>,
     /// Whether to delete what vanished from ZooKeeper.
     pub prune: Prune,
-    /// Whether the znode was made anew since everything that was written was seen in it.
-    pub is_recreated: bool,
+    /// Why what vanished is to be doubted, whatever the znode wants.
+    pub doubt: Option<Guard>,
+    /// The keys that had vanished with many others at an earlier look, and an interval ago at least.
+    pub still_missing: &'a BTreeSet<String>,
     /// Whether to undo hand-made changes.
     pub repair: bool,
     /// Whether to take over what others made.
@@ -93,8 +95,7 @@ pub struct Rules<'a> {
 pub enum Prune {
     /// It stays.
     Never,
-    /// It is, unless the znode is missing or another one than before, or nothing at all is wanted any more:
-    /// then somebody has to say so.
+    /// It is, unless there is a [`Guard`]: then somebody has to say so, or more has to be known.
     Guarded,
     /// It is, whatever the reason.
     Always,
@@ -127,6 +128,8 @@ pub enum Drift {
 pub enum Doubt {
     /// Everything else vanished with it, or the znode was made anew.
     Guarded,
+    /// Many others vanished with it.
+    Many,
     /// It carries our mark, and the ledger does not know it.
     Unrecorded,
 }
@@ -218,6 +221,9 @@ impl Step {
             Self::Held(Doubt::Guarded) => {
                 "gone from ZooKeeper with everything that was there, so it is kept".to_owned()
             }
+            Self::Held(Doubt::Many) => {
+                "gone from ZooKeeper with many others; deleted if it still is after `interval`".to_owned()
+            }
             Self::Held(Doubt::Unrecorded) => "no znode wants it, and it has flowkeeper's mark but the ledger does not \
                                               know it (a copy that somebody made?), so it is kept"
                 .to_owned(),
@@ -236,7 +242,16 @@ pub enum Guard {
     Empty,
     /// The znode is another one than before, so that what is missing may be still to come.
     Recreated,
+    /// Nobody knows whether the ensemble has the history that the ledger remembers.
+    Unproven,
+    /// So many vanished at once that the others may be about to be written.
+    Many,
 }
+
+/// How many entries may vanish at once, whatever their share.
+const FEW: usize = 10;
+/// Beyond that, one in so many may.
+const SHARE: usize = 4;
 
 /// What is to be done, by key.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -270,15 +285,14 @@ pub fn plan(
         _ if rules.prune == Prune::Always => None,
         None => Some(Guard::Missing),
         Some(wishes) if wishes.is_empty() => Some(Guard::Empty),
-        Some(_) if rules.is_recreated => Some(Guard::Recreated),
-        Some(_) => None,
+        Some(_) => rules.doubt,
     };
     let nothing = BTreeMap::new();
     let wishes = wishes.unwrap_or(&nothing);
     let mut keys: BTreeSet<&String> = wishes.keys().collect();
     keys.extend(owned.keys());
     keys.extend(shown.values().filter(|shown| shown.mark().is_some()).map(|shown| &shown.key));
-    let steps: BTreeMap<String, Step> = keys
+    let mut steps: BTreeMap<String, Step> = keys
         .into_iter()
         .filter_map(|key| {
             let (owned, shown) = (owned.get(key), shown.get(key));
@@ -290,8 +304,29 @@ pub fn plan(
             Some((key.clone(), step?))
         })
         .collect();
+    let ours = owned.values().filter(|owned| &*owned.sync == rules.sync).count();
+    if hold_many(&mut steps, ours, rules) {
+        return Plan { steps, guard: Some(Guard::Many) };
+    }
     let held = steps.values().any(|step| *step == Step::Held(Doubt::Guarded));
     Plan { steps, guard: guard.filter(|guard| held || *guard == Guard::Missing) }
+}
+
+/// Holds deletions when a large part of what is ours vanished at once, but for those that are missing for
+/// long; whether any is held.
+fn hold_many(steps: &mut BTreeMap<String, Step>, ours: usize, rules: &Rules<'_>) -> bool {
+    let vanished = steps.values().filter(|step| **step == Step::Delete).count();
+    if rules.prune == Prune::Always || vanished <= FEW || vanished * SHARE <= ours {
+        return false;
+    }
+    let mut is_held = false;
+    for (key, step) in steps {
+        if *step == Step::Delete && !rules.still_missing.contains(key) {
+            *step = Step::Held(Doubt::Many);
+            is_held = true;
+        }
+    }
+    is_held
 }
 
 /// Who wrote the entry that Airflow has.

@@ -7,6 +7,9 @@ mod histories;
 
 const STORE: &str = "5f1d";
 
+/// Nothing is missing for long.
+static NOTHING: BTreeSet<String> = BTreeSet::new();
+
 fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
     names.iter().map(|name| Arc::from(*name)).collect()
 }
@@ -44,7 +47,8 @@ fn step(
         store_id: STORE,
         configured: &configured,
         prune: Prune::Never,
-        is_recreated: false,
+        doubt: None,
+        still_missing: &NOTHING,
         repair: false,
         adopt: false,
     };
@@ -200,7 +204,8 @@ fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
         store_id: STORE,
         configured: &configured,
         prune: Prune::Guarded,
-        is_recreated: false,
+        doubt: None,
+        still_missing: &NOTHING,
         repair: true,
         adopt: true,
     };
@@ -217,7 +222,7 @@ fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
     assert_eq!((copied.steps.get("k"), copied.guard), (Some(&Step::Held(Doubt::Unrecorded)), None));
     // A znode that was made anew may be about to be filled again; what is there already is written.
     let one = BTreeMap::from([("n".to_owned(), wish("new"))]);
-    rules.is_recreated = true;
+    rules.doubt = Some(Guard::Recreated);
     let refilled = plan(Some(&one), &owned, &shown, &rules);
     assert_eq!(refilled.steps["k"], Step::Held(Doubt::Guarded));
     assert_eq!((&refilled.steps["n"], refilled.guard), (&Step::Create, Some(Guard::Recreated)));
@@ -227,6 +232,48 @@ fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
     for wishes in [None, Some(&empty)] {
         let forced = plan(wishes, &owned, &shown, &rules);
         assert_eq!((forced.steps.get("k"), forced.guard), (Some(&Step::Delete), None));
+    }
+}
+
+#[test]
+fn when_many_vanish_at_once_they_are_held_until_they_are_missing_for_long() {
+    let configured = names(&["app"]);
+    let key = |number: usize| format!("k{number:03}");
+    // (how many are ours, how many of them vanished, whether they are held).
+    for (ours, vanished, is_held) in [
+        (10, 9, false),
+        (11, 10, false),
+        (12, 11, true),
+        (44, 11, false),
+        (43, 11, true),
+        (1000, 960, true),
+        (1000, 250, false),
+    ] {
+        let owned = (0..ours).map(|number| (key(number), row("app", Hold::Owned, Some("v")))).collect();
+        let shown = (0..ours).map(|number| (key(number), Shown { key: key(number), ..marked("v", "app") })).collect();
+        let wishes: BTreeMap<String, Wish> = (vanished..ours).map(|number| (key(number), wish("v"))).collect();
+        let mut rules = Rules {
+            sync: "app",
+            store_id: STORE,
+            configured: &configured,
+            prune: Prune::Guarded,
+            doubt: None,
+            still_missing: &NOTHING,
+            repair: false,
+            adopt: false,
+        };
+        let first = plan(Some(&wishes), &owned, &shown, &rules);
+        let held = first.counts().get("held").copied().unwrap_or_default();
+        assert_eq!(held, if is_held { vanished as u64 } else { 0 }, "{vanished} of {ours}");
+        assert_eq!(first.guard, is_held.then_some(Guard::Many), "{vanished} of {ours}");
+        // Those that were missing before go, and the others wait.
+        let still_missing: BTreeSet<String> = (1..vanished).map(key).collect();
+        rules.still_missing = &still_missing;
+        let later = plan(Some(&wishes), &owned, &shown, &rules);
+        let waits = if is_held { Step::Held(Doubt::Many) } else { Step::Delete };
+        assert_eq!((&later.steps[&key(0)], &later.steps[&key(1)]), (&waits, &Step::Delete), "{vanished} of {ours}");
+        rules.prune = Prune::Always;
+        assert_eq!(plan(Some(&wishes), &owned, &shown, &rules).counts()["delete"], vanished as u64);
     }
 }
 
