@@ -123,6 +123,8 @@ async fn a_saved_file_is_in_force_within_a_second_and_disturbs_nothing_else() {
     let (now, renamed) = another(&member, &before).await;
     before = now;
     assert_eq!(names(&member.get("schedules").await.expect("an answer")), ["beside", "newer"]);
+    let under_its_name = |runs: &[Run]| runs.iter().any(|run| run.dag_run_id.starts_with("flowkeeper__newer__"));
+    member.wait_for_runs("a run under the second name", under_its_name).await;
 
     // One more file, which a glob finds.
     save(&member.path().join("schedules/b.toml"), &cron("more", "* * * * * *", ""));
