@@ -2,12 +2,13 @@
 //! PostgreSQL, while cron and znodes come due: nothing is lost or doubled, and all agree at the end.
 //!
 //! `sets` draws definitions, `places` has the ways in which they get where members take them from,
-//! `airflows` what makes DAG runs of what is due, `proof` compares. In short it is a test like any other,
+//! `airflows` what makes DAG runs of what is due, `proof` compares, `report` tells. In short it is a test like any other,
 //! with a real Airflow too; at length it runs with `make reloads`.
 
 mod airflows;
 mod places;
 mod proof;
+mod report;
 pub(crate) mod sets;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use flowkeeper::clock::Clock;
 use flowkeeper::config::{self, Document, Environment, version_of};
 use flowkeeper::zookeeper::MemberCard;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use zookeeper_client::{Acls, Client, CreateMode, Error, Stat};
@@ -28,7 +29,8 @@ use crate::support::process::Member;
 use crate::support::random::Random;
 use airflows::Target;
 use places::{Bad, Place, Way};
-use proof::{Evidence, Verdict, Versions, Written, judge};
+use proof::{Evidence, Versions, Written, judge};
+use report::report;
 use sets::{ALWAYS, FLAG, Ground, Mistake, SOMETIMES, Set, TREE, draw, enlarge};
 
 /// How many members there are.
@@ -557,48 +559,6 @@ async fn through(place: Place, airflow: Target, tempo: Pace, reloads: usize, see
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     trial.airflow.clear().await;
-}
-
-/// What was done and found, for the reader.
-fn report(
-    trial: &Trial,
-    verdict: &Verdict,
-    took: Duration,
-    agreed_after: Duration,
-    rows: usize,
-    znodes: &BTreeMap<&'static str, Versions>,
-) -> String {
-    let bad: usize = trial.taken.iter().filter(|(what, _)| what.starts_with("bad")).map(|(_, count)| count).sum();
-    let total: usize = trial.taken.values().sum();
-    let went_over = trial.logs().matches("other definitions are in force").count();
-    let terms = trial.logs().matches("took the lead").count();
-    let mut waits = verdict.in_force_after.clone();
-    waits.sort_unstable();
-    let percentile = |percent: usize| {
-        let rank = (waits.len() * percent).div_ceil(100).max(1);
-        waits.get(rank - 1).map_or(0, SignedDuration::as_millis)
-    };
-    let changes: usize = znodes.values().map(BTreeMap::len).sum();
-    let mut text = format!(
-        "{:?}: {total} reloads, {bad} of them bad, in {:.0} s; {terms} terms, a leader went over {went_over} times; {rows} rows, {changes} \
-         changes of znodes; 0 lost, 0 doubled\n\
-         edited schedules: {} nominal times due and there, {} not due and not there, {} at an edit\n\
-         written until the first row under it, of {} sets: p50 {} ms, p99 {} ms, max {} ms; all agreed {} ms after the last\n",
-        trial.place,
-        took.as_secs_f64(),
-        verdict.due,
-        verdict.not_due,
-        verdict.at_an_edit,
-        waits.len(),
-        percentile(50),
-        percentile(99),
-        percentile(100),
-        agreed_after.as_millis(),
-    );
-    for (what, count) in &trial.taken {
-        let _ = writeln!(text, "  {count:4} {what}");
-    }
-    text
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

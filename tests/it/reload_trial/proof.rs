@@ -3,7 +3,9 @@
 //! When which set was in force is not asked of the members: each row tells in its conf the set that it
 //! was recorded under. Those of the schedule `flag`, whose trigger ends before an edit and begins after
 //! it, show between which of its rows an edit was. What comes due in between may be due by the one set or
-//! by the other; everything else is judged exactly.
+//! by the other; everything else is judged exactly. The trigger of `tree` ends at another moment of the same
+//! edit, so what it finds is judged by its own rows: a change that was written between two others was found
+//! by the rule of the one, by that of the other, or by one in between.
 //!
 //! It decides on plain values and waits for nothing, so that its own tests can show that it finds what it
 //! is there to find.
@@ -15,10 +17,6 @@ use flowkeeper::store::model::Run;
 use jiff::{SignedDuration, Timestamp};
 
 use super::sets::{ALWAYS, FLAG, Rule, SOMETIMES, TICK, clock_of};
-
-/// A change this close to an edit may have been found by the rule before it or by the one after it: the
-/// triggers of two schedules do not end at the same moment.
-const AT_AN_EDIT: SignedDuration = SignedDuration::from_secs(2);
 
 /// A good set that was written.
 #[derive(Debug, Clone)]
@@ -69,18 +67,62 @@ pub(crate) struct Verdict {
 /// Compares everything.
 pub(crate) fn judge(evidence: &Evidence<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let sights = Sights::of(evidence, &mut verdict);
+    let recorded = recorded(evidence);
+    first_rows(evidence.sets, &recorded, &mut verdict);
+    let sights = Sights::of(evidence.sets, &recorded, &mut verdict);
+    let of_tree = Sights::of(evidence.sets, &found(evidence), &mut verdict);
     every_step_has_its_tick(evidence, &mut verdict);
     edited_clocks(evidence, &sights, &mut verdict);
     for path in [FLAG, ALWAYS] {
         every_version_runs(evidence, path, &mut verdict);
     }
-    sometimes(evidence, &sights, &mut verdict);
+    sometimes(evidence, &of_tree, &mut verdict);
     airflow(evidence, &mut verdict);
     verdict
 }
 
-/// A moment at which a row was recorded, and the sets that it may have been recorded under.
+/// A row, and the round of the set that it was recorded under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    /// Where it stands among the others.
+    at: Timestamp,
+    recorded_at: Timestamp,
+    round: u64,
+}
+
+/// The rows of `flag`, in the order in which they were recorded.
+fn recorded(evidence: &Evidence<'_>) -> Vec<Row> {
+    let of_flag = evidence.runs.iter().filter(|run| run.schedule == "flag");
+    let row =
+        |run: &Run| Some(Row { at: run.recorded_at, recorded_at: run.recorded_at, round: run.conf["round"].as_u64()? });
+    let mut rows: Vec<Row> = of_flag.filter_map(row).collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// The rows of [`ALWAYS`], in the order in which its versions were written.
+fn found(evidence: &Evidence<'_>) -> Vec<Row> {
+    let of_path = evidence.runs.iter().filter(|run| run.conf["path"] == ALWAYS);
+    let row = |run: &Run| {
+        let at = *evidence.znodes[ALWAYS].get(&run.conf["version"].as_i64()?)?;
+        Some(Row { at, recorded_at: run.recorded_at, round: run.conf["round"].as_u64()? })
+    };
+    let mut rows: Vec<Row> = of_path.filter_map(row).collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// How long after each set was written a row was recorded under it, for those that were written once.
+fn first_rows(sets: &[Written], rows: &[Row], verdict: &mut Verdict) {
+    for set in sets.iter().skip(1) {
+        let alone = sets.iter().filter(|other| other.round == set.round).count() == 1;
+        if let Some(row) = rows.iter().find(|row| alone && row.round == set.round) {
+            verdict.in_force_after.push(row.at.duration_since(set.at));
+        }
+    }
+}
+
+/// A moment, and the sets that a row of it may have been recorded under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sight {
     at: Timestamp,
@@ -88,57 +130,41 @@ struct Sight {
     latest: usize,
 }
 
-/// What rows tell of when which set was in force.
+/// What rows, in their order, tell of when which set was in force.
 struct Sights(Vec<Sight>);
 
 impl Sights {
-    fn of(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Self {
-        let sets = evidence.sets;
-        let mut rows: Vec<(Timestamp, u64)> = evidence
-            .runs
-            .iter()
-            .filter(|run| run.schedule == "flag")
-            .filter_map(|run| Some((run.recorded_at, run.conf["round"].as_u64()?)))
-            .collect();
-        rows.sort_unstable();
-        for (index, set) in sets.iter().enumerate() {
-            let alone = sets.iter().filter(|other| other.round == set.round).count() == 1;
-            if let Some((at, _)) = rows.iter().find(|(_, round)| alone && index > 0 && *round == set.round) {
-                verdict.in_force_after.push(at.duration_since(set.at));
-            }
-        }
+    fn of(sets: &[Written], rows: &[Row], verdict: &mut Verdict) -> Self {
         // The same set may have been written again. Sets come into force in the order in which they are
         // written, so a row is no earlier than the one before it and no later than the one after it; but for
         // a new leader that has heard of fewer sets.
-        let is_it = |index: usize, at, round| sets[index].round == round && sets[index].at <= at;
+        let is_it = |index: usize, row: &Row| sets[index].round == row.round && sets[index].at <= row.recorded_at;
         let mut sights = Vec::new();
         let mut earliest = 0;
-        for (at, round) in &rows {
-            match (earliest..sets.len()).find(|index| is_it(*index, *at, *round)) {
-                Some(index) => earliest = index,
-                None => match (0..earliest).rev().find(|index| is_it(*index, *at, *round)) {
-                    Some(index) => {
-                        earliest = index;
-                        verdict.went_back += 1;
-                    }
-                    None => verdict.wrong.push(format!("round {round} was in force at {at}, and is of no good set")),
-                },
+        for row in rows {
+            if let Some(index) = (earliest..sets.len()).find(|index| is_it(*index, row)) {
+                earliest = index;
+            } else if let Some(index) = (0..earliest).rev().find(|index| is_it(*index, row)) {
+                earliest = index;
+                verdict.went_back += 1;
+            } else {
+                let Row { recorded_at, round, .. } = row;
+                verdict.wrong.push(format!("round {round} was in force at {recorded_at}, and is of no good set"));
             }
-            sights.push(Sight { at: *at, earliest, latest: sets.len() - 1 });
+            sights.push(Sight { at: row.at, earliest, latest: sets.len() - 1 });
         }
         let mut latest = sets.len() - 1;
-        for (sight, (at, round)) in sights.iter_mut().zip(&rows).rev() {
-            latest = (0..=latest).rev().find(|index| is_it(*index, *at, *round)).unwrap_or(latest);
+        for (sight, row) in sights.iter_mut().zip(rows).rev() {
+            latest = (0..=latest).rev().find(|index| is_it(*index, row)).unwrap_or(latest);
             sight.latest = latest.max(sight.earliest);
         }
         Self(sights)
     }
 
-    /// The sets one of which was in force at this moment, give or take so much.
-    fn at(&self, moment: Timestamp, around: SignedDuration) -> RangeInclusive<usize> {
-        let (from, to) = (moment - around, moment + around);
-        let before = self.0.partition_point(|sight| sight.at < from);
-        let after = self.0.partition_point(|sight| sight.at <= to);
+    /// The sets one of which was in force at this moment.
+    fn at(&self, moment: Timestamp) -> RangeInclusive<usize> {
+        let before = self.0.partition_point(|sight| sight.at < moment);
+        let after = self.0.partition_point(|sight| sight.at <= moment);
         let around = &self.0[before.saturating_sub(1)..(after + 1).min(self.0.len())];
         let earliest = if before == 0 { Some(0) } else { around.iter().map(|sight| sight.earliest).min() };
         let latest = around.iter().map(|sight| sight.latest).max();
@@ -182,7 +208,7 @@ fn edited_clocks(evidence: &Evidence<'_>, sights: &Sights, verdict: &mut Verdict
     }
     let clocks: BTreeSet<_> = evidence.sets.iter().flat_map(|set| set.clocks.keys().copied()).collect();
     for second in evidence.since.as_second() + 1..=evidence.until.as_second() {
-        let possible = &evidence.sets[sights.at(at(second), SignedDuration::ZERO)];
+        let possible = &evidence.sets[sights.at(at(second))];
         for clock in &clocks {
             let is_due = |set: &Written| set.clocks.get(clock).is_some_and(|rule| rule.is_due(second));
             let due = possible.iter().filter(|set| is_due(set)).count();
@@ -246,7 +272,7 @@ fn every_version_runs(evidence: &Evidence<'_>, path: &str, verdict: &mut Verdict
 fn sometimes(evidence: &Evidence<'_>, sights: &Sights, verdict: &mut Verdict) {
     let covered = covered(evidence, SOMETIMES);
     for (version, written) in &evidence.znodes[SOMETIMES] {
-        let possible = &evidence.sets[sights.at(*written, AT_AN_EDIT)];
+        let possible = &evidence.sets[sights.at(*written)];
         let by = covered.get(version).map_or(&[][..], Vec::as_slice);
         let seen = possible.iter().filter(|set| set.sees_sometimes).count();
         let may_be = usize::from(seen == possible.len())..=usize::from(seen > 0);
