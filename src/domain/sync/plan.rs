@@ -418,6 +418,8 @@ fn vanished(owned: Option<&Owned>, shown: Option<&Shown>, rules: &Rules<'_>, is_
     }
     Some(match (writer, rules.prune) {
         (Writer::Nobody | Writer::OfStore(_) | Writer::Other, _) => Step::Forget,
+        // The ledger was restored, or the key changed hands: the mark says whose it is now.
+        (Writer::Ours(sync), _) if sync != rules.sync && rules.configured.contains(sync) => Step::Forget,
         (Writer::Ours(_), Prune::Always) => Step::Delete,
         (Writer::Ours(_), _) if owned.is_none() => Step::Held(Doubt::Unrecorded),
         (Writer::Ours(_), Prune::Never) => Step::Stays,

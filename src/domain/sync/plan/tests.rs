@@ -178,6 +178,9 @@ fn what_vanished_is_deleted_only_when_it_is_ours_and_asked_for() {
         (Some(row("app", Creating, None)), Some(marked("old", "app")), Some(Step::Stays), Some(Step::Delete)),
         (Some(row("app", Deleting, None)), Some(marked("old", "app")), Some(Step::Stays), Some(Step::Delete)),
         (Some(row("app", Deleting, None)), None, Some(Step::Forget), Some(Step::Forget)),
+        // Another sync has written it since, by its mark; one that is gone does not need it.
+        (Some(row("app", Owned, Some("old"))), Some(marked("old", "other")), Some(Step::Forget), Some(Step::Forget)),
+        (Some(row("app", Owned, Some("old"))), Some(marked("old", "gone")), Some(Step::Stays), Some(Step::Delete)),
         (Some(row("other", Owned, Some("old"))), Some(marked("old", "other")), None, None),
         (Some(row("gone", Owned, Some("old"))), Some(marked("old", "gone")), None, None),
     ];
