@@ -131,7 +131,14 @@ impl Trial {
             let text = std::fs::read_to_string(&main).expect("the configuration");
             let text = match place {
                 Place::Files => format!("include = [\"schedules/*.toml\"]\n{text}"),
-                Place::Znode => text.replacen("[log]", "definitions = \"zookeeper\"\n[log]", 1),
+                Place::Znode => {
+                    // The password, and the one that is not there.
+                    let own = format!(
+                        "definitions = \"zookeeper\"\npushed = {{ files = [\"{}*\"] }}\n[log]",
+                        trial.ground.password
+                    );
+                    text.replacen("[log]", &own, 1)
+                }
             };
             std::fs::write(&main, text).expect("write the configuration");
             places::lay(member.path(), &first.text);
