@@ -139,14 +139,16 @@ pub(crate) fn compare(edits: &[Edit], runs: &[Run], seconds: RangeInclusive<i64>
 
 /// The edits one of which was in force at this moment, as the rows of the schedule tell that is always due:
 /// its rows go on under the set before until an edit is made, and a new leader may begin with the set
-/// before the newest.
+/// before the newest. Of several edits that are made while the ledger is away the last one follows on the
+/// one before them all; what a rule that they have in common had due meanwhile is recorded by the new set.
 fn in_force(edits: &[Edit], echoes: &[(Timestamp, usize)], at: Timestamp) -> RangeInclusive<usize> {
     let split = echoes.partition_point(|(recorded, _)| *recorded <= at);
     let before = split.checked_sub(1).map_or(0, |index| echoes[index].1);
     let (found, after) = echoes.get(split).copied().unwrap_or((Timestamp::MAX, edits.len() - 1));
     let heard = |index: usize| edits.get(index).is_some_and(|edit| edit.at + HEARD < at);
     let earliest = if heard(before) { before } else { before.saturating_sub(1) };
-    let latest = (0..edits.len()).rev().find(|index| edits[*index].at <= found).unwrap_or(0).min(after + 1);
+    let next = echoes[split..].iter().map(|(_, round)| *round).find(|round| *round > after).unwrap_or(after + 1);
+    let latest = (0..edits.len()).rev().find(|index| edits[*index].at <= found).unwrap_or(0).min(next);
     earliest.min(after)..=latest.max(before)
 }
 
@@ -213,6 +215,22 @@ mod tests {
             (0, 1),
             "twice, by two names"
         );
+        // The ledger is away from second 30 to 33 while the rule goes and comes back; all is recorded then.
+        let edits =
+            vec![edit(0, FIRST - 60, Some((0, 1))), edit(1, FIRST + 31, None), edit(2, FIRST + 32, Some((0, 1)))];
+        let late = |second: i64| if (30..33).contains(&second) { 33 } else { second };
+        let mut runs = Vec::new();
+        for second in FIRST..FIRST + 60 {
+            let at = Timestamp::from_second(FIRST + late(second - FIRST)).expect("a time");
+            for (schedule, first) in [(ECHO, FIRST + 34), (EDITED_NAMES[0], FIRST + 31)] {
+                let mut run = recorded(runs.len(), schedule, second, if second >= first { 2 } else { 0 });
+                run.recorded_at = at;
+                runs.push(run);
+            }
+        }
+        let mut differences = Differences::default();
+        compare(&edits, &runs, FIRST..=FIRST + 59, &mut differences);
+        assert_eq!((differences.lost, differences.doubled), (vec![], vec![]));
         // At the edit itself either rule may hold.
         assert_eq!(judge(|runs| runs.retain(|run| !(edited(run) && at(run) == 61))), (0, 0));
     }
