@@ -99,15 +99,13 @@ impl Watcher {
     /// Reads what an earlier leader noted.
     async fn remember(&mut self) -> Result<(), StoreError> {
         let (ledger, name) = (&self.parts.ledger, self.parts.airflow.name());
-        let before = ledger.airflow_reports().await?.into_iter().find(|report| report.airflow == name);
-        if before.as_ref().is_some_and(|before| before.url != self.parts.airflow.address()) {
+        let mut known = ledger.airflows().await?.into_iter().find(|(report, _)| report.airflow == name);
+        if known.as_ref().is_some_and(|(before, _)| before.url != self.parts.airflow.address()) {
             ledger.forget_airflow(&self.parts.leadership, name).await?;
-            (self.before, self.known) = (None, Some(Vec::new()));
-            return Ok(());
+            known = None;
         }
-        let components = ledger.airflow_components().await?.into_iter();
-        let own = components.filter(|(airflow, component)| airflow == name && component.is_there());
-        self.known = Some(own.map(|(_, component)| component).collect());
+        let (before, components) = known.unzip();
+        self.known = Some(components.into_iter().flatten().filter(Component::is_there).collect());
         self.before = before;
         Ok(())
     }
@@ -157,9 +155,9 @@ impl Watcher {
                 "a component of Airflow is gone"
             );
         }
-        let components = self.parts.ledger.airflow_components().await?.into_iter();
-        let own: Vec<_> = components.filter(|(of, _)| of == airflow).map(|(_, component)| component).collect();
-        let overview = overview::of(airflow, &report.url, Some(report), &own);
+        let noted = self.parts.ledger.airflows().await?.into_iter().find(|(noted, _)| noted.airflow == airflow);
+        let parts = noted.map(|(_, parts)| parts).unwrap_or_default();
+        let overview = overview::of(airflow, &report.url, Some(report), &parts);
         measure(&overview);
         self.parts.publisher.publish(&format!("{}/{airflow}", AIRFLOW.name), &overview);
         Ok(())

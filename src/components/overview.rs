@@ -80,18 +80,14 @@ pub async fn read(
     ledger: &Ledger,
     airflows: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Vec<AirflowOverview>, StoreError> {
-    let (reports, components) = (ledger.airflow_reports().await?, ledger.airflow_components().await?);
-    let mut parts: BTreeMap<String, Vec<Component>> = BTreeMap::new();
-    for (airflow, component) in components {
-        parts.entry(airflow).or_default().push(component);
-    }
+    let known = ledger.airflows().await?;
     let mut overviews: Vec<_> = airflows
         .into_iter()
         .map(|(name, url)| {
             // What is remembered of another Airflow that had the name is not about this one.
-            let report = reports.iter().find(|report| report.airflow == name && report.url == url);
-            let components = report.and_then(|_| parts.get(&name)).map(Vec::as_slice).unwrap_or_default();
-            of(&name, &url, report, components)
+            let known = known.iter().find(|(report, _)| report.airflow == name && report.url == url);
+            let (report, components) = known.map(|(report, components)| (report, components.as_slice())).unzip();
+            of(&name, &url, report, components.unwrap_or_default())
         })
         .collect();
     overviews.sort_by(|one, other| one.name.cmp(&other.name));

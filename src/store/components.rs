@@ -1,7 +1,6 @@
 //! What the ledger remembers of each Airflow: its last report, and its parts, also those that are gone.
 
 use jiff::SignedDuration;
-use sqlx::any::AnyRow;
 
 use super::sql::{Columns, Value, bind, bulk};
 use super::{Leadership, Ledger, StoreError};
@@ -68,24 +67,29 @@ impl Ledger {
         transaction.commit().await
     }
 
-    /// The last report of every Airflow that was ever asked.
-    pub async fn airflow_reports(&self) -> Result<Vec<Report>, StoreError> {
-        let sql = "SELECT airflow, url, version, reach, since, reason, checked_at, answered_at, health, jobs_reason, \
-                   warnings FROM airflow_reports";
-        self.0.readers.fetch(sql, []).await?.iter().map(report).collect()
-    }
-
-    /// The parts of every Airflow, each with the name of its Airflow: those that are there, and those that
-    /// went last.
-    pub async fn airflow_components(&self) -> Result<Vec<(String, Component)>, StoreError> {
+    /// Every Airflow that was ever asked: its last report, and its parts, those that are there and those that
+    /// went last. One statement, since a report from before a look and parts from after it contradict each
+    /// other.
+    pub async fn airflows(&self) -> Result<Vec<(Report, Vec<Component>)>, StoreError> {
         let rows = self.0.readers.fetch(
-            "SELECT airflow, kind, job, hostname, state, started_at, heartbeat_at, heartbeat_age_us, first_seen_at, \
-             last_seen_at, gone_at, reason FROM (SELECT c.*, ROW_NUMBER() OVER (PARTITION BY airflow, \
-             CASE WHEN gone_at IS NULL THEN 0 ELSE 1 END ORDER BY gone_at DESC, job DESC) AS place \
-             FROM airflow_components c) AS placed WHERE gone_at IS NULL OR place <= $1",
+            "SELECT r.airflow, url, version, reach, since, r.reason, checked_at, answered_at, health, jobs_reason, \
+             warnings, kind, job, hostname, state, started_at, heartbeat_at, heartbeat_age_us, first_seen_at, \
+             last_seen_at, gone_at, placed.reason FROM airflow_reports r LEFT JOIN (SELECT c.*, ROW_NUMBER() OVER \
+             (PARTITION BY airflow, CASE WHEN gone_at IS NULL THEN 0 ELSE 1 END ORDER BY gone_at DESC, job DESC) \
+             AS place FROM airflow_components c) AS placed ON placed.airflow = r.airflow \
+             AND (gone_at IS NULL OR place <= $1) ORDER BY r.airflow",
             [GONE_SHOWN.into()],
         );
-        rows.await?.iter().map(component).collect()
+        let mut airflows: Vec<(Report, Vec<Component>)> = Vec::new();
+        for row in &rows.await? {
+            let mut columns = Columns::of(row);
+            let (report, component) = (report(&mut columns)?, component(&mut columns)?);
+            match airflows.last_mut() {
+                Some((before, components)) if before.airflow == report.airflow => components.extend(component),
+                _ => airflows.push((report, component.into_iter().collect())),
+            }
+        }
+        Ok(airflows)
     }
 }
 
@@ -126,8 +130,7 @@ fn component_row(airflow: &str, component: &Component) -> Vec<Value> {
     ]
 }
 
-fn report(row: &AnyRow) -> Result<Report, StoreError> {
-    let mut columns = Columns::of(row);
+fn report(columns: &mut Columns<'_>) -> Result<Report, StoreError> {
     Ok(Report {
         airflow: columns.text()?,
         url: columns.text()?,
@@ -143,11 +146,11 @@ fn report(row: &AnyRow) -> Result<Report, StoreError> {
     })
 }
 
-fn component(row: &AnyRow) -> Result<(String, Component), StoreError> {
-    let mut columns = Columns::of(row);
-    let airflow = columns.text()?;
-    let component = Component {
-        kind: known(&columns.text()?, ComponentKind::parse)?,
+/// The part in the columns after those of a report; `None` where they are empty, since there is none.
+fn component(columns: &mut Columns<'_>) -> Result<Option<Component>, StoreError> {
+    let Some(kind) = columns.optional_text()? else { return Ok(None) };
+    Ok(Some(Component {
+        kind: known(&kind, ComponentKind::parse)?,
         job: Some(columns.integer()?).filter(|job| *job != WHOLE_KIND),
         hostname: columns.optional_text()?,
         state: known(&columns.text()?, ComponentState::parse)?,
@@ -158,8 +161,7 @@ fn component(row: &AnyRow) -> Result<(String, Component), StoreError> {
         last_seen_at: columns.time()?,
         gone_at: columns.optional_time()?,
         reason: columns.optional_text()?,
-    };
-    Ok((airflow, component))
+    }))
 }
 
 fn known<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {

@@ -13,6 +13,7 @@ on_both_stores! {
     parts_that_are_gone_go_with_the_retention_and_the_others_stay,
     of_those_that_are_gone_the_last_are_shown,
     a_leader_that_was_replaced_notes_nothing,
+    a_report_and_its_parts_are_of_the_same_look,
 }
 
 fn job(id: i64, beat: Timestamp) -> Job {
@@ -44,14 +45,14 @@ impl World {
 
     async fn parts(&self) -> Vec<Component> {
         let mut parts: Vec<_> =
-            self.ledger.airflow_components().await.unwrap().into_iter().map(|(_, component)| component).collect();
+            self.ledger.airflows().await.unwrap().into_iter().flat_map(|(_, components)| components).collect();
         parts.sort_by_key(|component| component.job);
         parts
     }
 }
 
 async fn the_last_report_and_all_parts_are_remembered(world: World) {
-    assert!(world.ledger.airflow_reports().await.unwrap().is_empty());
+    assert!(world.ledger.airflows().await.unwrap().is_empty());
     let first = world.note(&[], &look(minute(0), vec![job(1, minute(0)), job(2, minute(0))])).await;
     let expected = judge(&[], &look(minute(0), vec![job(1, minute(0)), job(2, minute(0))]), Duration::from_secs(30));
     assert_eq!(first, expected.components);
@@ -64,16 +65,16 @@ async fn the_last_report_and_all_parts_are_remembered(world: World) {
     let (gone, healthy) = (ComponentState::Gone, ComponentState::Healthy);
     assert_eq!(shown, [(Some(1), gone, minute(0), Some(minute(1))), (Some(2), healthy, minute(0), None)]);
 
-    let before = world.ledger.airflow_reports().await.unwrap().remove(0);
+    let before = world.ledger.airflows().await.unwrap().remove(0).0;
     assert_eq!(before, Report::answered(None, "main", "http://airflow.example".into(), &second, vec![]));
     let url = "http://airflow.example".to_owned();
     let away = Report::unreachable(Some(&before), "main", url, minute(3), "connection refused".into());
     world.ledger.note_airflow(&world.leadership, &away, &Judgement::default()).await.unwrap();
-    assert_eq!(world.ledger.airflow_reports().await.unwrap().remove(0), away);
+    assert_eq!(world.ledger.airflows().await.unwrap().remove(0).0, away);
     assert_eq!((away.reach, world.parts().await), (Reach::Unreachable, remembered));
 
     world.ledger.forget_airflow(&world.leadership, "main").await.unwrap();
-    assert!(world.ledger.airflow_reports().await.unwrap().is_empty() && world.parts().await.is_empty());
+    assert!(world.ledger.airflows().await.unwrap().is_empty());
 }
 
 async fn parts_that_are_gone_go_with_the_retention_and_the_others_stay(world: World) {
@@ -90,7 +91,7 @@ async fn parts_that_are_gone_go_with_the_retention_and_the_others_stay(world: Wo
     world.clock.advance(SignedDuration::from_hours(9));
     world.ledger.retain(&world.leadership, hour).await.unwrap();
     assert!(world.parts().await.is_empty(), "an Airflow that nobody asks any more is forgotten");
-    assert!(world.ledger.airflow_reports().await.unwrap().is_empty());
+    assert!(world.ledger.airflows().await.unwrap().is_empty());
 }
 
 async fn of_those_that_are_gone_the_last_are_shown(world: World) {
@@ -113,4 +114,26 @@ async fn a_leader_that_was_replaced_notes_nothing(world: World) {
     let forgotten = world.ledger.forget_airflow(&world.leadership, "main").await;
     assert!(matches!(forgotten, Err(StoreError::Fenced { .. })));
     assert!(world.parts().await.is_empty());
+}
+
+async fn a_report_and_its_parts_are_of_the_same_look(world: World) {
+    let well = look(minute(1), vec![job(1, minute(1))]);
+    let late = look(minute(1), vec![job(1, minute(0))]);
+    let known = world.note(&[], &well).await;
+    let noting = async {
+        for turn in 0..50 {
+            world.note(&known, if turn % 2 == 0 { &late } else { &well }).await;
+        }
+    };
+    let reading = async {
+        loop {
+            let (report, components) = world.ledger.airflows().await.unwrap().remove(0);
+            let late = components.iter().filter(|component| component.state == ComponentState::Stale).count();
+            assert_eq!(report.warnings.len(), late, "{report:?} {components:?}");
+        }
+    };
+    tokio::select! {
+        () = noting => {}
+        () = reading => {}
+    }
 }
