@@ -49,9 +49,7 @@ async fn a_schedule_that_comes_back_while_it_is_paused_does_not_fire() {
         fake.url()
     );
     let mut member = Member::new(&airflow);
-    let main = member.path().join("flowkeeper.toml");
-    let text = std::fs::read_to_string(&main).expect("the configuration");
-    std::fs::write(&main, format!("include = [\"schedules/*.toml\"]\n{text}")).expect("write the file");
+    member.include_schedules();
     std::fs::write(member.path().join("password"), "admin").expect("write the file");
     let both = ticking("beside") + &ticking("held");
     save(&member, &both);

@@ -36,9 +36,7 @@ pub(crate) fn cron(name: &str, cron: &str, more: &str) -> String {
 /// A member whose definitions are in `schedules/`.
 async fn serving(fake: &FakeAirflow, schedules: &str) -> Member {
     let mut member = Member::new(&airflow(fake));
-    let main = member.path().join("flowkeeper.toml");
-    let text = std::fs::read_to_string(&main).expect("the configuration");
-    save(&main, &format!("include = [\"schedules/*.toml\"]\n{text}"));
+    member.include_schedules();
     save(&member.path().join("password"), "admin");
     save(&member.path().join("schedules/a.toml"), schedules);
     member.start();

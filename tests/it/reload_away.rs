@@ -74,9 +74,7 @@ async fn without_a_quorum_changed_files_are_in_force_and_znode_triggers_wait_for
     let home = format!("[zookeeper]\nconnect = \"{}\"\nsession_timeout = \"4s\"\n", ensemble.connect());
     let mut member = Member::new(&format!("{home}{}", airflow(&fake)));
     save(&member.path().join("password"), "admin");
-    let main = member.path().join("flowkeeper.toml");
-    let text = std::fs::read_to_string(&main).expect("the configuration");
-    save(&main, &format!("include = [\"schedules/*.toml\"]\n{text}"));
+    member.include_schedules();
     let file = member.path().join("schedules/a.toml");
     let beside = cron("beside", "* * * * * *", "");
     let changed = "\"created\", \"changed\"";
@@ -177,9 +175,7 @@ async fn while_the_store_is_away_the_set_before_stays_and_then_the_last_one_is_i
     let fake = fake().await;
     let mut member = Member::sharing(&server.create_database().await, &airflow(&fake));
     save(&member.path().join("password"), "admin");
-    let main = member.path().join("flowkeeper.toml");
-    let text = std::fs::read_to_string(&main).expect("the configuration");
-    save(&main, &format!("include = [\"schedules/*.toml\"]\n{text}"));
+    member.include_schedules();
     let file = member.path().join("schedules/a.toml");
     let beside = cron("beside", "* * * * * *", "");
     save(&file, &(beside.clone() + &cron("job", EVEN, "") + &cron("gone", "* * * * * *", "")));

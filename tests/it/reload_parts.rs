@@ -34,9 +34,7 @@ impl Scene {
             format!("[zookeeper]\nconnect = \"{}\"\nroot = \"{place}\"\nsession_timeout = \"4s\"\n", home.connect());
         let mut member = Member::new(&format!("{zookeeper}{}", airflow(&fake)));
         save(&member.path().join("password"), "admin");
-        let main = member.path().join("flowkeeper.toml");
-        let text = std::fs::read_to_string(&main).expect("the configuration");
-        save(&main, &format!("include = [\"schedules/*.toml\"]\n{text}"));
+        member.include_schedules();
         save(&member.path().join("schedules/a.toml"), &beside());
         member.start();
         member.armed().await;

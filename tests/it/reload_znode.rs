@@ -38,9 +38,7 @@ impl Scene {
         );
         let member = Member::new(&format!("{home}{}", airflow(&fake)));
         save(&member.path().join("password"), "admin");
-        let main = member.path().join("flowkeeper.toml");
-        let text = std::fs::read_to_string(&main).expect("the configuration");
-        save(&main, &format!("include = [\"schedules/*.toml\"]\n{text}"));
+        member.include_schedules();
         let mut scene = Self { member, fake, client, place, rule: 0 };
         for directory in ["one", "two"] {
             create(&scene.client, &scene.at(directory), b"").await;

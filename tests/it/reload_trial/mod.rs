@@ -127,20 +127,19 @@ impl Trial {
             let zookeeper =
                 format!("[zookeeper]\nconnect = \"{}\"\nsession_timeout = \"4s\"\n", trial.ensemble.connect());
             let member = Member::sharing(&store, &zookeeper);
-            let main = member.path().join("flowkeeper.toml");
-            let text = std::fs::read_to_string(&main).expect("the configuration");
-            let text = match place {
-                Place::Files => format!("include = [\"schedules/*.toml\"]\n{text}"),
+            match place {
+                Place::Files => member.include_schedules(),
                 Place::Znode => {
+                    let main = member.path().join("flowkeeper.toml");
+                    let text = std::fs::read_to_string(&main).expect("the configuration");
                     // The password, and the one that is not there.
                     let own = format!(
                         "definitions = \"zookeeper\"\npushed = {{ files = [\"{}*\"] }}\n[log]",
                         trial.ground.password
                     );
-                    text.replacen("[log]", &own, 1)
+                    std::fs::write(&main, text.replacen("[log]", &own, 1)).expect("write the configuration");
                 }
-            };
-            std::fs::write(&main, text).expect("write the configuration");
+            }
             places::lay(member.path(), &first.text);
             trial.members.push(member);
         }

@@ -49,6 +49,13 @@ impl Member {
         Self { directory, port, store, process: None }
     }
 
+    /// Has it read definitions from files in `schedules/` as well; before it starts.
+    pub(crate) fn include_schedules(&self) {
+        let main = self.path().join("flowkeeper.toml");
+        let text = std::fs::read_to_string(&main).expect("the configuration");
+        std::fs::write(&main, format!("include = [\"schedules/*.toml\"]\n{text}")).expect("write the configuration");
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
