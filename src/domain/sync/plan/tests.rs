@@ -34,6 +34,20 @@ fn marked(text: &str, sync: &str) -> Shown {
     entry(text, Some(&Mark { sync, store_id: STORE }.describe(None)))
 }
 
+/// The rules of the sync `app`, which may do nothing that has to be asked for.
+fn rules(configured: &BTreeSet<Arc<str>>) -> Rules<'_> {
+    Rules {
+        sync: "app",
+        store_id: STORE,
+        configured,
+        prune: Prune::Never,
+        doubt: None,
+        still_missing: &NOTHING,
+        repair: false,
+        adopt: false,
+    }
+}
+
 /// What one key leads to.
 fn step(
     wish: Option<Wish>,
@@ -42,16 +56,7 @@ fn step(
     change: impl Fn(&mut Rules<'_>),
 ) -> Option<Step> {
     let configured = names(&["app", "other"]);
-    let mut rules = Rules {
-        sync: "app",
-        store_id: STORE,
-        configured: &configured,
-        prune: Prune::Never,
-        doubt: None,
-        still_missing: &NOTHING,
-        repair: false,
-        adopt: false,
-    };
+    let mut rules = rules(&configured);
     change(&mut rules);
     let one = |key: &str| key.to_owned();
     // Another wish keeps the guard off.
@@ -202,16 +207,7 @@ fn what_vanished_is_deleted_only_when_it_is_ours_and_asked_for() {
 #[test]
 fn a_znode_that_is_gone_or_empty_deletes_nothing_by_itself() {
     let configured = names(&["app"]);
-    let mut rules = Rules {
-        sync: "app",
-        store_id: STORE,
-        configured: &configured,
-        prune: Prune::Guarded,
-        doubt: None,
-        still_missing: &NOTHING,
-        repair: true,
-        adopt: true,
-    };
+    let mut rules = Rules { prune: Prune::Guarded, repair: true, adopt: true, ..rules(&configured) };
     let owned = BTreeMap::from([("k".to_owned(), row("app", Hold::Owned, Some("old")))]);
     let shown = BTreeMap::from([("k".to_owned(), marked("old", "app"))]);
     let empty = BTreeMap::new();
@@ -255,16 +251,7 @@ fn when_many_vanish_at_once_they_are_held_until_they_are_missing_for_long() {
         let owned = (0..ours).map(|number| (key(number), row("app", Hold::Owned, Some("v")))).collect();
         let shown = (0..ours).map(|number| (key(number), Shown { key: key(number), ..marked("v", "app") })).collect();
         let wishes: BTreeMap<String, Wish> = (vanished..ours).map(|number| (key(number), wish("v"))).collect();
-        let mut rules = Rules {
-            sync: "app",
-            store_id: STORE,
-            configured: &configured,
-            prune: Prune::Guarded,
-            doubt: None,
-            still_missing: &NOTHING,
-            repair: false,
-            adopt: false,
-        };
+        let mut rules = Rules { prune: Prune::Guarded, ..rules(&configured) };
         let first = plan(Some(&wishes), &owned, &shown, &rules);
         let held = first.counts().get("held").copied().unwrap_or_default();
         assert_eq!(held, if is_held { vanished as u64 } else { 0 }, "{vanished} of {ours}");

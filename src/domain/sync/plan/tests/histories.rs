@@ -160,7 +160,7 @@ proptest! {
         prune in prop_oneof![Just(Prune::Never), Just(Prune::Guarded), Just(Prune::Always)],
     ) {
         let configured = names(&["app"]);
-        let rules = Rules { sync: "app", store_id: STORE, configured: &configured, prune, doubt: None, still_missing: &NOTHING, repair, adopt: false };
+        let rules = Rules { prune, repair, ..rules(&configured) };
         let mut world = World::default();
         for event in events {
             world.happen(event, &rules);
