@@ -219,30 +219,21 @@ fn names<'a, 'i>(section: &Section<'a, 'i>) -> Vec<Below<'a, 'i>> {
         .iter()
         .filter_map(|(key, value)| {
             let name = key.get_ref().as_ref();
-            let dotted = format!("{}.{name}", section.key);
-            if value.get_ref().as_table().is_none() {
-                let span = section.key_span(name);
-                section.sink.push(section.source.fault(
-                    span,
-                    dotted,
-                    Severity::Error,
-                    format!("`{name}` stands outside of a named section"),
-                    format!("give it a name and put its keys below: [{}.main]", section.key),
-                ));
+            let (span, dotted) = (section.key_span(name), format!("{}.{name}", section.key));
+            let wrong = if value.get_ref().as_table().is_none() {
+                let hint = format!("give it a name and put its keys below: [{}.main]", section.key);
+                Some((format!("`{name}` stands outside of a named section"), hint))
+            } else if !checks::is_name(name) {
+                let hint = "use lower-case letters, digits, `-` and `_`, at most 64".to_owned();
+                Some((format!("\"{name}\" is not a name for a section"), hint))
+            } else {
+                None
+            };
+            if let Some((message, hint)) = wrong {
+                section.sink.push(section.source.fault(span, dotted, Severity::Error, message, hint));
                 return None;
             }
-            if !checks::is_name(name) {
-                let span = section.key_span(name);
-                section.sink.push(section.source.fault(
-                    span,
-                    dotted,
-                    Severity::Error,
-                    format!("\"{name}\" is not a name for a section"),
-                    "use lower-case letters, digits, `-` and `_`, at most 64".to_owned(),
-                ));
-                return None;
-            }
-            Some((name, section.key_span(name), dotted, value))
+            Some((name, span, dotted, value))
         })
         .collect()
 }
