@@ -204,22 +204,23 @@ impl Work {
 
     /// Starts to publish what the rounds see of ensembles.
     fn spawn_teller(&self) {
-        let Crew { member, leadership, publisher, .. } = &self.crew;
+        let Crew { member, publisher, .. } = &self.crew;
         let telling = health::tell(member.inspections.subscribe(), publisher.clone(), member.card.id.clone());
-        let lost = leadership.lost().clone();
-        self.crew.spawn("teller of health", async move {
-            let () = lost.run_until_cancelled(telling).await.unwrap_or_default();
-            Ok::<(), StoreError>(())
-        });
+        self.spawn_endless("teller of health", telling);
     }
 
     /// Starts to delete what pushes have left of definitions in ZooKeeper.
     fn spawn_cleaner(&self) {
-        let Crew { member, leadership, .. } = &self.crew;
-        let Some(znode) = member.znode.clone() else { return };
-        let lost = leadership.lost().clone();
-        self.crew.spawn("cleaner of definitions", async move {
-            let () = lost.run_until_cancelled(znode.keep_clean()).await.unwrap_or_default();
+        if let Some(znode) = self.crew.member.znode.clone() {
+            self.spawn_endless("cleaner of definitions", znode.keep_clean());
+        }
+    }
+
+    /// Starts what has no end of its own, until the lead is lost.
+    fn spawn_endless(&self, part: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let lost = self.crew.leadership.lost().clone();
+        self.crew.spawn(part, async move {
+            let () = lost.run_until_cancelled(task).await.unwrap_or_default();
             Ok::<(), StoreError>(())
         });
     }
