@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::config::Document;
-use crate::domain::edit::{Fates, Known, Leaving, Standing};
+use crate::domain::edit::{Fates, NameAndWas};
 use crate::domain::schedule::ScheduleName;
 
 /// A definition that is not in both sets alike.
@@ -113,20 +113,14 @@ pub fn diff(old: &[Document], new: &[Document]) -> Result<Vec<Change>, NotToml> 
 /// Which schedule has become which, as members will have it: by `was` in the new set, or since the old set
 /// says that it was this one.
 fn renames(old: &BTreeMap<Place, Keys>, new: &BTreeMap<Place, Keys>) -> Vec<(Place, Place)> {
-    let schedules = |set: &BTreeMap<Place, Keys>| -> Vec<(ScheduleName, Option<ScheduleName>)> {
+    let schedules = |set: &BTreeMap<Place, Keys>| -> Vec<NameAndWas> {
         let schedule = |(place, keys): (&Place, &Keys)| {
             let was = keys.get("was").and_then(|was| ScheduleName::new(was.trim_matches(['"', '\''])));
             (place.0 == SCHEDULE).then(|| Some((ScheduleName::new(&place.1)?, was)))?
         };
         set.iter().filter_map(schedule).collect()
     };
-    let known = schedules(old).into_iter().map(|(name, was)| {
-        let known = Known { standing: Standing::InForce, former: was.into_iter().collect() };
-        (name, known)
-    });
-    let after = schedules(new);
-    let after = after.iter().map(|(name, was)| (name, was.as_ref()));
-    let fates = Fates::decide(&known.collect(), after, Leaving::Ends);
+    let fates = Fates::between_names(&schedules(old), &schedules(new));
     let place = |name: &ScheduleName| (SCHEDULE.to_owned(), name.to_string());
     fates.moves().map(|(from, to)| (place(from), place(to))).collect()
 }

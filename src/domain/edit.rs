@@ -34,6 +34,9 @@ pub struct Known {
     pub former: Vec<ScheduleName>,
 }
 
+/// The name of a schedule in a set, and its `was`.
+pub type NameAndWas = (ScheduleName, Option<ScheduleName>);
+
 /// What becomes of a schedule that the next set has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leaving {
@@ -131,11 +134,17 @@ impl Fates {
 
     /// The same by two sets alone, for those who do not have the ledger.
     pub fn between(before: &[Arc<Schedule>], after: &[Arc<Schedule>]) -> Self {
-        let known = before.iter().map(|schedule| {
-            let former = schedule.was.iter().cloned().collect();
-            (schedule.name.clone(), Known { standing: Standing::InForce, former })
+        let name = |schedule: &Arc<Schedule>| (schedule.name.clone(), schedule.was.clone());
+        let (before, after): (Vec<_>, Vec<_>) = (before.iter().map(name).collect(), after.iter().map(name).collect());
+        Self::between_names(&before, &after)
+    }
+
+    /// The same of the names of two sets, each with its `was`.
+    pub fn between_names(before: &[NameAndWas], after: &[NameAndWas]) -> Self {
+        let known = before.iter().map(|(name, was)| {
+            (name.clone(), Known { standing: Standing::InForce, former: was.iter().cloned().collect() })
         });
-        let after = after.iter().map(|schedule| (&schedule.name, schedule.was.as_ref()));
+        let after = after.iter().map(|(name, was)| (name, was.as_ref()));
         Self::decide(&known.collect(), after, Leaving::Ends)
     }
 
