@@ -84,8 +84,8 @@ async fn push(context: &Context, arguments: &PushArguments) -> Result<(), Comman
     let body = json!({
         "documents": local.documents,
         "base": arguments.base.as_ref().or(local.base.as_ref()),
-        "force": arguments.force,
-        "message": arguments.message,
+        "force": arguments.how.force,
+        "message": arguments.how.message,
         "author": files::author(&context.environment),
         "push": uuid::Uuid::new_v4().simple().to_string(),
     });
@@ -105,14 +105,14 @@ async fn roll_back(context: &Context, arguments: &RollbackArguments) -> Result<(
     home(&config, "roll back definitions")?;
     // What is given up is what is there now, and not what somebody pushes meanwhile.
     let base = match &arguments.base {
-        None if !arguments.force => in_zookeeper(context, &config).await?,
+        None if !arguments.how.force => in_zookeeper(context, &config).await?,
         given => given.clone(),
     };
     let body = json!({
         "version": arguments.version,
         "base": base,
-        "force": arguments.force,
-        "message": arguments.message,
+        "force": arguments.how.force,
+        "message": arguments.how.message,
         "author": files::author(&context.environment),
         "push": uuid::Uuid::new_v4().simple().to_string(),
     });

@@ -28,6 +28,14 @@ pub struct PushArguments {
     /// The version that FILE was made from [default: what the line on top of FILE says]
     #[arg(long, value_name = "VERSION")]
     pub base: Option<String>,
+    /// How it is done.
+    #[command(flatten)]
+    pub how: ReplaceArguments,
+}
+
+/// What `config push` and `config rollback` have in common.
+#[derive(Debug, Args)]
+pub struct ReplaceArguments {
     /// Take the place of whatever is in force
     #[arg(long)]
     pub force: bool,
@@ -76,12 +84,9 @@ pub struct RollbackArguments {
     /// The version that is to be given up [default: the one in ZooKeeper now]
     #[arg(long, value_name = "VERSION")]
     pub base: Option<String>,
-    /// Take the place of whatever is in force
-    #[arg(long)]
-    pub force: bool,
-    /// Why, for the history and the audit
-    #[arg(short, long, value_name = "TEXT")]
-    pub message: Option<String>,
+    /// How it is done.
+    #[command(flatten)]
+    pub how: ReplaceArguments,
 }
 
 /// What to do about syncs.
