@@ -55,7 +55,10 @@ pub(super) async fn list(context: &Context, arguments: &SchedulesArguments) -> R
         return show(context, &zones, &shown);
     }
     let last_runs = match &ledger {
-        Some(ledger) => ledger.last_runs().await?,
+        Some(ledger) => {
+            let names: Vec<_> = config.schedules.iter().map(|schedule| schedule.name.clone()).collect();
+            ledger.last_runs_of(&names).await?
+        }
         None => std::collections::HashMap::new(),
     };
     let mut shown: Vec<_> = config

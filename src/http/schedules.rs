@@ -46,7 +46,7 @@ pub(super) async fn list(
     let next_cursor = rest.next().and(page.last()).map(|last| last.name.to_string());
     let names: Vec<_> = page.iter().map(|schedule| schedule.name.clone()).collect();
     let states = api.ledger.schedule_states_of(&names).await?;
-    let last_runs = api.ledger.last_runs().await?;
+    let last_runs = api.ledger.last_runs_of(&names).await?;
     let now = api.clock.now();
     let items = page
         .iter()

@@ -214,7 +214,7 @@ impl Ledger {
     /// had them.
     pub async fn not_pending(&self, runs: &[RunId]) -> Result<HashMap<RunId, RunState>, StoreError> {
         let head = "SELECT id, state FROM runs WHERE state <> 'pending' AND id IN";
-        let rows = self.0.readers.fetch_in(head, runs.iter().map(|run| run.0)).await?;
+        let rows = self.0.readers.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

@@ -1,5 +1,6 @@
 //! Conditions of lists that are read in pages, the newest first, and reading such a page.
 
+use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
 use super::StoreError;
@@ -58,25 +59,41 @@ impl Conditions {
         Ok(Page::cut(items, limit, |(key, _)| key.to_string()).map(|(_, item)| item))
     }
 
-    /// Rows that come after this one, in a list by falling `due_at` and `id`.
-    pub(super) fn add_keyset(&mut self, due_at: i64, id: i64) {
-        self.add("due_at <= ?", due_at);
-        self.add("(due_at, id) < (?, ", due_at);
+    /// Rows that come after the one at `cursor`, in a list by falling `time` and `id`.
+    pub(super) fn add_keyset(&mut self, time: &str, cursor: &str) -> Result<(), StoreError> {
+        let (at, id) = parse_cursor(cursor)?;
+        self.add(&format!("{time} <= ?"), at);
+        self.add(&format!("({time}, id) < (?, "), at);
         self.values.push(id.into());
         self.text.push('$');
         self.text.push_str(&self.values.len().to_string());
         self.text.push(')');
+        Ok(())
     }
 
-    pub(super) fn add_states(&mut self, states: &[RunState]) {
+    /// Rows in one of these states, which `column` has; of any where there are none.
+    pub(super) fn add_states(&mut self, column: &str, states: &[RunState]) {
         if states.is_empty() {
             return;
         }
         let marks: Vec<_> = (1..=states.len()).map(|offset| format!("${}", self.values.len() + offset)).collect();
         self.values.extend(states.iter().map(|state| state.as_str().into()));
         self.separate();
-        for part in ["state IN (", &marks.join(", "), ")"] {
+        for part in [column, " IN (", &marks.join(", "), ")"] {
             self.text.push_str(part);
         }
     }
+}
+
+/// The cursor of a row in a list by falling time and `id`.
+pub(super) fn cursor_of(at: Timestamp, id: i64) -> String {
+    format!("{}-{id}", at.as_microsecond())
+}
+
+fn parse_cursor(cursor: &str) -> Result<(i64, i64), StoreError> {
+    // The time may be negative, so the last dash separates.
+    cursor
+        .rsplit_once('-')
+        .and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)))
+        .ok_or_else(|| StoreError::BadCursor { cursor: cursor.to_owned() })
 }

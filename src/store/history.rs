@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
 use super::attempts::trigger_kind;
-use super::conditions::Conditions;
+use super::conditions::{Conditions, cursor_of};
 use super::error::no_answer;
 use super::model::{
     Attempt, Covered, DagRun, DagRunFilter, Lateness, NominalRow, Page, Run, RunFilter, RunLock, TimelineEntry,
@@ -101,35 +101,10 @@ impl Ledger {
 
     /// Runs that match, newest first by the time that they came due.
     pub async fn runs(&self, filter: &RunFilter, limit: u32, cursor: Option<&str>) -> Result<Page<Run>, StoreError> {
-        let mut conditions = Conditions::default();
-        if let Some(cursor) = cursor {
-            let (due_at, id) = parse_cursor(cursor)?;
-            conditions.add_keyset(due_at, id);
-        }
-        if let Some(schedule) = &filter.schedule {
-            conditions.add("schedule = ?", schedule.as_str());
-        }
-        if let Some(dag_id) = &filter.dag_id {
-            conditions.add("dag_id = ?", dag_id.as_str());
-        }
-        if let Some(owner) = &filter.owner {
-            conditions.add("owner = ?", owner.as_str());
-        }
-        if let Some(since) = filter.since {
-            conditions.add("due_at >= ?", since);
-        }
-        if let Some(until) = filter.until {
-            conditions.add("due_at < ?", until);
-        }
-        conditions.add_states(&filter.states);
-        let sql = format!(
-            "SELECT {RUN_COLUMNS} FROM runs {} ORDER BY due_at DESC, id DESC LIMIT {}",
-            conditions.text(),
-            i64::from(limit) + 1
-        );
-        let rows = self.0.readers.fetch(sql, conditions.into_values()).await?;
+        let (sql, values) = page_of_runs(filter, limit, cursor)?;
+        let rows = self.0.readers.fetch(sql, values).await?;
         let items = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(items, limit, |run| format!("{}-{}", run.due_at.as_microsecond(), run.id)))
+        Ok(Page::cut(items, limit, |run| cursor_of(run.due_at, run.id.0)))
     }
 
     /// One run, by its number or its DAG run id, with its attempts and its timeline.
@@ -180,14 +155,14 @@ impl Ledger {
             .collect()
     }
 
-    /// The newest run of each schedule, by the time that it came due.
-    pub async fn last_runs(&self) -> Result<HashMap<String, Run>, StoreError> {
-        // A loose index scan: one probe a schedule, however long its history is.
-        let sql = format!(
+    /// The newest run of each of these schedules that has one, by the time that it came due.
+    pub async fn last_runs_of(&self, schedules: &[ScheduleName]) -> Result<HashMap<String, Run>, StoreError> {
+        // One probe of an index a schedule, however long its history is.
+        let head = format!(
             "SELECT {RUN_COLUMNS} FROM runs WHERE id IN (SELECT (SELECT r.id FROM runs r WHERE r.schedule = s.name \
-             ORDER BY r.due_at DESC, r.id DESC LIMIT 1) FROM schedules s)"
+             ORDER BY r.due_at DESC, r.id DESC LIMIT 1) FROM schedules s WHERE s.name IN"
         );
-        let rows = self.0.readers.fetch(sql, []).await?;
+        let rows = self.0.readers.fetch_in(&head, ")", schedules.iter().map(ScheduleName::as_str)).await?;
         rows.iter().map(|row| run(row).map(|run| (run.schedule.clone(), run))).collect()
     }
 
@@ -227,24 +202,9 @@ impl Ledger {
         limit: u32,
         cursor: Option<&str>,
     ) -> Result<Page<DagRun>, StoreError> {
-        let mut conditions = Conditions::default();
-        if let Some(airflow) = &filter.airflow {
-            conditions.add("airflow = ?", airflow.as_str());
-        }
-        if let Some(dag_id) = &filter.dag_id {
-            conditions.add("dag_id = ?", dag_id.as_str());
-        }
-        if let Some(since) = filter.since {
-            conditions.add("first_seen_at >= ?", since);
-        }
-        if let Some(until) = filter.until {
-            conditions.add("first_seen_at < ?", until);
-        }
-        conditions.add_states(&filter.states);
-        let select = "SELECT id, airflow, dag_id, dag_run_id, state, run_type, logical_date, started_at, ended_at, first_seen_at, \
-             (SELECT r.id FROM runs r WHERE r.dag_run_id = dag_runs.dag_run_id AND r.airflow = dag_runs.airflow) AS recorded_as \
-             FROM dag_runs";
-        let read = |row: &AnyRow| {
+        let (sql, values) = page_of_dag_runs(filter, limit, cursor)?;
+        let rows = self.0.readers.fetch(sql, values).await?;
+        let items = rows.iter().map(|row| {
             let mut columns = Columns::of(row);
             let id = columns.integer()?;
             let mut dag_run = DagRun {
@@ -262,8 +222,9 @@ impl Ledger {
             };
             dag_run.duration_ms = duration_ms(dag_run.started_at, dag_run.ended_at);
             Ok((id, dag_run))
-        };
-        conditions.page(&self.0.readers, select, "id", limit, cursor, read).await
+        });
+        let items = items.collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(Page::cut(items, limit, |(id, dag_run)| cursor_of(dag_run.first_seen_at, *id)).map(|(_, dag_run)| dag_run))
     }
 
     /// How many rows each Airflow has that are not over.
@@ -282,10 +243,70 @@ impl Ledger {
     }
 }
 
-fn parse_cursor(cursor: &str) -> Result<(i64, i64), StoreError> {
-    // The time may be negative, so the last dash separates.
-    cursor
-        .rsplit_once('-')
-        .and_then(|(due_at, id)| Some((due_at.parse().ok()?, id.parse().ok()?)))
-        .ok_or_else(|| StoreError::BadCursor { cursor: cursor.to_owned() })
+/// The statement for a page of runs and one row more, and its values.
+pub(super) fn page_of_runs(
+    filter: &RunFilter,
+    limit: u32,
+    cursor: Option<&str>,
+) -> Result<(String, Vec<Value>), StoreError> {
+    let mut conditions = Conditions::default();
+    if let Some(cursor) = cursor {
+        conditions.add_keyset("due_at", cursor)?;
+    }
+    let narrow = [("schedule = ?", &filter.schedule), ("dag_id = ?", &filter.dag_id), ("owner = ?", &filter.owner)];
+    for (condition, value) in narrow {
+        if let Some(value) = value {
+            conditions.add(condition, value.as_str());
+        }
+    }
+    if let Some(since) = filter.since {
+        conditions.add("due_at >= ?", since);
+    }
+    if let Some(until) = filter.until {
+        conditions.add("due_at < ?", until);
+    }
+    // Most runs succeed, so an index by state would lead past those of all others. SQLite keeps no statistics
+    // that tell it so.
+    let is_narrow = narrow.iter().any(|(_, value)| value.is_some());
+    let by_state = !is_narrow || !filter.states.contains(&RunState::Success);
+    conditions.add_states(if by_state { "state" } else { "COALESCE(state, '')" }, &filter.states);
+    let sql = format!(
+        "SELECT {RUN_COLUMNS} FROM runs {} ORDER BY due_at DESC, id DESC LIMIT {}",
+        conditions.text(),
+        i64::from(limit) + 1
+    );
+    Ok((sql, conditions.into_values()))
+}
+
+/// The statement for a page of monitored DAG runs and one row more, and its values.
+pub(super) fn page_of_dag_runs(
+    filter: &DagRunFilter,
+    limit: u32,
+    cursor: Option<&str>,
+) -> Result<(String, Vec<Value>), StoreError> {
+    let mut conditions = Conditions::default();
+    if let Some(cursor) = cursor {
+        conditions.add_keyset("first_seen_at", cursor)?;
+    }
+    if let Some(airflow) = &filter.airflow {
+        conditions.add("airflow = ?", airflow.as_str());
+    }
+    if let Some(dag_id) = &filter.dag_id {
+        conditions.add("dag_id = ?", dag_id.as_str());
+    }
+    if let Some(since) = filter.since {
+        conditions.add("first_seen_at >= ?", since);
+    }
+    if let Some(until) = filter.until {
+        conditions.add("first_seen_at < ?", until);
+    }
+    conditions.add_states("state", &filter.states);
+    let sql = format!(
+        "SELECT id, airflow, dag_id, dag_run_id, state, run_type, logical_date, started_at, ended_at, first_seen_at, \
+         (SELECT r.id FROM runs r WHERE r.dag_run_id = dag_runs.dag_run_id AND r.airflow = dag_runs.airflow) AS recorded_as \
+         FROM dag_runs {} ORDER BY first_seen_at DESC, id DESC LIMIT {}",
+        conditions.text(),
+        i64::from(limit) + 1
+    );
+    Ok((sql, conditions.into_values()))
 }

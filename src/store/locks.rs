@@ -93,14 +93,14 @@ impl Ledger {
     /// Which of these rows are open.
     pub async fn open_among(&self, runs: &[RunId]) -> Result<HashSet<RunId>, StoreError> {
         let head = "SELECT id FROM runs WHERE is_open = 1 AND id IN";
-        let rows = self.0.readers.fetch_in(head, runs.iter().map(|run| run.0)).await?;
+        let rows = self.0.readers.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
         rows.iter().map(|row| Columns::of(row).integer().map(RunId)).collect()
     }
 
     /// What a person is shown of these rows beside their locks; those that are gone are left out.
     pub async fn lock_runs(&self, runs: &[RunId]) -> Result<Vec<LockRun>, StoreError> {
         let head = "SELECT id, schedule, dag_run_id, state, lock_held_at FROM runs WHERE id IN";
-        let rows = self.0.readers.fetch_in(head, runs.iter().map(|run| run.0)).await?;
+        let rows = self.0.readers.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

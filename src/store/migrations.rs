@@ -1,6 +1,7 @@
 //! Creating and upgrading the tables, side by side with members of the version before.
 //!
-//! A migration only adds: tables, columns that may be empty or have a default, indexes. So a member
+//! A migration only adds: tables, columns that may be empty or have a default, indexes, which may take the
+//! place of others, since no statement names one. So a member
 //! that does not know it goes on, and may be started again, on the same ledger: every program that
 //! knows the third one. (Those before refused whatever they did not know.) Should one ever do more, it
 //! writes its number to `ledger.needs_migration`, and programs that do not know it keep out.
@@ -16,7 +17,7 @@ use super::database::{Access, Database};
 use super::sql::{Columns, bind};
 
 /// All migrations, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 15] = [
+const MIGRATIONS: [(i64, &str, &str); 16] = [
     (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
     (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
     (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
@@ -32,6 +33,7 @@ const MIGRATIONS: [(i64, &str, &str); 15] = [
     (13, "former names", include_str!("../../migrations/0013_former_names.sql")),
     (14, "renames", include_str!("../../migrations/0014_renames.sql")),
     (15, "resting triggers", include_str!("../../migrations/0015_resting_triggers.sql")),
+    (17, "lists of DAG runs", include_str!("../../migrations/0017_dag_run_lists.sql")),
 ];
 
 /// The newest migration that this program knows.

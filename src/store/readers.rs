@@ -60,14 +60,15 @@ impl Readers {
         self.query(self.database.connect(self.access).await?, &sql, &values).await
     }
 
-    /// The rows that `head ($1, $2, …)` returns over all keys.
+    /// The rows that `head ($1, $2, …) tail` returns over all keys.
     pub(super) async fn fetch_in<V: Into<Value>>(
         &self,
         head: &str,
+        tail: &str,
         keys: impl IntoIterator<Item = V>,
     ) -> Result<Vec<AnyRow>, StoreError> {
         let mut rows = Vec::new();
-        for (sql, keys) in blocks_of_keys(head, "", keys) {
+        for (sql, keys) in blocks_of_keys(head, tail, keys) {
             rows.extend(self.fetch(sql, keys).await?);
         }
         Ok(rows)

@@ -308,7 +308,7 @@ impl Ledger {
     pub async fn schedule_states_of(&self, schedules: &[ScheduleName]) -> Result<ScheduleStates, StoreError> {
         let head = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE gone_at IS NULL AND name IN");
         let names: Vec<String> = schedules.iter().map(ToString::to_string).collect();
-        let rows = self.0.readers.fetch_in(&head, names).await?;
+        let rows = self.0.readers.fetch_in(&head, "", names).await?;
         rows.iter().map(|row| state(&mut Columns::of(row)).map(|state| (state.name.clone(), state))).collect()
     }
 
@@ -352,7 +352,7 @@ impl Ledger {
         let head =
             "SELECT schedule, COALESCE(full_path, path), czxid, mzxid, version FROM znode_cursors WHERE schedule IN";
         let names: Vec<String> = schedules.iter().map(ToString::to_string).collect();
-        let rows = self.0.readers.fetch_in(head, names).await?;
+        let rows = self.0.readers.fetch_in(head, "", names).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

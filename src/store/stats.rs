@@ -12,8 +12,10 @@ impl Ledger {
     /// Counts, success rate and percentiles of each group, over runs due at or after `since`.
     pub async fn stats(&self, by: StatsBy, since: Option<Timestamp>) -> Result<Vec<Stats>, StoreError> {
         let group = match by {
-            StatsBy::Schedule => "schedule",
-            StatsBy::Dag => "dag_id",
+            // Not the columns by themselves: SQLite would read all of their index, whatever `since` is, to have
+            // the groups together.
+            StatsBy::Schedule => "COALESCE(schedule, '')",
+            StatsBy::Dag => "COALESCE(dag_id, '')",
             StatsBy::Owner => "COALESCE(owner, '')",
         };
         let since = since.map_or(i64::MIN, Timestamp::as_microsecond);

@@ -19,6 +19,7 @@ mod failing;
 mod following;
 mod health;
 mod lineage;
+mod lists;
 mod opening;
 mod operating;
 #[path = "../../tests/it/support/ports.rs"]
