@@ -32,12 +32,15 @@ pub(super) async fn list(context: &Context, arguments: &SchedulesArguments) -> R
     let config = context.config_in_force().await?;
     let zones = context.zones(&config);
     let now = context.now();
-    let ledger = context.ledger_if_any(&config).await?;
+    let mut standings = context.standings(&config).await;
+    let ledger = match context.ledger_if_any(&config).await? {
+        Some(ledger) => Some(ledger.snapshot().await?),
+        None => None,
+    };
     let states = match &ledger {
         Some(ledger) => ledger.schedule_states().await?,
         None => std::collections::HashMap::new(),
     };
-    let mut standings = context.standings(&config).await;
     if let Some(name) = &arguments.name {
         let schedule = schedule_of(&config, name.as_str())?;
         let own = RunFilter { schedule: Some(name.to_string()), ..RunFilter::default() };

@@ -47,6 +47,7 @@ pub(super) async fn run(context: &Context, arguments: &WhyArguments) -> Result<(
     let (mut decisions, mut decision_counts) = (Vec::new(), Vec::new());
     let (mut ensemble, mut transitions) = (None, Vec::new());
     if let Some(ledger) = &ledger {
+        let ledger = ledger.snapshot().await?;
         state = ledger.schedule_states().await?.remove(name);
         if let Trigger::Cron(cron) = &schedule.trigger {
             let (previous, next) = around(cron, at);

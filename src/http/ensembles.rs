@@ -51,8 +51,9 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Page<EnsembleOve
     responses((status = OK, body = EnsembleDetail), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn one(State(api): State<Api>, Name(name): Name) -> Result<Json<EnsembleDetail>, Problem> {
     let ensemble = meant(&api, &name)?;
-    let state = api.ledger.ensemble_state(&ensemble.name).await?;
-    let transitions = api.ledger.transitions(Some(&ensemble.name), RECENT_TRANSITIONS, None).await?.items;
+    let ledger = api.ledger.snapshot().await?;
+    let state = ledger.ensemble_state(&ensemble.name).await?;
+    let transitions = ledger.transitions(Some(&ensemble.name), RECENT_TRANSITIONS, None).await?.items;
     let overview = EnsembleOverview::of(&api.config.borrow(), &ensemble, state.as_ref(), api.clock.now());
     let checks = state.map(|state| state.report.checks).unwrap_or_default();
     Ok(Json(EnsembleDetail { overview, checks, transitions }))

@@ -45,8 +45,10 @@ pub(super) async fn list(
     let page: Vec<_> = rest.by_ref().take(limit).collect();
     let next_cursor = rest.next().and(page.last()).map(|last| last.name.to_string());
     let names: Vec<_> = page.iter().map(|schedule| schedule.name.clone()).collect();
-    let states = api.ledger.schedule_states_of(&names).await?;
-    let last_runs = api.ledger.last_runs_of(&names).await?;
+    let (states, last_runs) = {
+        let ledger = api.ledger.snapshot().await?;
+        (ledger.schedule_states_of(&names).await?, ledger.last_runs_of(&names).await?)
+    };
     let now = api.clock.now();
     let items = page
         .iter()
@@ -237,9 +239,10 @@ pub(super) async fn backfill(
 }
 
 async fn show(api: &Api, schedule: &Schedule) -> Result<Json<ScheduleOverview>, Problem> {
-    let state = api.ledger.schedule_state(&schedule.name).await?;
     let own = RunFilter { schedule: Some(schedule.name.to_string()), ..RunFilter::default() };
-    let last_run = api.ledger.runs(&own, 1, None).await?.items.into_iter().next();
+    let ledger = api.ledger.snapshot().await?;
+    let state = ledger.schedule_state(&schedule.name).await?;
+    let last_run = ledger.runs(&own, 1, None).await?.items.into_iter().next();
     let standing = api.status.standing(&schedule.name);
     Ok(Json(overview(schedule, state.as_ref(), last_run.as_ref(), standing, api.clock.now())))
 }

@@ -165,7 +165,8 @@ async fn add_runs(entries: &mut [LockEntry], ledger: &Ledger) -> Result<(), Stor
     let ours = |entry: &LockEntry| entry.run.filter(|_| entry.store_id.as_deref() == Some(ledger.store_id()));
     let runs: Vec<RunId> = entries.iter().filter_map(ours).collect();
     let known = ledger.lock_runs(&runs).await?;
-    for entry in entries {
+    // The ledger is read after the queue: a run that has come to its lock in between is shown as it stood.
+    for entry in entries.iter_mut().filter(|entry| entry.state == LockState::Held) {
         let run = ours(entry);
         entry.held_since = known.iter().find(|known| Some(known.run) == run).and_then(|known| known.held_at);
     }

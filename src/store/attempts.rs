@@ -206,7 +206,7 @@ impl Ledger {
             "SELECT {TICKET_COLUMNS} FROM runs WHERE is_open = 1 AND state = 'pending' AND id > $1 {condition} ORDER BY id LIMIT $2"
         );
         let values = [after.0.into(), i64::from(limit).into()].into_iter().chain(schedule.map(Into::into));
-        let rows = self.0.readers.fetch(sql, values).await?;
+        let rows = self.fetch(sql, values).await?;
         rows.iter().map(ticket).collect()
     }
 
@@ -214,7 +214,7 @@ impl Ledger {
     /// had them.
     pub async fn not_pending(&self, runs: &[RunId]) -> Result<HashMap<RunId, RunState>, StoreError> {
         let head = "SELECT id, state FROM runs WHERE state <> 'pending' AND id IN";
-        let rows = self.0.readers.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
+        let rows = self.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
@@ -225,7 +225,7 @@ impl Ledger {
 
     /// Every open row that Airflow already has.
     pub async fn active(&self) -> Result<Vec<ActiveRun>, StoreError> {
-        let rows = self.0.readers.fetch(
+        let rows = self.fetch(
             "SELECT id, schedule, airflow, dag_id, dag_run_id FROM runs WHERE is_open = 1 AND state <> 'pending' ORDER BY id", []).await?;
         rows.iter()
             .map(|row| {

@@ -59,14 +59,12 @@ impl Ledger {
             Ok((id, entry))
         };
         let select = "SELECT id, at, actor, source, action, target, detail, reason FROM audit";
-        Conditions::default().page(&self.0.readers, select, "id", limit, cursor, read).await
+        Conditions::default().page(self, select, "id", limit, cursor, read).await
     }
 
     /// The last decisions of a schedule that made no row, newest first.
     pub async fn decisions(&self, schedule: &ScheduleName, limit: u32) -> Result<Vec<DecisionEntry>, StoreError> {
         let rows = self
-            .0
-            .readers
             .fetch(
                 "SELECT at, kind, detail FROM decisions WHERE schedule = $1 ORDER BY id DESC LIMIT $2",
                 [schedule.as_str().into(), i64::from(limit).into()],
@@ -83,8 +81,6 @@ impl Ledger {
     /// How many decisions without a row a schedule has taken, by kind.
     pub async fn decision_counts(&self, schedule: &ScheduleName) -> Result<Vec<(String, i64)>, StoreError> {
         let rows = self
-            .0
-            .readers
             .fetch(
                 "SELECT kind, count FROM decision_counts WHERE schedule = $1 ORDER BY kind",
                 [schedule.as_str().into()],

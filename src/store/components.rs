@@ -71,7 +71,7 @@ impl Ledger {
     /// went last. One statement, since a report from before a look and parts from after it contradict each
     /// other.
     pub async fn airflows(&self) -> Result<Vec<(Report, Vec<Component>)>, StoreError> {
-        let rows = self.0.readers.fetch(
+        let rows = self.fetch(
             "SELECT r.airflow, url, version, reach, since, r.reason, checked_at, answered_at, health, jobs_reason, \
              warnings, kind, job, hostname, state, started_at, heartbeat_at, heartbeat_age_us, first_seen_at, \
              last_seen_at, gone_at, placed.reason FROM airflow_reports r LEFT JOIN (SELECT c.*, ROW_NUMBER() OVER \

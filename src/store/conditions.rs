@@ -3,10 +3,9 @@
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
-use super::StoreError;
 use super::model::Page;
-use super::readers::Readers;
 use super::sql::Value;
+use super::{Ledger, StoreError};
 use crate::domain::run::RunState;
 
 /// Conditions with their values, numbered as they come.
@@ -42,7 +41,7 @@ impl Conditions {
     /// cursor. `read` takes a row of `select`, and says which number it has.
     pub(super) async fn page<T>(
         mut self,
-        readers: &Readers,
+        ledger: &Ledger,
         select: &str,
         key: &str,
         limit: u32,
@@ -54,7 +53,7 @@ impl Conditions {
             self.add(&format!("{key} < ?"), before);
         }
         let sql = format!("{select} {} ORDER BY {key} DESC LIMIT {}", self.text, i64::from(limit) + 1);
-        let rows = readers.fetch(sql, self.values).await?;
+        let rows = ledger.fetch(sql, self.values).await?;
         let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(items, limit, |(key, _)| key.to_string()).map(|(_, item)| item))
     }

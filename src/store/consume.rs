@@ -20,7 +20,7 @@ impl Ledger {
              OR (consume_when = 'accepted' AND accepted_at IS NOT NULL)) ORDER BY id LIMIT $1"
         );
         let values = [PAGE.into(), after.0.into()].into_iter().chain(ensemble.map(Into::into));
-        let rows = self.0.readers.fetch(sql, values).await?;
+        let rows = self.fetch(sql, values).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

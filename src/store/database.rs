@@ -24,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// locks: a member that was stopped in the middle of a write must not keep its successor waiting.
 const IDLE_IN_TRANSACTION_SECONDS: u32 = 5;
 
+/// The same for one that only reads. It keeps nobody waiting, but the server cannot clear up behind it.
+const IDLE_IN_SNAPSHOT_SECONDS: u32 = 60;
+
 /// How many prepared statements a connection to a server keeps: all that there are, in all sizes of
 /// block.
 const STATEMENTS: u32 = 500;
@@ -143,9 +146,13 @@ impl Database {
                 // Each statement sees what was committed before it, so that what comes after the row of
                 // the ledger is locked sees all that its last holder wrote. A commit means that the disk
                 // has it, whatever the server's own setting.
+                let idle = match access {
+                    Access::Create => IDLE_IN_TRANSACTION_SECONDS,
+                    Access::Beside | Access::ReadOnly => IDLE_IN_SNAPSHOT_SECONDS,
+                };
                 let mut settings = format!(
                     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                     SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_SECONDS}s'; \
+                     SET idle_in_transaction_session_timeout = '{idle}s'; \
                      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';"
                 );
                 if access != Access::Create {
@@ -162,6 +169,14 @@ impl Database {
             // The lock is taken at once, so that no later statement finds the file taken.
             Kind::Sqlite { .. } => "BEGIN IMMEDIATE",
             Kind::Postgres => "BEGIN",
+        }
+    }
+
+    /// The statement that begins a transaction in which all statements see what the first one saw.
+    pub(super) fn begin_snapshot(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite { .. } => "BEGIN DEFERRED",
+            Kind::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         }
     }
 

@@ -85,7 +85,7 @@ impl Ledger {
     pub async fn definitions(&self, limit: u32, cursor: Option<&str>) -> Result<Page<DefinitionsVersion>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM definitions");
         let read = |row: &AnyRow| entry(row).map(|entry| (entry.number, entry));
-        Conditions::default().page(&self.0.readers, &select, "number", limit, cursor, read).await
+        Conditions::default().page(self, &select, "number", limit, cursor, read).await
     }
 
     /// The latest set that was in force, and its documents; from this source only, if one is given.
@@ -95,7 +95,7 @@ impl Ledger {
     ) -> Result<Option<(DefinitionsVersion, String)>, StoreError> {
         let filter = if source.is_some() { "WHERE source = $1" } else { "" };
         let sql = format!("SELECT {COLUMNS}, documents FROM definitions {filter} ORDER BY number DESC LIMIT 1");
-        let rows = self.0.readers.fetch(sql, source.map(Into::into)).await?;
+        let rows = self.fetch(sql, source.map(Into::into)).await?;
         rows.first().map(with_documents).transpose()
     }
 
@@ -108,7 +108,7 @@ impl Ledger {
         let sql = format!(
             "SELECT {COLUMNS}, documents FROM definitions WHERE source = $1 AND number < $2 ORDER BY number DESC LIMIT 1"
         );
-        let rows = self.0.readers.fetch(sql, [source.into(), number.into()]).await?;
+        let rows = self.fetch(sql, [source.into(), number.into()]).await?;
         rows.first().map(with_documents).transpose()
     }
 
@@ -121,7 +121,7 @@ impl Ledger {
             "SELECT {COLUMNS}, documents FROM definitions WHERE number = $1 OR version LIKE $2 \
              ORDER BY CASE WHEN number = $1 THEN 0 ELSE 1 END, number DESC LIMIT 1"
         );
-        let rows = self.0.readers.fetch(sql, [number.into(), start.into()]).await?;
+        let rows = self.fetch(sql, [number.into(), start.into()]).await?;
         rows.first().map(with_documents).transpose()
     }
 }

@@ -45,7 +45,7 @@ fn state(row: &AnyRow) -> Result<EnsembleState, StoreError> {
 impl Ledger {
     /// The latest that is known of an ensemble; `None` of one that was never seen.
     pub async fn ensemble_state(&self, ensemble: &str) -> Result<Option<EnsembleState>, StoreError> {
-        let rows = self.0.readers.fetch(format!("{STATE} WHERE name = $1"), [ensemble.into()]).await?;
+        let rows = self.fetch(format!("{STATE} WHERE name = $1"), [ensemble.into()]).await?;
         rows.first().map(state).transpose()
     }
 
@@ -53,7 +53,7 @@ impl Ledger {
     /// that was never seen. A standing that cannot be read is as good as none.
     pub async fn ensemble_standing(&self, ensemble: &str) -> Result<(i64, Standing), StoreError> {
         let sql = "SELECT revision, standing FROM ensembles WHERE name = $1";
-        let rows = self.0.readers.fetch(sql, [ensemble.into()]).await?;
+        let rows = self.fetch(sql, [ensemble.into()]).await?;
         let Some(row) = rows.first() else { return Ok((0, Standing::default())) };
         let mut columns = Columns::of(row);
         let revision = columns.integer()?;
@@ -66,7 +66,7 @@ impl Ledger {
 
     /// The latest that is known of every ensemble, by name.
     pub async fn ensemble_states(&self) -> Result<Vec<EnsembleState>, StoreError> {
-        let rows = self.0.readers.fetch(format!("{STATE} ORDER BY name"), []).await?;
+        let rows = self.fetch(format!("{STATE} ORDER BY name"), []).await?;
         let mut states = rows.iter().map(state).collect::<Result<Vec<_>, _>>()?;
         // The collation of the database is anybody's.
         states.sort_by(|one, other| one.report.ensemble.cmp(&other.report.ensemble));
@@ -97,7 +97,7 @@ impl Ledger {
         }
         let select = "SELECT id, at, ensemble, check_name, server, verdict_before, verdict_after, value, unit, meaning \
                       FROM health_changes";
-        conditions.page(&self.0.readers, select, "id", limit, cursor, change).await
+        conditions.page(self, select, "id", limit, cursor, change).await
     }
 
     /// What became of an ensemble, or of all of them, newest first.
@@ -116,7 +116,7 @@ impl Ledger {
             Ok((columns.integer()?, parsed(&columns.text()?, "a transition")?))
         };
         let select = "SELECT id, transition FROM ensemble_transitions";
-        conditions.page(&self.0.readers, select, "id", limit, cursor, read).await
+        conditions.page(self, select, "id", limit, cursor, read).await
     }
 
     /// Writes a look at an ensemble with all that follows from it, if its standing is still the one that

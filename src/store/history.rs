@@ -94,7 +94,7 @@ fn duration_ms(started_at: Option<Timestamp>, ended_at: Option<Timestamp>) -> Op
 impl Ledger {
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let asked = self.0.readers.fetch("SELECT 1", []);
+        let asked = self.fetch("SELECT 1", []);
         tokio::time::timeout(PING_TIMEOUT, asked).await.unwrap_or_else(|_| Err(no_answer().into()))?;
         Ok(())
     }
@@ -102,27 +102,28 @@ impl Ledger {
     /// Runs that match, newest first by the time that they came due.
     pub async fn runs(&self, filter: &RunFilter, limit: u32, cursor: Option<&str>) -> Result<Page<Run>, StoreError> {
         let (sql, values) = page_of_runs(filter, limit, cursor)?;
-        let rows = self.0.readers.fetch(sql, values).await?;
+        let rows = self.fetch(sql, values).await?;
         let items = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(items, limit, |run| cursor_of(run.due_at, run.id.0)))
     }
 
-    /// One run, by its number or its DAG run id, with its attempts and its timeline.
+    /// One run, by its number or its DAG run id, with its attempts and its timeline, all as of one moment.
     pub async fn run(&self, id: &str) -> Result<Option<Run>, StoreError> {
+        let ledger = self.snapshot().await?;
         let (condition, value): (_, Value) = match id.parse::<i64>() {
             Ok(number) if !id.starts_with(RUN_ID_PREFIX) => ("id = $1", number.into()),
             _ => ("dag_run_id = $1", id.into()),
         };
-        let rows = self.0.readers.fetch(format!("SELECT {RUN_COLUMNS} FROM runs WHERE {condition}"), [value]).await?;
+        let rows = ledger.fetch(format!("SELECT {RUN_COLUMNS} FROM runs WHERE {condition}"), [value]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let mut run = run(row)?;
-        run.attempts = self.attempts(run.id).await?;
-        run.timeline = self.timeline(run.id).await?;
+        run.attempts = ledger.attempts(run.id).await?;
+        run.timeline = ledger.timeline(run.id).await?;
         Ok(Some(run))
     }
 
     async fn attempts(&self, run: RunId) -> Result<Vec<Attempt>, StoreError> {
-        let rows = self.0.readers.fetch(
+        let rows = self.fetch(
             "SELECT number, started_at, ended_at, outcome, http_status, detail FROM attempts WHERE run_id = $1 ORDER BY number",
             [run.0.into()],
         ).await?;
@@ -142,11 +143,8 @@ impl Ledger {
     }
 
     async fn timeline(&self, run: RunId) -> Result<Vec<TimelineEntry>, StoreError> {
-        let rows = self
-            .0
-            .readers
-            .fetch("SELECT at, state, reason FROM timeline WHERE run_id = $1 ORDER BY id", [run.0.into()])
-            .await?;
+        let rows =
+            self.fetch("SELECT at, state, reason FROM timeline WHERE run_id = $1 ORDER BY id", [run.0.into()]).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
@@ -162,11 +160,12 @@ impl Ledger {
             "SELECT {RUN_COLUMNS} FROM runs WHERE id IN (SELECT (SELECT r.id FROM runs r WHERE r.schedule = s.name \
              ORDER BY r.due_at DESC, r.id DESC LIMIT 1) FROM schedules s WHERE s.name IN"
         );
-        let rows = self.0.readers.fetch_in(&head, ")", schedules.iter().map(ScheduleName::as_str)).await?;
+        let rows = self.fetch_in(&head, ")", schedules.iter().map(ScheduleName::as_str)).await?;
         rows.iter().map(|row| run(row).map(|run| (run.schedule.clone(), run))).collect()
     }
 
-    /// The cron rows of a schedule that cover a nominal time from `from` to `to`, both included.
+    /// The cron rows of a schedule that cover a nominal time from `from` to `to`, both included, as of one
+    /// moment: history that follows a rename is found under one name, whenever that is.
     pub async fn nominal_rows(
         &self,
         schedule: &ScheduleName,
@@ -176,10 +175,11 @@ impl Ledger {
         let sql = "SELECT id, dag_run_id, owner, state, nominal_time, covers_from, covers_to, occurrences FROM runs \
                    WHERE schedule = $1 AND id > $2 AND id <= $3 AND trigger_kind = 'cron' AND nominal_time >= $4 \
                    AND COALESCE(covers_from, nominal_time) <= $5";
+        let ledger = self.snapshot().await?;
         let mut rows = Vec::new();
-        for NameOfRuns { name, after, last } in self.names_of_runs(schedule).await? {
+        for NameOfRuns { name, after, last } in ledger.names_of_runs(schedule).await? {
             let values = [name.into(), after.into(), last.into(), from.into(), to.into()];
-            rows.extend(self.0.readers.fetch(sql, values).await?);
+            rows.extend(ledger.fetch(sql, values).await?);
         }
         let rows = rows.iter().map(|row| {
             let mut columns = Columns::of(row);
@@ -203,7 +203,7 @@ impl Ledger {
         cursor: Option<&str>,
     ) -> Result<Page<DagRun>, StoreError> {
         let (sql, values) = page_of_dag_runs(filter, limit, cursor)?;
-        let rows = self.0.readers.fetch(sql, values).await?;
+        let rows = self.fetch(sql, values).await?;
         let items = rows.iter().map(|row| {
             let mut columns = Columns::of(row);
             let id = columns.integer()?;
@@ -230,8 +230,6 @@ impl Ledger {
     /// How many rows each Airflow has that are not over.
     pub async fn open_counts(&self) -> Result<Vec<(String, usize)>, StoreError> {
         let rows = self
-            .0
-            .readers
             .fetch("SELECT airflow, COUNT(*) FROM runs WHERE is_open = 1 AND state <> 'pending' GROUP BY airflow", [])
             .await?;
         rows.iter()

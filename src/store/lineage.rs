@@ -65,7 +65,7 @@ async fn remembered(connection: &mut AnyConnection, ensemble: Option<&str>) -> R
 impl Ledger {
     /// What is remembered of an ensemble (`None`: the home ensemble); of one that was never met, nothing.
     pub async fn lineage(&self, ensemble: Option<&str>) -> Result<Memory, StoreError> {
-        let rows = self.0.readers.fetch(REMEMBERED, [key(ensemble).into()]).await?;
+        let rows = self.fetch(REMEMBERED, [key(ensemble).into()]).await?;
         Ok(rows.first().map(memory).transpose()?.unwrap_or_default())
     }
 

@@ -69,7 +69,7 @@ impl Ledger {
     /// The open runs that own a lock and may be in Airflow, oldest first: those that Airflow is known to
     /// have, those that were tried, and those that held their lock and so may have been.
     pub async fn lock_owners(&self) -> Result<Vec<LockOwner>, StoreError> {
-        let rows = self.0.readers.fetch(
+        let rows = self.fetch(
             "SELECT id, lock_name, lock_asked_at FROM runs WHERE is_open = 1 AND lock_name IS NOT NULL \
              AND (state <> 'pending' OR submitted_at IS NOT NULL OR lock_held_at IS NOT NULL) ORDER BY id",
             [],
@@ -86,21 +86,21 @@ impl Ledger {
 
     /// The lock that a run owns.
     pub async fn lock_of(&self, run: RunId) -> Result<Option<Arc<str>>, StoreError> {
-        let rows = self.0.readers.fetch("SELECT lock_name FROM runs WHERE id = $1", [run.0.into()]).await?;
+        let rows = self.fetch("SELECT lock_name FROM runs WHERE id = $1", [run.0.into()]).await?;
         Ok(rows.first().map(|row| Columns::of(row).optional_text()).transpose()?.flatten().map(Into::into))
     }
 
     /// Which of these rows are open.
     pub async fn open_among(&self, runs: &[RunId]) -> Result<HashSet<RunId>, StoreError> {
         let head = "SELECT id FROM runs WHERE is_open = 1 AND id IN";
-        let rows = self.0.readers.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
+        let rows = self.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
         rows.iter().map(|row| Columns::of(row).integer().map(RunId)).collect()
     }
 
     /// What a person is shown of these rows beside their locks; those that are gone are left out.
     pub async fn lock_runs(&self, runs: &[RunId]) -> Result<Vec<LockRun>, StoreError> {
         let head = "SELECT id, schedule, dag_run_id, state, lock_held_at FROM runs WHERE id IN";
-        let rows = self.0.readers.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
+        let rows = self.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

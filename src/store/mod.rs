@@ -60,7 +60,7 @@ use crate::vigil::Vigil;
 use database::Database;
 use model::{AttemptRecord, LedgerEvent, RecordedRun, Recording, Sighting, Ticket};
 use progress::Questions;
-use readers::Readers;
+use readers::{Readers, Snapshot};
 use turn::Turns;
 use writer::Work;
 
@@ -71,8 +71,10 @@ const WRITE_QUEUE_LENGTH: usize = 8192;
 const EVENT_BACKLOG: usize = 4096;
 
 /// The ledger. Cheap to clone; all clones share the writer and the connections.
+///
+/// With a snapshot, it is read from that.
 #[derive(Clone)]
-pub struct Ledger(Arc<Inner>);
+pub struct Ledger(Arc<Inner>, Option<Arc<Snapshot>>);
 
 struct Inner {
     store_id: String,
@@ -81,7 +83,7 @@ struct Inner {
     clock: Clock,
     database: Arc<Database>,
     turns: Turns,
-    readers: Readers,
+    readers: Arc<Readers>,
     /// Of znode triggers that begin.
     questions: Questions,
     /// For the question who leads, which must not wait for long reads of others.

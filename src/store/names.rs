@@ -90,7 +90,7 @@ pub(super) async fn move_runs(connection: &mut AnyConnection, old: &str, new: &s
 impl Ledger {
     /// Has a piece of history follow a schedule that was renamed; `false` when there is none left.
     pub async fn move_renamed(&self, leadership: &Leadership) -> Result<bool, StoreError> {
-        if self.0.readers.fetch(format!("{OWED} LIMIT 1"), []).await?.is_empty() {
+        if self.fetch(format!("{OWED} LIMIT 1"), []).await?.is_empty() {
             return Ok(false);
         }
         let mut transaction = self.begin(leadership).await?;
@@ -104,7 +104,7 @@ impl Ledger {
     /// Under which names the runs of a schedule are: its own, and those from which history has still to
     /// follow.
     pub(super) async fn names_of_runs(&self, schedule: &ScheduleName) -> Result<Vec<NameOfRuns>, StoreError> {
-        let rows = self.0.readers.fetch(format!("{OWED} ORDER BY number"), []).await?;
+        let rows = self.fetch(format!("{OWED} ORDER BY number"), []).await?;
         let owed = rows.iter().map(Owed::read).collect::<Result<Vec<_>, _>>()?;
         Ok(names_of(schedule.as_str(), &owed))
     }

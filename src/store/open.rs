@@ -51,12 +51,12 @@ impl Ledger {
         let reader = database.connect(Access::Beside).await?;
         let (sender, work) = mpsc::channel(WRITE_QUEUE_LENGTH);
         let vigil = Vigil::default();
-        let ledger = Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             store_id,
             vigil: vigil.clone(),
             clock,
             turns: Turns::new(Arc::clone(&database), Access::Create, Some(connection)),
-            readers: Readers::new(Arc::clone(&database), Access::Beside, reader),
+            readers: Arc::new(Readers::new(Arc::clone(&database), Access::Beside, reader)),
             questions: Questions::default(),
             lead_reader: Readers::single(Arc::clone(&database), Access::Beside),
             database,
@@ -67,10 +67,10 @@ impl Ledger {
             health: watch::Sender::new(StoreHealth::Writable),
             pauses: watch::Sender::new(0),
             shadow,
-        }));
+        });
         // The writer must not keep the ledger alive, or it would never see its last sender go.
-        vigil.spawn(writer::run(Arc::downgrade(&ledger.0), work));
-        Ok(ledger)
+        vigil.spawn(writer::run(Arc::downgrade(&inner), work));
+        Ok(Self(inner, None))
     }
 
     /// Opens an existing ledger for reading beside a member that serves, or when none does.
@@ -88,12 +88,12 @@ impl Ledger {
         })?;
         // No writer listens on the other end: writes answer that the ledger is closed.
         let (sender, _) = mpsc::channel(1);
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             store_id,
             vigil: Vigil::default(),
             clock,
             turns: Turns::new(Arc::clone(&database), Access::ReadOnly, None),
-            readers: Readers::new(Arc::clone(&database), Access::ReadOnly, connection),
+            readers: Arc::new(Readers::new(Arc::clone(&database), Access::ReadOnly, connection)),
             questions: Questions::default(),
             lead_reader: Readers::single(Arc::clone(&database), Access::ReadOnly),
             database,
@@ -104,7 +104,8 @@ impl Ledger {
             health: watch::Sender::new(StoreHealth::Writable),
             pauses: watch::Sender::new(0),
             shadow: false,
-        })))
+        });
+        Ok(Self(inner, None))
     }
 }
 

@@ -67,14 +67,13 @@ impl Ledger {
             // Of its own, since whoever asks may go away while others wait.
             tokio::spawn(self.clone().answer());
         }
-        match answer.await {
-            Ok(progress) => Ok(progress),
-            // The read for all has failed: this one's own tells how.
-            Err(_) => Ok(ZnodeProgress {
-                state: self.schedule_state(schedule).await?,
-                cursors: self.znode_cursors(schedule).await?,
-            }),
+        if let Ok(progress) = answer.await {
+            return Ok(progress);
         }
+        // The read for all has failed: this one's own tells how.
+        let ledger = self.snapshot().await?;
+        let (state, cursors) = (ledger.schedule_state(schedule).await?, ledger.znode_cursors(schedule).await?);
+        Ok(ZnodeProgress { state, cursors })
     }
 
     /// Answers until nobody asks.
@@ -107,12 +106,13 @@ impl Ledger {
         &self,
         schedules: &[ScheduleName],
     ) -> Result<HashMap<ScheduleName, ZnodeProgress>, StoreError> {
+        let ledger = self.snapshot().await?;
         let mut found: HashMap<ScheduleName, ZnodeProgress> =
             schedules.iter().map(|name| (name.clone(), ZnodeProgress::default())).collect();
-        for (name, state) in self.schedule_states_of(schedules).await? {
+        for (name, state) in ledger.schedule_states_of(schedules).await? {
             found.entry(name).or_default().state = Some(state);
         }
-        for (name, cursor) in self.znode_cursors_of(schedules).await? {
+        for (name, cursor) in ledger.znode_cursors_of(schedules).await? {
             found.entry(name).or_default().cursors.push(cursor);
         }
         Ok(found)

@@ -294,13 +294,12 @@ impl Ledger {
 
     /// What the ledger knows of all schedules, also of those that left lately.
     pub async fn known_schedules(&self) -> Result<KnownSchedules, StoreError> {
-        KnownSchedules::from_rows(&self.0.readers.fetch(all_schedules(), []).await?)
+        KnownSchedules::from_rows(&self.fetch(all_schedules(), []).await?)
     }
 
     /// What the ledger knows of every schedule in force.
     pub async fn schedule_states(&self) -> Result<ScheduleStates, StoreError> {
-        let rows =
-            self.0.readers.fetch(format!("SELECT {STATE_COLUMNS} FROM schedules WHERE gone_at IS NULL"), []).await?;
+        let rows = self.fetch(format!("SELECT {STATE_COLUMNS} FROM schedules WHERE gone_at IS NULL"), []).await?;
         rows.iter().map(|row| state(&mut Columns::of(row)).map(|state| (state.name.clone(), state))).collect()
     }
 
@@ -308,14 +307,14 @@ impl Ledger {
     pub async fn schedule_states_of(&self, schedules: &[ScheduleName]) -> Result<ScheduleStates, StoreError> {
         let head = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE gone_at IS NULL AND name IN");
         let names: Vec<String> = schedules.iter().map(ToString::to_string).collect();
-        let rows = self.0.readers.fetch_in(&head, "", names).await?;
+        let rows = self.fetch_in(&head, "", names).await?;
         rows.iter().map(|row| state(&mut Columns::of(row)).map(|state| (state.name.clone(), state))).collect()
     }
 
     /// What the ledger knows of one schedule.
     pub async fn schedule_state(&self, schedule: &ScheduleName) -> Result<Option<ScheduleState>, StoreError> {
         let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1 AND gone_at IS NULL");
-        let rows = self.0.readers.fetch(sql, [schedule.as_str().into()]).await?;
+        let rows = self.fetch(sql, [schedule.as_str().into()]).await?;
         rows.first().map(|row| state(&mut Columns::of(row))).transpose()
     }
 
@@ -352,7 +351,7 @@ impl Ledger {
         let head =
             "SELECT schedule, COALESCE(full_path, path), czxid, mzxid, version FROM znode_cursors WHERE schedule IN";
         let names: Vec<String> = schedules.iter().map(ToString::to_string).collect();
-        let rows = self.0.readers.fetch_in(head, "", names).await?;
+        let rows = self.fetch_in(head, "", names).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);
@@ -368,8 +367,6 @@ impl Ledger {
     /// The data that a trigger last handled at `path`, where it keeps data.
     pub async fn previous_data(&self, schedule: &ScheduleName, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let rows = self
-            .0
-            .readers
             .fetch(
                 "SELECT data FROM znode_cursors WHERE schedule = $1 AND path = $2",
                 [schedule.as_str().into(), (*paths::key(path)).into()],

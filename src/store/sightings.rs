@@ -287,8 +287,6 @@ impl Ledger {
     /// The rows that Airflow has and that are not over, oldest first.
     pub async fn open_runs(&self, airflow: &str) -> Result<Vec<OpenRun>, StoreError> {
         let rows = self
-            .0
-            .readers
             .fetch(
                 "SELECT id, schedule, dag_id, dag_run_id, state FROM runs WHERE is_open = 1 AND airflow = $1 \
              AND state <> 'pending' ORDER BY id",
@@ -311,17 +309,14 @@ impl Ledger {
 
     /// Whether Airflow has a row that is not over.
     pub async fn has_open_runs(&self, airflow: &str) -> Result<bool, StoreError> {
-        let rows = self
-            .0
-            .readers
-            .fetch("SELECT id FROM runs WHERE is_open = 1 AND airflow = $1 LIMIT 1", [airflow.into()])
-            .await?;
+        let rows =
+            self.fetch("SELECT id FROM runs WHERE is_open = 1 AND airflow = $1 LIMIT 1", [airflow.into()]).await?;
         Ok(!rows.is_empty())
     }
 
     /// How far the list of this Airflow's DAG runs has been read.
     pub async fn watermark(&self, airflow: &str) -> Result<Option<Timestamp>, StoreError> {
-        let rows = self.0.readers.fetch("SELECT watermark FROM airflows WHERE name = $1", [airflow.into()]).await?;
+        let rows = self.fetch("SELECT watermark FROM airflows WHERE name = $1", [airflow.into()]).await?;
         rows.first().map(|row| Columns::of(row).time()).transpose()
     }
 

@@ -9,7 +9,7 @@ use super::sql::Columns;
 use super::{Ledger, StoreError};
 
 impl Ledger {
-    /// Counts, success rate and percentiles of each group, over runs due at or after `since`.
+    /// Counts, success rate and percentiles of each group, over runs due at or after `since`, as of one moment.
     pub async fn stats(&self, by: StatsBy, since: Option<Timestamp>) -> Result<Vec<Stats>, StoreError> {
         let group = match by {
             // Not the columns by themselves: SQLite would read all of their index, whatever `since` is, to have
@@ -19,9 +19,8 @@ impl Ledger {
             StatsBy::Owner => "COALESCE(owner, '')",
         };
         let since = since.map_or(i64::MIN, Timestamp::as_microsecond);
-        let counts = self
-            .0
-            .readers
+        let ledger = self.snapshot().await?;
+        let counts = ledger
             .fetch(
                 format!(
                     "SELECT {group}, state, CAST(SUM(occurrences) AS BIGINT) FROM runs WHERE due_at >= $1 GROUP BY 1, 2"
@@ -48,9 +47,13 @@ impl Ledger {
         for stats in groups.values_mut() {
             stats.success_rate = success_rate(&stats.states);
         }
-        let lateness = self.percentiles(group, "submitted_at - due_at", "submitted_at IS NOT NULL", since).await?;
-        let duration =
-            self.percentiles(group, "ended_at - started_at", "ended_at IS NOT NULL AND started_at IS NOT NULL", since);
+        let lateness = ledger.percentiles(group, "submitted_at - due_at", "submitted_at IS NOT NULL", since).await?;
+        let duration = ledger.percentiles(
+            group,
+            "ended_at - started_at",
+            "ended_at IS NOT NULL AND started_at IS NOT NULL",
+            since,
+        );
         let duration = duration.await?;
         for (name, stats) in &mut groups {
             stats.lateness_ms = lateness.get(name).copied().unwrap_or_default();
@@ -68,26 +71,20 @@ impl Ledger {
         since: i64,
     ) -> Result<BTreeMap<String, Percentiles>, StoreError> {
         let sql = format!(
-            "SELECT g, x FROM (SELECT {group} AS g, {expression} AS x, \
+            "SELECT g, total, x FROM (SELECT {group} AS g, {expression} AS x, \
              ROW_NUMBER() OVER (PARTITION BY {group} ORDER BY {expression}) AS rank, \
              COUNT(*) OVER (PARTITION BY {group}) AS total FROM runs WHERE due_at >= $1 AND {condition}) AS ranked \
              WHERE rank IN ((total * 50 + 99) / 100, (total * 95 + 99) / 100, (total * 99 + 99) / 100, total) ORDER BY g, rank"
         );
-        let totals = format!("SELECT {group}, COUNT(*) FROM runs WHERE due_at >= $1 AND {condition} GROUP BY 1");
-        let mut sizes = BTreeMap::new();
-        for row in &self.0.readers.fetch(totals, [since.into()]).await? {
+        let mut values: BTreeMap<String, (i64, Vec<i64>)> = BTreeMap::new();
+        for row in &self.fetch(sql, [since.into()]).await? {
             let mut columns = Columns::of(row);
-            sizes.insert(columns.text()?, columns.integer()?);
-        }
-        let mut values: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for row in &self.0.readers.fetch(sql, [since.into()]).await? {
-            let mut columns = Columns::of(row);
-            values.entry(columns.text()?).or_default().push(columns.integer()? / 1000);
+            let (group, total) = (columns.text()?, columns.integer()?);
+            values.entry(group).or_insert((total, Vec::new())).1.push(columns.integer()? / 1000);
         }
         Ok(values
             .into_iter()
-            .map(|(group, found)| {
-                let total = sizes.get(&group).copied().unwrap_or_default();
+            .map(|(group, (total, found))| {
                 // Ranks that fall together are returned once.
                 let mut ranks: Vec<i64> = [50, 95, 99].map(|p| (total * p + 99) / 100).to_vec();
                 ranks.push(total);

@@ -40,7 +40,7 @@ pub struct LastPass {
 impl Ledger {
     /// The entries of one kind in an Airflow that are ours, whichever sync wrote them.
     pub async fn owned_entries(&self, airflow: &str, kind: EntryKind) -> Result<BTreeMap<String, Owned>, StoreError> {
-        let rows = self.0.readers.fetch(
+        let rows = self.fetch(
             "SELECT key, sync, hold, digest FROM sync_entries WHERE airflow = $1 AND kind = $2",
             [airflow.into(), kind.as_str().into()],
         );
@@ -117,7 +117,7 @@ impl Ledger {
 
     /// How the last comparison of each sync ended, by name.
     pub async fn sync_passes(&self) -> Result<Vec<LastPass>, StoreError> {
-        let rows = self.0.readers.fetch("SELECT sync, at, report FROM sync_passes", []).await?;
+        let rows = self.fetch("SELECT sync, at, report FROM sync_passes", []).await?;
         let mut passes = rows
             .iter()
             .map(|row| {

@@ -31,6 +31,7 @@ mod racing;
 mod reading;
 mod recording;
 mod renaming;
+mod snapshots;
 mod syncing;
 
 use postgres::PostgresServer;

@@ -70,7 +70,7 @@ async fn dag_runs_are_listed_by_when_they_were_first_seen(world: World) {
 
 /// How SQLite reads what a statement asks for, in its own words.
 async fn plan(world: &World, (sql, values): (String, Vec<crate::store::sql::Value>)) -> String {
-    let rows = world.ledger.0.readers.fetch(format!("EXPLAIN QUERY PLAN {sql}"), values).await.unwrap();
+    let rows = world.ledger.fetch(format!("EXPLAIN QUERY PLAN {sql}"), values).await.unwrap();
     let words = rows.iter().map(|row| sqlx::Row::get::<String, _>(row, "detail"));
     words.collect::<Vec<_>>().join("; ")
 }

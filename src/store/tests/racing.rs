@@ -76,7 +76,7 @@ async fn who_leads_is_answered_beside_long_reads() {
     let world = World::on(Store::Postgres).await;
     for _ in 0..8 {
         let ledger = world.ledger.clone();
-        tokio::spawn(async move { ledger.0.readers.fetch("SELECT CAST(1 AS BIGINT) FROM pg_sleep(20)", []).await });
+        tokio::spawn(async move { ledger.fetch("SELECT CAST(1 AS BIGINT) FROM pg_sleep(20)", []).await });
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
     let asked = tokio::time::timeout(Duration::from_secs(5), world.ledger.lead());

@@ -9,6 +9,7 @@ on_both_stores! {
     an_ordinary_history_goes_along_with_the_edit,
     a_long_history_follows_in_pieces_and_what_is_open_at_once,
     names_that_are_given_up_and_taken_again_at_once_mix_no_histories,
+    a_history_is_found_whole_at_every_moment_of_its_way,
 }
 
 /// More than two pieces.
@@ -103,4 +104,23 @@ async fn names_that_are_given_up_and_taken_again_at_once_mix_no_histories(world:
     world.edit(&[("c", Some("d")), ("a", Some("x"))]).await;
     world.follow_all().await;
     assert_eq!((world.count_of("c").await, world.count_of("d").await), (LONG, 0));
+}
+
+async fn a_history_is_found_whole_at_every_moment_of_its_way(world: World) {
+    world.closed_runs("nightly", LONG).await;
+    let mut before = "nightly".to_owned();
+    for turn in 0..6 {
+        let after = format!("nightly-{turn}");
+        world.edit(&[(&after, Some(&before))]).await;
+        let finding = async {
+            loop {
+                assert_eq!(world.found_of(&after).await, 2_500, "a backfill would run again what it does not find");
+            }
+        };
+        tokio::select! {
+            _ = world.follow_all() => {}
+            () = finding => {}
+        }
+        before = after;
+    }
 }
