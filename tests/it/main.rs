@@ -53,6 +53,7 @@ mod story_health_dag;
 mod story_outage;
 mod story_removed_airflow;
 mod story_runs;
+mod story_sync_away;
 mod story_sync_conflicts;
 mod story_sync_failover;
 mod story_sync_far;

@@ -1,7 +1,10 @@
 //! What stories share: real servers, a faulty network, and a world to tell them in.
 
 pub(crate) mod airflow;
+pub(crate) mod airflow_kept;
+pub(crate) mod airflow_own;
 pub(crate) mod airflow_tasks;
+pub(crate) mod airflow_way;
 pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod children;

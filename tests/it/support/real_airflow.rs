@@ -4,7 +4,7 @@
 //! `username` and `password`, and `dags`, the folder that Airflow reads its DAGs from. Tests fail
 //! without them: what is not tried is not proved.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flowkeeper::airflow::{Airflow, Auth, Settings};
@@ -47,6 +47,11 @@ impl RealAirflow {
     /// Its user and password.
     pub(crate) fn login(&self) -> (String, String) {
         (self.read("username"), self.read("password"))
+    }
+
+    /// Its home, with its configuration and its metadata database.
+    pub(crate) fn home(&self) -> &Path {
+        &self.folder
     }
 
     /// A client of it.
