@@ -2,7 +2,7 @@
 # `make bench`: starts a ZooKeeper, a PostgreSQL and an Airflow 3 of its own and runs the
 # benchmarks in benches/speed beside their floors and peers. FLOWKEEPER_BENCH_QUICK=1
 # makes it shorter and rougher; arguments name the cases to run (change, changes,
-# children, cron, reload, pacing).
+# children, cron, reload, pages, pacing).
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -23,7 +23,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-cases=${*:-change changes children cron reload pacing}
+cases=${*:-change changes children cron reload pages pacing}
 
 scripts/install.sh packages
 scripts/install.sh peers "$peers"
@@ -34,7 +34,7 @@ zookeeper_port=$(free_port 0)
 zookeeper_start "$sandbox" "$zookeeper_port"
 wait_for 30 "ZooKeeper" zookeeper_ready "$zookeeper_port"
 
-if [[ $cases == *reload* ]]; then
+if [[ $cases == *reload* || $cases == *pages* ]]; then
     postgres_port=$(free_port 0)
     postgres_start "$sandbox" "$postgres_port"
     wait_for 30 "PostgreSQL" postgres_ready "$postgres_port"

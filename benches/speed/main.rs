@@ -10,6 +10,7 @@ mod cron;
 mod floor;
 mod measure;
 mod pacing;
+mod pages;
 mod party;
 mod reload;
 mod report;
@@ -30,7 +31,8 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 pub(crate) struct Setting {
     /// `host:port` of the `ZooKeeper` server.
     pub(crate) zookeeper: String,
-    /// `host:port` of a PostgreSQL server whose superuser `flowkeeper` needs no password; only for `reload`.
+    /// `host:port` of a PostgreSQL server whose superuser `flowkeeper` needs no password; only for `reload` and
+    /// `pages`.
     pub(crate) postgres: Option<String>,
     /// A Python that has the peers' packages.
     pub(crate) python: PathBuf,
@@ -91,6 +93,9 @@ async fn run(wanted: &[String], setting: &Setting) -> Outcome<()> {
     }
     if wants("reload") {
         reload::other_definitions(setting, &mut report).await?;
+    }
+    if wants("pages") {
+        pages::of_a_long_history(setting, &mut report).await?;
     }
     if wants("pacing") && setting.airflow.is_some() {
         pacing::burst(setting, &mut report).await?;

@@ -14,6 +14,9 @@ use crate::{Outcome, Setting, znodes};
 
 const SCHEDULES: usize = 10_000;
 
+/// How many of them fit into one znode, which holds 1 MiB.
+const SCHEDULES_IN_A_ZNODE: usize = 4_000;
+
 /// Between two changes, so that each begins at rest.
 const PAUSE: Duration = Duration::from_millis(1_500);
 
@@ -25,18 +28,20 @@ const SOON_MS: f64 = 1_000.0;
 
 /// What is done to the schedules, one after the other; the names are those of the rows.
 const EDITS: [(&str, Edit); 6] = [
-    ("one edited", Edit { schedules: SCHEDULES, rule: 0, conf: 0, one: 1 }),
-    ("one more", Edit { schedules: SCHEDULES + 1, rule: 0, conf: 0, one: 1 }),
-    ("all with another conf", Edit { schedules: SCHEDULES + 1, rule: 0, conf: 1, one: 1 }),
-    ("all with another trigger", Edit { schedules: SCHEDULES + 1, rule: 1, conf: 1, one: 1 }),
-    ("all removed", Edit { schedules: 0, rule: 1, conf: 1, one: 1 }),
-    ("10,000 added", Edit { schedules: SCHEDULES, rule: 0, conf: 0, one: 0 }),
+    ("one edited", Edit { there: true, more: 0, rule: 0, conf: 0, one: 1 }),
+    ("one more", Edit { there: true, more: 1, rule: 0, conf: 0, one: 1 }),
+    ("all with another conf", Edit { there: true, more: 1, rule: 0, conf: 1, one: 1 }),
+    ("all with another trigger", Edit { there: true, more: 1, rule: 1, conf: 1, one: 1 }),
+    ("all removed", Edit { there: false, more: 0, rule: 1, conf: 1, one: 1 }),
+    ("all added", Edit { there: true, more: 0, rule: 0, conf: 0, one: 0 }),
 ];
 
 /// Which schedules there are.
 #[derive(Clone, Copy)]
 struct Edit {
-    schedules: usize,
+    there: bool,
+    /// How many more than usual.
+    more: usize,
     /// Which trigger they have.
     rule: u8,
     /// Which conf.
@@ -49,8 +54,10 @@ pub(crate) async fn other_definitions(setting: &Setting, report: &mut Report) ->
     for (store, source, name, note) in [
         (Store::Sqlite, Source::File, "bench-reload-file", "a saved file, SQLite"),
         (Store::Sqlite, Source::Znode, "bench-reload-push", "a push, SQLite"),
+        (Store::Sqlite, Source::Plain, "bench-reload-plain", "a znode written by hand, SQLite"),
         (Store::Postgres, Source::File, "bench-reload-file-postgres", "a saved file, PostgreSQL"),
         (Store::Postgres, Source::Znode, "bench-reload-push-postgres", "a push, PostgreSQL"),
+        (Store::Postgres, Source::Plain, "bench-reload-plain-postgres", "a znode written by hand, PostgreSQL"),
     ] {
         if store == Store::Sqlite || setting.postgres.is_some() {
             all_edits(setting, report, (store, source), name, note).await?;
@@ -60,7 +67,7 @@ pub(crate) async fn other_definitions(setting: &Setting, report: &mut Report) ->
     peers(setting, report).await
 }
 
-/// Every edit of 10,000 schedules, again and again.
+/// Every edit of all schedules, again and again.
 async fn all_edits(
     setting: &Setting,
     report: &mut Report,
@@ -69,7 +76,8 @@ async fn all_edits(
     note: &str,
 ) -> Outcome<()> {
     let stand_in = StandIn::start().await?;
-    let text = |edit: Edit| definitions(&stand_in.url, name, edit);
+    let schedules = if source == Source::Plain { SCHEDULES_IN_A_ZNODE } else { SCHEDULES };
+    let text = |edit: Edit| definitions(&stand_in.url, name, schedules, edit);
     make_znodes(setting, name).await?;
     let mut team = Team::start(setting, store, source, name, &text(EDITS[5].1)).await?;
     let mut took: Vec<Vec<f64>> = vec![Vec::new(); EDITS.len()];
@@ -86,6 +94,7 @@ async fn all_edits(
                 match source {
                     Source::File => team.save(&text),
                     Source::Znode => team.push(&text).await,
+                    Source::Plain => team.write(&text).await,
                 }
             });
             let change = change.await?;
@@ -125,6 +134,8 @@ fn note_of(source: Source, store: Store) -> &'static str {
         (Source::Znode, Store::Sqlite) => "10,000 schedules, slowest edit: push, SQLite",
         (Source::File, Store::Postgres) => "10,000 schedules, slowest edit: file, PostgreSQL",
         (Source::Znode, Store::Postgres) => "10,000 schedules, slowest edit: push, PostgreSQL",
+        (Source::Plain, Store::Sqlite) => "4,000 schedules, slowest edit: znode written by hand, SQLite",
+        (Source::Plain, Store::Postgres) => "4,000 schedules, slowest edit: znode written by hand, PostgreSQL",
     }
 }
 
@@ -132,7 +143,7 @@ fn note_of(source: Source, store: Store) -> &'static str {
 async fn every_way(setting: &Setting, report: &mut Report) -> Outcome<()> {
     let stand_in = StandIn::start().await?;
     let name = "bench-reload-ways";
-    let text = |one: u8| definitions(&stand_in.url, name, Edit { one, ..EDITS[5].1 });
+    let text = |one: u8| definitions(&stand_in.url, name, SCHEDULES, Edit { one, ..EDITS[5].1 });
     make_znodes(setting, name).await?;
     let team = Team::start(setting, Store::Sqlite, Source::File, name, &text(0)).await?;
     let mut worst: f64 = 0.0;
@@ -196,10 +207,10 @@ async fn peers(setting: &Setting, report: &mut Report) -> Outcome<()> {
 
 /// Half of the schedules wait for a time and half for a znode below `/{root}-tree`; one beside them is due
 /// in each second.
-fn definitions(url: &str, root: &str, edit: Edit) -> String {
+fn definitions(url: &str, root: &str, schedules: usize, edit: Edit) -> String {
     let mut text = party::airflow(url);
     text += "[[schedule]]\nname = \"beat\"\ncron = \"* * * * * *\"\ndag = \"bench\"\noverlap = \"allow\"\n\n";
-    for schedule in 0..edit.schedules {
+    for schedule in 0..if edit.there { schedules + edit.more } else { 0 } {
         let trigger = match (schedule % 2, edit.rule) {
             (0, hour) => format!("cron = \"{} {} {hour} 1 1 *\"", schedule % 60, schedule / 60 % 60),
             (_, 0) => format!("znode = {{ path = \"/{root}-tree/{schedule}\" }}"),

@@ -9,6 +9,7 @@ use sqlx::Connection as _;
 
 use crate::measure::milliseconds;
 use crate::party::{self, Cost, Party};
+use crate::znodes::PERSISTENT;
 use crate::{Outcome, Setting};
 
 /// How often each member is asked what is in force.
@@ -31,7 +32,10 @@ pub(crate) enum Store {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     File,
+    /// A push.
     Znode,
+    /// The znode, written past flowkeeper.
+    Plain,
 }
 
 /// The members; the first one leads.
@@ -39,6 +43,9 @@ pub(crate) struct Team {
     members: Vec<Member>,
     directory: PathBuf,
     http: reqwest::Client,
+    zookeeper: zookeeper_client::Client,
+    /// The znode of the definitions.
+    config: String,
 }
 
 struct Member {
@@ -70,7 +77,9 @@ impl Team {
             Store::Sqlite => format!("sqlite://{}", directory.join("flowkeeper.db").display()),
             Store::Postgres => database(setting, root).await?,
         };
-        let mut team = Self { members: Vec::new(), directory, http: reqwest::Client::new() };
+        let zookeeper = zookeeper_client::Client::connect(&setting.zookeeper).await?;
+        let (http, config) = (reqwest::Client::new(), format!("/{root}/config"));
+        let mut team = Self { members: Vec::new(), directory, http, zookeeper, config };
         if source == Source::File {
             std::fs::create_dir_all(team.directory.join("shared"))?;
             team.save(definitions)?;
@@ -79,7 +88,7 @@ impl Team {
             let address = party::free_address()?;
             let sections = match source {
                 Source::File => format!("include = [\"../{FILE}\"]\n[server]\n"),
-                Source::Znode => "[server]\ndefinitions = \"zookeeper\"\n".to_owned(),
+                Source::Znode | Source::Plain => "[server]\ndefinitions = \"zookeeper\"\n".to_owned(),
             };
             let config = format!(
                 "{sections}listen = \"{address}\"\n[store]\nurl = \"{store}\"\n[zookeeper]\nconnect = \"{}\"\n\
@@ -93,8 +102,10 @@ impl Team {
                 .await?;
             team.members.push(member);
         }
-        if source == Source::Znode {
-            team.push(definitions).await?;
+        match source {
+            Source::File => {}
+            Source::Znode => team.push(definitions).await?,
+            Source::Plain => team.write(definitions).await?,
         }
         let leader = &mut team.members[0];
         leader.party.until_armed(&leader.directory, &leader.url).await?;
@@ -126,6 +137,17 @@ impl Team {
         let answer = self.http.put(url).json(&body).send().await?;
         if !answer.status().is_success() {
             return Err(answer.text().await?.into());
+        }
+        Ok(())
+    }
+
+    /// Writes definitions into the znode as they are, which has to hold them.
+    pub(crate) async fn write(&self, definitions: &str) -> Outcome<()> {
+        match self.zookeeper.set_data(&self.config, definitions.as_bytes(), None).await {
+            Err(zookeeper_client::Error::NoNode) => {
+                self.zookeeper.create(&self.config, definitions.as_bytes(), &PERSISTENT).await?;
+            }
+            written => drop(written?),
         }
         Ok(())
     }
@@ -209,7 +231,7 @@ async fn team_is_ready(http: &reqwest::Client, url: &str, leads: bool) -> bool {
 }
 
 /// The URL of a new database.
-async fn database(setting: &Setting, name: &str) -> Outcome<String> {
+pub(crate) async fn database(setting: &Setting, name: &str) -> Outcome<String> {
     let server = setting.postgres.as_ref().ok_or("FLOWKEEPER_BENCH_POSTGRES is not set: run `make bench`")?;
     let (url, name) = (format!("postgres://flowkeeper@{server}"), name.replace('-', "_"));
     sqlx::any::install_default_drivers();

@@ -23,12 +23,12 @@ use crate::monitor;
 use crate::store::StoreError;
 use crate::sync;
 use crate::triggers::gate::Gates;
-use crate::triggers::znode::{Handover, ZnodeTriggerParts};
+use crate::triggers::znode::{Announcements, Handover, ZnodeTriggerParts};
 use crate::triggers::{consume, lineage, znode};
 
 /// Everything that is to run for `set`.
 pub(super) fn declare(work: &Work, set: &InForce) -> Vec<Part> {
-    let Work { crew, gates, reconcile, handover, .. } = work;
+    let Work { crew, gates, reconcile, handover, announcements, .. } = work;
     let mut parts = Vec::new();
     for (name, airflow) in &set.resources.airflows {
         parts.extend(monitor(crew, set, name, airflow, reconcile));
@@ -39,7 +39,9 @@ pub(super) fn declare(work: &Work, set: &InForce) -> Vec<Part> {
     for (schedule, name) in set.znode_schedules() {
         let ensemble = set.resources.ensembles.get(name);
         let is_home = name.is_none();
-        parts.extend(ensemble.map(|ensemble| znode_trigger(crew, schedule, ensemble, is_home, gates, handover)));
+        parts.extend(
+            ensemble.map(|ensemble| znode_trigger(crew, schedule, ensemble, is_home, gates, (handover, announcements))),
+        );
     }
     parts.extend(set.resources.watched.iter().map(|watched| rounds(crew, watched, gates)));
     if !crew.member.shadow {
@@ -101,7 +103,7 @@ fn znode_trigger(
     kept: &KeptEnsemble,
     is_home: bool,
     gates: &watch::Sender<Gates>,
-    handover: &Handover,
+    (handover, announcements): (&Handover, &Announcements),
 ) -> Part {
     let parts = ZnodeTriggerParts {
         schedule: Arc::clone(schedule),
@@ -114,6 +116,7 @@ fn znode_trigger(
         status: crew.member.status.clone(),
         lineage: kept.lineage.clone(),
         handover: handover.clone(),
+        announcements: announcements.clone(),
     };
     let now = crew.ending.clone();
     let needs = vec![Needs::Schedule(Arc::clone(schedule)), Needs::Incarnation(kept.incarnation)];

@@ -35,7 +35,7 @@ use crate::sync::turns::Turns;
 use crate::triggers::cron::{Cron, Edit, settle_edited};
 use crate::triggers::gate::Gates;
 use crate::triggers::gatekeeper::{self, Guarded};
-use crate::triggers::znode::Handover;
+use crate::triggers::znode::{Announcements, Handover};
 
 /// How long an edit waits for what Airflow says of DAGs that are new.
 const FIRST_LOOK_PATIENCE: Duration = Duration::from_millis(500);
@@ -55,6 +55,8 @@ pub(super) struct Work {
     edits: mpsc::Sender<Edit>,
     /// Between znode triggers and those that take their place.
     pub(super) handover: Handover,
+    /// Where znode triggers tell that they watch, for the log.
+    pub(super) announcements: Announcements,
     /// Where the dispatcher is asked for places.
     pub(super) places: Places,
     /// Where syncs take turns.
@@ -75,6 +77,7 @@ impl Term {
             reconcile: watch::Sender::default(),
             edits,
             handover: Handover::default(),
+            announcements: Announcements::default(),
             places,
             turns: Turns::default(),
         }));

@@ -1,10 +1,11 @@
 //! Znode triggers: what changes in ZooKeeper becomes runs, each change once.
 //!
 //! One task a schedule. `watcher` is its loop, `scan` compares everything with what was handled,
-//! `decide` turns one read into what the ledger is told, `left_out` knows flowkeeper's own znodes, `settle`
+//! `decide` turns one read into what the ledger is told, `announce` logs that triggers watch, `left_out` knows flowkeeper's own znodes, `settle`
 //! gathers batches, `writes` hands over; what decides is pure. The tasks share the sessions and watches of
 //! [`crate::zookeeper::Ensemble`], and nothing else.
 
+mod announce;
 mod decide;
 mod handover;
 mod left_out;
@@ -19,6 +20,7 @@ use tokio::sync::{OwnedRwLockReadGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+pub use self::announce::Announcements;
 pub use self::handover::Handover;
 use self::watcher::Watcher;
 use super::gate::Gates;
@@ -54,6 +56,8 @@ pub struct ZnodeTriggerParts {
     pub lineage: Lineage,
     /// What the trigger before this one has left, and where this one leaves the same.
     pub handover: Handover,
+    /// Where it is told that the trigger watches, for the log.
+    pub announcements: Announcements,
 }
 
 /// Why a znode trigger stopped.

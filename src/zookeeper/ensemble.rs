@@ -9,8 +9,12 @@
 //! server list and credentials are ours, anew for each connection.
 //!
 //! A watch only hints: after each new session a subscriber is armed again and reads everything.
+//!
+//! A watch that nobody wants any more stays for a while. A trigger that is edited ends, and the one in its
+//! place mostly watches the same path a moment later: thousands at once would otherwise have as many
+//! watches taken back and set again, which is most of what they wait for until they are armed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -30,12 +34,15 @@ use super::mailbox::{Arming, Interest, Mailbox, Touched};
 use super::one_shot::Attendance;
 use super::session::Session;
 use super::settings::{SettingsInUse, SettingsSource};
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep_until};
 use crate::metrics;
 use crate::vigil::Vigil;
 
 /// How often an idle session is asked whether it still answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a watch stays when nobody wants it any more: longer than an edit of many schedules takes.
+const UNWANTED_FOR: Duration = Duration::from_secs(10);
 
 /// How often in a row setting a watch may end the session before it is no longer tried: a server
 /// that does not know the request may hang up instead of saying so.
@@ -88,7 +95,8 @@ struct Topic {
 
 enum Command {
     Watch(Arc<str>),
-    Unwatch(Arc<str>),
+    /// Nobody wants this watch at present.
+    Unwanted(Arc<str>),
 }
 
 impl std::fmt::Debug for Ensemble {
@@ -179,6 +187,23 @@ impl Ensemble {
         }
     }
 
+    /// The paths on which a watch is wanted; the others are forgotten.
+    fn wanted(&self) -> Vec<Arc<str>> {
+        let mut topics = self.topics();
+        topics.retain(|_, topic| !topic.mailboxes.is_empty());
+        topics.keys().cloned().collect()
+    }
+
+    /// Forgets a path if nobody wants a watch on it; whether that is so.
+    fn forget_unwanted(&self, path: &str) -> bool {
+        let mut topics = self.topics();
+        let is_unwanted = topics.get(path).is_none_or(|topic| topic.mailboxes.is_empty());
+        if is_unwanted {
+            topics.remove(path);
+        }
+        is_unwanted
+    }
+
     fn disarm_all(&self) {
         for topic in self.topics().values_mut() {
             topic.armed = None;
@@ -220,8 +245,7 @@ impl Drop for Subscription {
         let Some(topic) = topics.get_mut(&self.path) else { return };
         topic.mailboxes.retain(|mailbox| !Arc::ptr_eq(mailbox, &self.mailbox));
         if topic.mailboxes.is_empty() {
-            topics.remove(&self.path);
-            drop(self.ensemble.0.commands.send(Command::Unwatch(Arc::clone(&self.path))));
+            drop(self.ensemble.0.commands.send(Command::Unwanted(Arc::clone(&self.path))));
         }
     }
 }
@@ -241,6 +265,8 @@ type Watching = BoxFuture<'static, (Arc<str>, Result<PersistentWatcher, ZooKeepe
 /// What ended, or moved on, a session.
 enum SessionEvent {
     Command(Option<Command>),
+    /// The oldest of the unwanted watches has stayed long enough.
+    Outstayed,
     Watched(Arc<str>, Result<PersistentWatcher, ZooKeeperError>),
     Lost(String),
     Probe,
@@ -315,9 +341,10 @@ impl Keeper {
         let mut probe = tokio::time::interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
         probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
+        let mut unwanted: VecDeque<(Instant, Arc<str>)> = VecDeque::new();
+
         *self.ensemble.0.session.write().unwrap_or_else(PoisonError::into_inner) = Some(session.clone());
-        let paths: Vec<_> = self.ensemble.topics().keys().cloned().collect();
-        for path in paths {
+        for path in self.ensemble.wanted() {
             self.watch(session, path, &watching);
         }
         self.ensemble.0.status.send_replace(SessionStatus::Connected { session: session.number() });
@@ -340,15 +367,20 @@ impl Keeper {
                 Some((path, result)) = watching.next() => SessionEvent::Watched(path, result),
                 command = self.commands.recv() => SessionEvent::Command(command),
                 Some(result) = probing.next() => SessionEvent::Probed(result),
+                () = sleep_until(unwanted.front().map(|(until, _)| *until)) => SessionEvent::Outstayed,
                 _ = probe.tick() => SessionEvent::Probe,
             };
             match event {
                 SessionEvent::Shutdown | SessionEvent::Command(None) => return None,
                 SessionEvent::Lost(reason) => return Some(reason),
                 SessionEvent::Command(Some(Command::Watch(path))) => self.watch(session, path, &watching),
-                SessionEvent::Command(Some(Command::Unwatch(path))) => {
+                SessionEvent::Command(Some(Command::Unwanted(path))) => {
+                    unwanted.push_back((Instant::now() + UNWANTED_FOR, path));
+                }
+                SessionEvent::Outstayed => {
                     // Somebody may have subscribed again since.
-                    if !self.ensemble.topics().contains_key(&path)
+                    if let Some((_, path)) = unwanted.pop_front()
+                        && self.ensemble.forget_unwanted(&path)
                         && let Some(forwarder) = forwarding.remove(&path)
                     {
                         forwarder.abort();

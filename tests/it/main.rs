@@ -63,6 +63,7 @@ mod story_trouble;
 mod support;
 mod sync;
 mod watch_cuts;
+mod watch_kept;
 mod znode;
 mod znode_consume;
 mod znode_faults;

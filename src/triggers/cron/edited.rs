@@ -14,6 +14,7 @@ use crate::domain::policy::Blindness;
 use crate::domain::schedule::{Schedule, Trigger};
 use crate::store::model::{ScheduleState, ScheduleStates};
 use crate::store::{Leadership, Ledger, StoreError};
+use crate::triggers::TOLD_ONE_BY_ONE;
 use crate::triggers::gate::{Gate, Gates};
 
 /// Records what the triggers of an earlier configuration had made due by `now`, for each schedule
@@ -31,16 +32,27 @@ pub async fn settle_edited(
 ) -> Result<(), StoreError> {
     let mut wheel = CronWheel::after_a_gap(on_time);
     let mut due: Vec<Due> = Vec::new();
-    for schedule in schedules {
-        let Some(state) = states.get(&schedule.name) else { continue };
-        let Some(before) = before_the_edit(schedule, state) else { continue };
+    let edited: Vec<_> = schedules
+        .iter()
+        .filter_map(|schedule| {
+            let state = states.get(&schedule.name)?;
+            Some((schedule, state, before_the_edit(schedule, state)?))
+        })
+        .collect();
+    let triggers = edited.len();
+    if triggers > TOLD_ONE_BY_ONE {
+        tracing::info!(triggers, "triggers were edited; what the old ones made due is settled first");
+    }
+    for (schedule, state, before) in edited {
         // What a pause holds back is decided now, as at its end; whatever is to run waits for that end.
         let (gate, why) = match gates.get(&schedule.name) {
             Some(Gate::Paused { reason, .. }) => (Gate::Open, Blindness::Paused(reason.to_string())),
             Some(gate) => (gate.clone(), Blindness::Down),
             None => (Gate::Open, Blindness::Down),
         };
-        tracing::info!(schedule = %schedule.name, "the trigger was edited; what the old one made due is settled first");
+        if triggers <= TOLD_ONE_BY_ONE {
+            tracing::info!(schedule = %schedule.name, "the trigger was edited; what the old one made due is settled first");
+        }
         wheel.insert(Arc::new(before), state.cron_cursor, gate, why, now);
         due.extend(wheel.end(&schedule.name, now, None));
         while due.len() >= DUE_PER_RECORDING {

@@ -24,8 +24,9 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
+use super::announce::Armed;
 use super::decide::{CatchUp, Fired, Rules, Sight, Withheld};
 use super::scan::{Cursors, Known, ParentMove, Snapshot, look, plan};
 use super::settle::{Batch, DEFAULT_LIMIT, Settling};
@@ -548,14 +549,13 @@ impl Watcher {
         if written.arms && self.session.is_some() {
             let name = &self.rules.schedule.name;
             if !self.parts.status.is_armed(name) {
-                info!(
-                    schedule = %name,
-                    ensemble = self.label,
-                    path = %self.rules.trigger.path,
-                    znodes = self.cursors.len(),
-                    "watching, and up to date"
-                );
                 self.parts.status.set_armed(name, true);
+                self.parts.announcements.tell(Armed {
+                    schedule: name.clone(),
+                    ensemble: self.label.clone(),
+                    path: Arc::clone(&self.rules.trigger.path),
+                    znodes: self.cursors.len(),
+                });
             }
         }
     }

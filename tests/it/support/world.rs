@@ -16,7 +16,7 @@ use flowkeeper::store::model::{Run, RunFilter};
 use flowkeeper::store::{Leadership, Ledger, TriggerIdentity};
 use flowkeeper::triggers::gate::{Gate, Gates};
 use flowkeeper::triggers::lineage::{Keeper, Lineage};
-use flowkeeper::triggers::znode::{self, Handover, ZnodeTriggerParts};
+use flowkeeper::triggers::znode::{self, Announcements, Handover, ZnodeTriggerParts};
 use flowkeeper::zookeeper::{Ensemble, Settings};
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
@@ -179,10 +179,25 @@ impl World {
                 status: self.status.clone(),
                 lineage: self.lineage.clone(),
                 handover: self.handover.clone(),
+                announcements: Announcements::default(),
             };
             let end = znode::End { edit: self.edit.clone(), now: self.shutdown.clone() };
             self.tasks.spawn(znode::run(parts, end));
         }
+    }
+
+    /// Ends all triggers as an edit does.
+    pub(crate) async fn end_for_an_edit(&mut self) {
+        std::mem::replace(&mut self.edit, CancellationToken::new()).cancel();
+        for schedule in &self.schedules {
+            self.disarmed(schedule.name.as_str()).await;
+        }
+    }
+
+    /// Begins again with the schedules that there were.
+    pub(crate) async fn watch_again(&mut self) {
+        let schedules = std::mem::take(&mut self.schedules);
+        self.watch_all(schedules.iter().map(|schedule| Schedule::clone(schedule)).collect()).await;
     }
 
     /// Moves the gate of a schedule.

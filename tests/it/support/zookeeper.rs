@@ -193,17 +193,19 @@ impl ZooKeeperServer {
             .expect("the server takes a client")
     }
 
+    /// What it answers to a four-letter word.
+    pub(crate) fn word(&self, word: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect((self.host.as_str(), self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(word.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
     /// What it is while it serves: `standalone`, `leader` or `follower`.
     pub(super) fn mode(&self) -> Option<String> {
-        let answer = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect((self.host.as_str(), self.port))?;
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"srvr")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let answer = answer().ok()?;
+        let answer = self.word("srvr").ok()?;
         answer.lines().find_map(|line| line.strip_prefix("Mode: ")).map(ToOwned::to_owned)
     }
 }
