@@ -7,6 +7,7 @@ use flowkeeper::domain::run::{AirflowState, RunState};
 use serde_json::{Value, json};
 
 use crate::support::member::{Member, dag_run_id, name};
+use crate::support::world::PATIENCE;
 
 /// A command whose environment holds nothing by accident.
 fn flowkeeper(configuration: &Path, arguments: &[&str]) -> Command {
@@ -383,7 +384,7 @@ async fn following_tells_what_happens_as_it_happens() {
         .expect("the program runs");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let mut next = async || -> Value {
-        let line = tokio::time::timeout(std::time::Duration::from_secs(20), lines.next_line()).await;
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
         let line = line.expect("news in time").expect("a pipe").expect("a line");
         serde_json::from_str(&line).expect("one object a line")
     };

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::proxy::{Proxy, SET_DATA};
 use crate::support::zookeeper::{SESSION_TIMEOUT, ZooKeeperServer};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 const ROOT: &str = "/flowkeeper";
 const ZNODE: &str = "/flowkeeper/config";

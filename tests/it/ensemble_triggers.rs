@@ -6,7 +6,7 @@ use flowkeeper::domain::ensemble::{EnsembleEvent, Transition};
 use flowkeeper::domain::run::RunState;
 use serde_json::Value;
 
-use crate::support::ensemble::ZooKeeperEnsemble;
+use crate::support::ensemble::{SERVERS, ZooKeeperEnsemble};
 use crate::support::fake_airflow::{FakeAirflow, World};
 use crate::support::postgres::PostgresServer;
 use crate::support::process::Member;
@@ -17,7 +17,7 @@ const TOKEN: &str = "let-me-in";
 /// Who listens to what.
 const SCHEDULES: &str = r#"
 [ensemble.main]
-interval = "1s"
+interval = "{interval}"
 admin = "off"
 
 [[schedule]]
@@ -52,6 +52,10 @@ struct Scene {
 
 impl Scene {
     async fn start(members: usize) -> Self {
+        Self::looking_every("1s", members).await
+    }
+
+    async fn looking_every(interval: &str, members: usize) -> Self {
         let mut world = World::default().with_dags(["health"]);
         world.tokens.insert(TOKEN.to_owned());
         let airflow = FakeAirflow::start(world).await;
@@ -59,9 +63,10 @@ impl Scene {
         ensemble.is_whole().await;
         let config = format!(
             "[zookeeper]\nconnect = \"{}\"\nsession_timeout = \"4s\"\n[airflow.main]\nurl = \"{}\"\n\
-             auth = {{ token = {{ file = \"token\" }} }}\n{SCHEDULES}",
+             auth = {{ token = {{ file = \"token\" }} }}\n{}",
             ensemble.connect(),
-            airflow.url()
+            airflow.url(),
+            SCHEDULES.replace("{interval}", interval)
         );
         let store = PostgresServer::shared().await.create_database().await;
         let mut scene = Self { ensemble, airflow, members: Vec::new() };
@@ -102,6 +107,30 @@ impl Scene {
         let told: Vec<_> =
             transitions.iter().flat_map(|one| &one.events).filter(|happening| happening.event == event).collect();
         (told.len(), told.last().map_or(0, |happening| happening.count))
+    }
+
+    /// Waits until something was counted so often.
+    async fn wait_for_count(&self, event: EnsembleEvent, count: u32) {
+        let end = std::time::Instant::now() + PATIENCE;
+        while self.told(event).await.1 < count {
+            assert!(std::time::Instant::now() < end, "{event:?}: {:#?}", self.transitions().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until a look has found that all servers serve.
+    async fn all_serve(&self) {
+        let end = std::time::Instant::now() + PATIENCE;
+        loop {
+            let report = self.members[0].get("ensembles/main").await.unwrap_or_default();
+            let checks = report["checks"].as_array().cloned().unwrap_or_default();
+            let serving = checks.iter().filter(|one| one["check"] == "serving" && one["verdict"] == "ok").count();
+            if serving == SERVERS {
+                return;
+            }
+            assert!(std::time::Instant::now() < end, "{report:#}\n{}", self.members[0].logged());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn wait_for(&self, event: EnsembleEvent, times: usize) {
@@ -187,7 +216,8 @@ async fn a_lost_quorum_reaches_airflow_and_so_does_its_return() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_leader_is_told_once_and_so_is_the_server_that_led() {
-    let scene = Scene::start(1).await;
+    // An election may take twelve seconds then, before it counts as a lost quorum.
+    let scene = Scene::looking_every("3s", 1).await;
     let leader = scene.ensemble.leader().expect("a leader");
     scene.ensemble.kill(leader);
     let changed = scene.wait_for_confs("leader", 1).await.remove(0);
@@ -212,17 +242,15 @@ async fn another_leader_is_told_once_and_so_is_the_server_that_led() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_comes_and_goes_is_one_event_with_a_count() {
-    let scene = Scene::start(1).await;
+    // What is up for six seconds is told, and that is far more than a look needs to see it.
+    let scene = Scene::looking_every("2s", 1).await;
     let leader = scene.ensemble.leader().expect("a leader");
     let flapping = (leader + 1) % 3;
-    for round in 0..4 {
+    for count in 1..=3 {
         scene.ensemble.freeze(flapping, true);
-        if round == 0 {
-            scene.wait_for(EnsembleEvent::ServerDown, 1).await;
-        }
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        scene.wait_for_count(EnsembleEvent::ServerDown, count).await;
         scene.ensemble.freeze(flapping, false);
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        scene.all_serve().await;
     }
     scene.wait_for(EnsembleEvent::ServerUp, 1).await;
     let ((down, count), (up, counted)) =

@@ -12,7 +12,7 @@ use crate::support::ensemble::{SERVERS, ZooKeeperEnsemble};
 use crate::support::zookeeper::{ZooKeeperServer, create};
 
 /// How long something may take to be seen: a busy machine takes its time to elect a leader.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A configuration that names an ensemble, and the program that is pointed at it.
 struct Probe {
@@ -63,7 +63,7 @@ impl Probe {
 
     /// One look, with samples a short time apart.
     async fn look(&self) -> Answer {
-        let arguments = ["-o", "json", "--interval", "300ms", "--timeout", "2s"];
+        let arguments = ["-o", "json", "--interval", "300ms", "--timeout", "8s"];
         let (code, stdout, stderr) = self.output(&arguments).await;
         let report = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {stderr}"));
         Answer { code, report }

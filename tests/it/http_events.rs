@@ -1,12 +1,11 @@
 //! Server-sent events: what is committed is told, and whoever missed something is told that.
 
-use std::time::Duration;
-
 use flowkeeper::domain::run::{AirflowState, RunState};
 use reqwest::{Method, Response};
 use serde_json::Value;
 
 use crate::support::member::{Member, dag_run_id};
+use crate::support::world::PATIENCE;
 
 /// Events of a stream, as they come.
 struct Events {
@@ -39,7 +38,7 @@ impl Events {
                     return Some((kind, id, serde_json::from_str(&data).expect("JSON")));
                 }
             }
-            let chunk = tokio::time::timeout(Duration::from_secs(10), self.response.chunk());
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk());
             let chunk = chunk.await.expect("news in time").ok().flatten()?;
             self.buffer.push_str(&String::from_utf8_lossy(&chunk));
         }

@@ -93,8 +93,11 @@ async fn a_leader_that_comes_back_to_a_leader_with_another_store_goes() {
     cut_off.start();
     leads(&cut_off, true).await;
     proxy.freeze(true);
-    // Its session is over after four seconds; until then it is known to lead.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    // Until its session is over it is known to lead.
+    let queue = async || client.list_children("/flowkeeper/leader").await.expect("the queue").len();
+    while queue().await > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     other.start();
     leads(&other, true).await;
     assert!(is_leading(&cut_off).await, "its own store knows of nobody else");

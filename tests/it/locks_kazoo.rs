@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use zookeeper_client::Client;
 
@@ -15,15 +14,24 @@ fn python() -> String {
     std::env::var("FLOWKEEPER_TEST_PYTHON").expect("FLOWKEEPER_TEST_PYTHON is set: run the tests with `make test`")
 }
 
+/// The file whose appearance ends the holding of a lock by whoever appends to `file`.
+fn release(file: &Path) -> PathBuf {
+    file.with_extension("release")
+}
+
 fn kazoo(zookeeper: &ZooKeeperServer, path: &str, file: &Path, pattern: bool) -> Child {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kazoo/lock.py");
     let mut command = Command::new(python());
-    command.args([script, &zookeeper.connect(), path]).arg(file).arg("1").args(pattern.then_some("pattern"));
+    command.args([script, &zookeeper.connect(), path]).arg(file).arg(release(file)).args(pattern.then_some("pattern"));
     command.stdin(Stdio::null()).spawn().expect("start Python")
 }
 
 fn flowkeeper(member: &Member, path: &str, file: &Path) -> Child {
-    let script = format!("echo flowkeeper begins >> {0}; sleep 1; echo flowkeeper ends >> {0}", file.display());
+    let script = format!(
+        "echo flowkeeper begins >> {0}; until [ -e {1} ]; do sleep 0.05; done; echo flowkeeper ends >> {0}",
+        file.display(),
+        release(file).display()
+    );
     let mut command = member.command(&["lock", path, "--", "sh", "-c", &script]);
     command.stdin(Stdio::null()).spawn().expect("start flowkeeper")
 }
@@ -33,7 +41,9 @@ async fn queue(client: &Client, path: &str, length: usize) {
     wait_for(ask, || format!("there are not {length} that queue")).await;
 }
 
+/// Lets whoever holds the lock give it back, one after the other; what they have written.
 async fn ended(children: Vec<Child>, file: &PathBuf) -> String {
+    std::fs::write(release(file), "").expect("written");
     for mut child in children {
         let status = tokio::task::spawn_blocking(move || child.wait().expect("it is waited for")).await;
         assert!(status.expect("it is waited for").success());
@@ -53,6 +63,7 @@ async fn kazoo_and_flowkeeper_wait_for_each_other_in_one_queue() {
     children.push(kazoo(zookeeper, path, &file, true));
     queue(&client, path, 2).await;
     children.push(flowkeeper(&member, path, &file));
+    queue(&client, path, 3).await;
     let log = ended(children, &file).await;
     let (ours, theirs) = ("flowkeeper begins\nflowkeeper ends\n", "kazoo begins\nkazoo ends\n");
     assert_eq!(log, [ours, theirs, ours].concat());
@@ -71,9 +82,16 @@ async fn without_the_pattern_kazoo_does_not_wait_and_flowkeeper_does() {
     queue(&client, path, 2).await;
     let log = ended(vec![first, second], &file).await;
     assert_eq!(log, "kazoo begins\nkazoo ends\nflowkeeper begins\nflowkeeper ends\n");
+    std::fs::remove_file(release(&file)).expect("it is there");
+    let written = |text: &'static str| {
+        let file = &file;
+        let ask = move || async move { std::fs::read_to_string(file).ok().filter(|log| log.ends_with(text)) };
+        wait_for(ask, move || format!("not {text}"))
+    };
     let held = flowkeeper(&member, path, &file);
-    queue(&client, path, 1).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let log = ended(vec![kazoo(zookeeper, path, &file, false), held], &file).await;
-    assert!(log.contains("flowkeeper begins\nkazoo begins\n"), "this is what the documentation warns of: {log}");
+    written("flowkeeper begins\n").await;
+    let beside = kazoo(zookeeper, path, &file, false);
+    // This is what the documentation warns of.
+    written("flowkeeper begins\nkazoo begins\n").await;
+    ended(vec![held, beside], &file).await;
 }

@@ -117,11 +117,13 @@ async fn an_ensemble_comes_moves_and_goes_with_its_triggers_its_health_and_its_m
         scene.member.armed().await;
         let connected = "flowkeeper_zookeeper_connected{ensemble=\"other\"} 1\n";
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(scene.metrics().await.contains(connected), "also once the session before it has ended");
+        let still = async || scene.metrics().await.contains(connected).then_some(());
+        scene.until("connected, also once the session before it has ended", still).await;
     }
     let line = serves(&proxy.connect());
     scene.until("the new address is measured", async || scene.metrics().await.contains(&line).then_some(())).await;
-    assert!(!scene.metrics().await.contains(&serves(&other.connect())), "the old one is not");
+    let old = serves(&other.connect());
+    scene.until("the old one is not", async || (!scene.metrics().await.contains(&old)).then_some(())).await;
     assert!(proxy.accepted() > 0);
 
     scene.go_over("").await;
@@ -136,7 +138,8 @@ async fn an_ensemble_comes_moves_and_goes_with_its_triggers_its_health_and_its_m
             (!told.iter().any(is_told)).then_some(())
         })
         .await;
-    assert!(scene.metrics().await.contains("flowkeeper_zookeeper_connected{ensemble=\"other\"} NaN\n"));
+    let nobody = "flowkeeper_zookeeper_connected{ensemble=\"other\"} NaN\n";
+    scene.until("it is not connected", async || scene.metrics().await.contains(nobody).then_some(())).await;
     let connections = proxy.accepted();
     set(&client, "/flag", b"4").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -224,7 +227,9 @@ async fn an_airflow_comes_and_goes_and_what_it_had_open_waits_for_its_return() {
 
     scene.go_over("").await;
     assert_eq!(scene.listed("airflow").await, ["main"]);
-    assert!(scene.metrics().await.contains(&up("NaN")), "what nobody asks is neither up nor down");
+    let line = up("NaN");
+    let is_told = async || scene.metrics().await.contains(&line).then_some(());
+    scene.until("what nobody asks is neither up nor down", is_told).await;
     let open = |runs: &[Run]| {
         of(runs, "job").iter().filter(|run| run.state.is_open()).map(|run| run.dag_run_id.clone()).collect::<Vec<_>>()
     };

@@ -63,12 +63,12 @@ async fn events_come_from_the_leader_and_end_with_its_term() {
     assert_eq!(events.headers()["content-type"], "text/event-stream");
     let mut heard = String::new();
     while !heard.contains("flowkeeper__tick__") {
-        let chunk = tokio::time::timeout(Duration::from_secs(20), events.chunk()).await.expect("events come");
+        let chunk = tokio::time::timeout(PATIENCE, events.chunk()).await.expect("events come");
         heard.push_str(&String::from_utf8_lossy(&chunk.expect("no error").expect("not the end")));
     }
     team.members[leader].signal("TERM");
     let rest = async { while let Ok(Some(_)) = events.chunk().await {} };
-    tokio::time::timeout(Duration::from_secs(5), rest).await.expect("the stream ends with the leader");
+    tokio::time::timeout(PATIENCE, rest).await.expect("the stream ends with the leader");
     assert_eq!(team.members[leader].stop().await, Some(0));
     assert_eq!(team.leader().await, 1 - leader);
 }

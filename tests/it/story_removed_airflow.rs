@@ -33,7 +33,7 @@ async fn a_run_of_an_airflow_that_was_removed_says_so_with_a_hint() {
     let with = std::fs::read_to_string(&main).expect("the configuration");
     let without = with.replace(OTHER, "").replace("airflow = \"other\"", "airflow = \"main\"");
     std::fs::write(&main, without).expect("write the file");
-    let end = Instant::now() + Duration::from_mins(1);
+    let end = Instant::now() + Duration::from_mins(3);
     let run = loop {
         let run = told(&member).await;
         if run["hint"].is_string() {

@@ -10,8 +10,8 @@ use crate::support::fake_airflow::{FakeAirflow, Fault, World};
 use crate::support::sync_story::{PATIENCE, Story, VARIABLES, steps};
 use crate::support::zookeeper::{ZooKeeperServer, create, set};
 
-/// How long a reload may take. Airflow is waited for ten seconds, and this machine may be busy.
-const SOON: Duration = Duration::from_secs(4);
+/// How long a reload may take: Airflow is waited for ten seconds, and an ensemble for longer.
+const SOON: Duration = Duration::from_secs(9);
 
 /// Waits until Airflow has left a request without an answer.
 async fn hangs(fake: &FakeAirflow) {

@@ -13,7 +13,7 @@ use crate::support::zookeeper::{ZooKeeperServer, create, set};
 
 /// Waits until `schedules NAME` shows the schedule paused, or not.
 async fn shown_as(member: &Member, name: &str, paused: bool) -> Value {
-    let end = Instant::now() + Duration::from_mins(1);
+    let end = Instant::now() + Duration::from_mins(4);
     loop {
         let shown = member.json(&["schedules", name]).await;
         if shown["paused"] == paused {
@@ -72,7 +72,8 @@ paused_dag = "submit"
     assert!(why.contains("is paused in Airflow"), "{why}");
     shown_as(&member, &submits, false).await;
     // What was on its way to Airflow has arrived.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let arrived = |runs: &[Run]| runs.iter().all(|run| run.state != RunState::Pending);
+    member.wait_for_runs("nothing is on its way", arrived).await;
     let mut submitted = airflow.dag_run_ids(&dag.dag_id).await;
 
     set(&client, &flag, b"meanwhile").await;

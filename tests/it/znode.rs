@@ -9,7 +9,7 @@ use flowkeeper::triggers::gate::Gate;
 use serde_json::json;
 use zookeeper_client::{Acl, Acls, AuthId, CreateMode, Permission};
 
-use crate::support::world::{World, fields, schedule, trigger, wait_for, when};
+use crate::support::world::{PATIENCE, World, fields, schedule, trigger, wait_for, when};
 use crate::support::zookeeper::{ZooKeeperServer, create, delete, set};
 
 const ALL: ChangeKinds = ChangeKinds { created: true, changed: true, deleted: true };
@@ -89,7 +89,7 @@ async fn a_znode_that_is_set_during_the_first_look_is_new_at_first_sight_all_the
         if latest == 300 && rest >= COUNT - 300 {
             break runs;
         }
-        assert!(started.elapsed() < Duration::from_mins(1), "{latest} of 300 are at the last version, and {rest} rest");
+        assert!(started.elapsed() < PATIENCE, "{latest} of 300 are at the last version, and {rest} rest");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     for run in runs {

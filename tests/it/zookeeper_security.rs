@@ -15,6 +15,7 @@ use crate::support::certificates::{Authority, Certified};
 use crate::support::participant::{Participant, join_as};
 use crate::support::process::Member;
 use crate::support::proxy::Proxy;
+use crate::support::world::PATIENCE;
 use crate::support::zookeeper::{SESSION_TIMEOUT, ZooKeeperServer, create};
 
 const USER: &str = "flow";
@@ -122,7 +123,7 @@ impl Watcher {
 
     async fn until(&self, what: impl Fn(&SessionStatus) -> bool) -> SessionStatus {
         let mut status = self.ensemble.status();
-        let reached = tokio::time::timeout(Duration::from_secs(30), status.wait_for(|status| what(status))).await;
+        let reached = tokio::time::timeout(PATIENCE, status.wait_for(|status| what(status))).await;
         reached.unwrap_or_else(|_| panic!("stays {:?}", self.ensemble.status().borrow())).expect("it lives").clone()
     }
 
@@ -162,8 +163,7 @@ async fn is_kept_for_its_own(guarded: &Guarded, ours: Connection, strangers: Vec
     one.first().await;
     proxy.cut();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    one.first().await;
-    assert!(one.membership.confirm_first().await.expect("an answer"));
+    one.is_confirmed_first().await;
 
     let watcher = Watcher::start(ours);
     let session = watcher.connected().await;

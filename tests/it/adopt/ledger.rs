@@ -218,7 +218,7 @@ async fn a_stranger_that_leads_goes_when_a_member_of_the_roots_own_store_comes_b
     stranger.wait_for_runs("cron goes on", |runs| of(runs, "tick").len() > 1).await;
 
     right.start();
-    let deadline = std::time::Instant::now() + Duration::from_mins(1);
+    let deadline = std::time::Instant::now() + Duration::from_mins(3);
     let status = loop {
         if let Some(status) = stranger.ended() {
             break status;

@@ -12,7 +12,7 @@ use super::zookeeper::ZooKeeperServer;
 pub(crate) const SERVERS: usize = 3;
 
 /// How long the servers may take to agree on a leader.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Three servers with data directories of their own.
 pub(crate) struct ZooKeeperEnsemble {

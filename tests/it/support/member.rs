@@ -37,6 +37,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::world::PATIENCE;
+
 /// When it is, for members under test.
 pub(crate) const NOW: &str = "2026-11-22T12:00:00Z";
 
@@ -314,7 +316,7 @@ impl Member {
     /// The same, and keeps the configuration and the ledger.
     pub(crate) async fn stop_serving(self) -> TempDir {
         self.shutdown.cancel();
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(10), self.task).await;
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("the server ends").expect("no panic").expect("no error");
         self.directory
     }
@@ -355,7 +357,7 @@ fn airflow_settings(url: &str) -> Settings {
         auth: Auth::Token(Credential::Fixed(Secret::new(AIRFLOW_TOKEN))),
         headers: Vec::new(),
         ca: None,
-        timeout: std::time::Duration::from_secs(5),
+        timeout: std::time::Duration::from_secs(30),
     }
 }
 

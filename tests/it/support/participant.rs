@@ -1,13 +1,11 @@
 //! Members of a home ensemble, without the rest of flowkeeper.
 
-use std::time::Duration;
-
 use flowkeeper::clock::Clock;
 use flowkeeper::zookeeper::{MemberCard, Membership, MembershipParts, SettingsSource, Standing, member_id};
 use tokio_util::sync::CancellationToken;
 use zookeeper_client::Client;
 
-use super::world::wait_for;
+use super::world::{PATIENCE, wait_for};
 
 /// A member, and the way to end it.
 pub(crate) struct Participant {
@@ -42,13 +40,19 @@ impl Participant {
 
     pub(crate) async fn until(&self, what: impl Fn(&Standing) -> bool) -> Standing {
         let mut standing = self.membership.standing();
-        let reached = tokio::time::timeout(Duration::from_secs(30), standing.wait_for(|standing| what(standing)));
+        let reached = tokio::time::timeout(PATIENCE, standing.wait_for(|standing| what(standing)));
         let reached = reached.await.unwrap_or_else(|_| panic!("{} stays {:?}", self.id, self.standing()));
         reached.expect("the member lives").clone()
     }
 
     pub(crate) async fn first(&self) {
         self.until(|standing| *standing == Standing::First).await;
+    }
+
+    /// Waits until the servers say that it is first: what it stands as may be from before a cut.
+    pub(crate) async fn is_confirmed_first(&self) {
+        let ask = || async { self.membership.confirm_first().await.ok().filter(|first| *first) };
+        wait_for(ask, || format!("{} is not first: {:?}", self.id, self.standing())).await;
     }
 
     pub(crate) async fn behind(&self, leader: &Participant) {

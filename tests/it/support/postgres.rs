@@ -20,7 +20,7 @@ use super::ports::free_port;
 const VERSIONS: &str = "/usr/lib/postgresql";
 
 /// How long a server may take to start or to end.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The user `nobody` and its group on Debian: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;

@@ -158,7 +158,7 @@ impl Member {
 
     /// Asks for a page that is text, `metrics` for example; `None` while it does not answer well.
     pub(crate) async fn text(&self, path: &str) -> Option<String> {
-        let request = reqwest::Client::new().get(format!("{}/{path}", self.url())).timeout(Duration::from_secs(2));
+        let request = reqwest::Client::new().get(format!("{}/{path}", self.url())).timeout(Duration::from_secs(20));
         request.send().await.ok()?.error_for_status().ok()?.text().await.ok()
     }
 

@@ -19,7 +19,7 @@ use super::real_airflow::client;
 use super::zookeeper::{ZooKeeperServer, create, delete, set};
 
 /// How long anything may take that a story waits for.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(4);
 
 /// One child, one variable.
 pub(crate) const VARIABLES: &str = r#"

@@ -14,7 +14,7 @@ use super::process::Member;
 use super::zookeeper::ZooKeeperServer;
 
 /// How long anything may take that a test waits for.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A schedule that comes due every second.
 pub(crate) const TICK: &str = r#"
@@ -86,7 +86,7 @@ impl Team {
             r#"
 [zookeeper]
 connect = "{zookeeper}"
-session_timeout = "4s"
+session_timeout = "6s"
 
 [airflow.main]
 url = "{}"

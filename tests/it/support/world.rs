@@ -27,7 +27,7 @@ use zookeeper_client::Client;
 use super::zookeeper::SESSION_TIMEOUT;
 
 /// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A schedule's name.
 pub(crate) fn name(name: &str) -> ScheduleName {

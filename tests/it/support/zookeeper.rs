@@ -21,10 +21,10 @@ use super::ports::free_port;
 const CLASSPATH: &str = "/etc/zookeeper/conf:/usr/share/java/*";
 
 /// How long a server may take to answer; it takes about a second on an idle machine.
-const START_TIMEOUT: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_mins(3);
 
-/// The shortest session timeout that the servers here grant.
-pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
+/// The session timeout of tests that wait for the end of a session, and of those that do not care.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How much memory a server that serves all tests may take, and one of an ensemble.
 const HEAP: &str = "-Xmx512m";
@@ -93,7 +93,7 @@ impl ZooKeeperServer {
         let directory = tempfile::tempdir().expect("a directory for ZooKeeper");
         let data = directory.path().join("data");
         let configuration = format!(
-            "dataDir={}\nclientPort={port}\nclientPortAddress={host}\nminSessionTimeout=1000\n\
+            "dataDir={}\nclientPort={port}\nclientPortAddress={host}\nminSessionTimeout=1000\nmaxSessionTimeout=60000\n\
              maxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n{settings}",
             data.display()
         );
@@ -196,7 +196,7 @@ impl ZooKeeperServer {
     /// What it answers to a four-letter word.
     pub(crate) fn word(&self, word: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect((self.host.as_str(), self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(word.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
