@@ -20,16 +20,16 @@ const SCHEDULES: usize = 10_000;
 /// Pages of history take no longer, in milliseconds.
 const LIMIT_MS: f64 = 20.0;
 
-/// What is asked for. `{now}` is when the youngest run came due, `{hour}` an hour before; those of history
-/// are what the goal is about.
+/// What is asked for, and whether it is a page of history, which the goal is about. `{middle}` stands for the
+/// time in the middle of the history, `{later}` for an hour after it, `{hour}` for an hour before its end.
 const LISTS: [(&str, &str, bool); 14] = [
     ("50 schedules", "schedules?limit=50", false),
     ("1,000 schedules", "schedules?limit=1000", false),
-    ("a schedule", "schedules/schedule-14000", false),
+    ("a schedule", "schedules/schedule-14001", false),
     ("runs", "runs", true),
     ("runs, in the middle", "runs?until={middle}", true),
-    ("runs of a schedule", "runs?schedule=schedule-14000", true),
-    ("runs of a schedule that succeeded", "runs?schedule=schedule-14000&state=success", true),
+    ("runs of a schedule", "runs?schedule=schedule-14001", true),
+    ("runs of a schedule that succeeded", "runs?schedule=schedule-14001&state=success", true),
     ("runs of a DAG", "runs?dag=dag-7", true),
     ("runs that failed", "runs?state=failed", true),
     ("DAG runs", "dag-runs", true),
@@ -72,7 +72,7 @@ async fn pages(setting: &Setting, report: &mut Report, (store, name): (Store, &s
 
     let party = start().await?;
     let http = reqwest::Client::new();
-    let time = |ago: i64| jiff_text(now - ago);
+    let time = |ago: i64| text_of(now - ago);
     let middle = i64::try_from(runs)? / 2;
     let mut worst: f64 = 0.0;
     for (what, list, is_history) in LISTS {
@@ -108,7 +108,8 @@ async fn pages(setting: &Setting, report: &mut Report, (store, name): (Store, &s
     Ok(())
 }
 
-fn jiff_text(second: i64) -> String {
+/// A time as the API takes it.
+fn text_of(second: i64) -> String {
     jiff::Timestamp::from_second(second).map(|time| time.to_string()).unwrap_or_default()
 }
 

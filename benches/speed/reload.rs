@@ -239,13 +239,16 @@ async fn make_znodes(setting: &Setting, root: &str) -> Outcome<()> {
 }
 
 /// The largest distance from its second at which a request for the schedule of each second arrived, in
-/// milliseconds; a second of which none arrived counts as far as the next one.
+/// milliseconds; a second of which none arrived counts as far as the next one, and so does one that is not
+/// over when the watching ends.
 fn largest_lateness(stand_in: &StandIn) -> f64 {
     let now = Clock::system().now().as_microsecond();
     let arrivals: Vec<i64> = stand_in.arrivals().iter().map(|arrival| arrival.at_us).collect();
     let of_second = |arrived: &i64| arrived.rem_euclid(1_000_000);
     let lateness = arrivals.iter().map(of_second).max().unwrap_or(0);
-    let gap = arrivals.windows(2).map(|pair| pair[1] - pair[0] - 1_000_000).max().unwrap_or(now);
+    let gap = arrivals.windows(2).map(|pair| pair[1] - pair[0] - 1_000_000).max().unwrap_or(0);
+    // Since the last one, or of none at all: never.
+    let gap = gap.max(arrivals.last().map_or(i64::MAX, |last| now - last - 1_000_000));
     let largest = lateness.max(gap);
     number(usize::try_from(largest).unwrap_or(usize::MAX)) / 1_000.0
 }

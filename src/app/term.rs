@@ -3,8 +3,8 @@
 //! Each part takes the [`Leadership`] and ends when it is lost. `crew` has the tasks and what follows when
 //! one fails, [`super::duties`] which parts there are.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,7 +21,7 @@ use crate::chores::Chores;
 use crate::definitions::changes::Changes;
 use crate::definitions::history;
 use crate::dispatcher::{self, Renames, Supply, Target};
-use crate::domain::edit::{Fates, Leaving, Standing};
+use crate::domain::edit::{Fates, Leaving, Origin, Standing};
 use crate::domain::policy::{ON_TIME, on_time_after_a_failover};
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::health;
@@ -30,7 +30,7 @@ use crate::metrics;
 use crate::publisher::{self, AIRFLOW, HEALTH};
 use crate::store::model::ScheduleStates;
 use crate::store::patience::answer;
-use crate::store::{Leadership, StoreError, TriggerIdentity};
+use crate::store::{KnownSchedules, Leadership, StoreError, TriggerIdentity};
 use crate::sync::turns::Turns;
 use crate::triggers::cron::{Cron, Edit, settle_edited};
 use crate::triggers::gate::Gates;
@@ -341,7 +341,10 @@ impl Work {
     async fn go_over(&self, before: &InForce, after: &Arc<InForce>) -> Result<bool, StoreError> {
         let member = &self.crew.member;
         let began = Instant::now();
-        let fates = self.fates(after).await?;
+        let identities = identities(after);
+        let known = self.known().await?;
+        let fates = known.fates(&identities, Leaving::Ends);
+        let touched = touched(before, after, &known, &fates);
         // Should an Airflow not tell in time, what the ledger remembers of its DAGs holds.
         drop(tokio::time::timeout(FIRST_LOOK_PATIENCE, after.resources.asked()).await);
         let plan = self.crew.plan(duties::declare(self, after));
@@ -356,7 +359,7 @@ impl Work {
             return Ok(false);
         }
         let Ok(moment) = moment.await else { return Ok(false) };
-        let states = self.adopt(after, moment).await?;
+        let states = self.adopt(after, &identities, known, &touched, moment).await?;
 
         let guarded = guarded(after);
         let gates = guarded.gates(&states, moment);
@@ -397,35 +400,46 @@ impl Work {
         Ok(true)
     }
 
-    /// What becomes of each schedule when a set comes into force.
-    async fn fates(&self, set: &InForce) -> Result<Fates, StoreError> {
+    /// What the ledger knows of all schedules before a set comes into force.
+    async fn known(&self) -> Result<KnownSchedules, StoreError> {
         let ledger = &self.crew.member.ledger;
-        let known = answer("taking other definitions", || ledger.known_schedules()).await?;
-        Ok(known.fates(&identities(set), Leaving::Ends))
+        answer("taking other definitions", || ledger.known_schedules()).await
     }
 
-    /// Has the ledger adopt the schedules at the moment of an edit. As long as it cannot be written, the set
-    /// before stays in force.
-    async fn adopt(&self, set: &InForce, moment: Timestamp) -> Result<ScheduleStates, StoreError> {
+    /// Has the ledger adopt the schedules at the moment of an edit; what it has of those that are `touched` then,
+    /// and of all that are paused. As long as it cannot be written, the set before stays in force.
+    ///
+    /// Reading all of many schedules takes most of the time of a small edit, so what is `known` is read again
+    /// only where an attempt has failed: nobody but this term says in the meantime which are in force.
+    async fn adopt(
+        &self,
+        set: &InForce,
+        identities: &[TriggerIdentity],
+        known: KnownSchedules,
+        touched: &[ScheduleName],
+        moment: Timestamp,
+    ) -> Result<ScheduleStates, StoreError> {
         let ledger = &self.crew.member.ledger;
-        let identities = identities(set);
         let compared = self.handover.compared();
+        let first = Mutex::new(Some(known));
         answer("taking other definitions", || async {
-            let known = ledger.known_schedules().await?;
-            let fates = known.fates(&identities, Leaving::Ends);
-            let states = fates.carried(&known.states);
-            if known.are_in_force(&identities, &fates) {
-                return Ok(states);
-            }
-            // Of what was not in force until now, the timer has nothing to settle.
-            let rested = |schedule: &&Arc<Schedule>| {
-                let known = fates.known_as(&schedule.name).and_then(|name| known.known.get(name));
-                known.is_some_and(|known| known.standing == Standing::Rests)
+            let known = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let known = match known {
+                Some(known) => known,
+                None => ledger.known_schedules().await?,
             };
-            let rested: Vec<_> = set.schedules.iter().filter(rested).cloned().collect();
-            self.settle(set, &rested, &states, moment).await?;
-            ledger.edit_schedules(&self.crew.leadership, &identities, moment, &compared).await?;
-            ledger.schedule_states().await
+            let fates = known.fates(identities, Leaving::Ends);
+            if !known.are_in_force(identities, &fates) {
+                // Of what was not in force until now, the timer has nothing to settle.
+                let rested = |schedule: &&Arc<Schedule>| {
+                    let known = fates.known_as(&schedule.name).and_then(|name| known.known.get(name));
+                    known.is_some_and(|known| known.standing == Standing::Rests)
+                };
+                let rested: Vec<_> = set.schedules.iter().filter(rested).cloned().collect();
+                self.settle(set, &rested, &fates.carried(&known.states), moment).await?;
+                ledger.edit_schedules(&self.crew.leadership, identities, moment, &compared).await?;
+            }
+            ledger.schedule_states_of_and_paused(touched).await
         })
         .await
     }
@@ -450,6 +464,19 @@ impl Work {
         answer("keeping the definitions in force", || history::keep(ledger, leadership, &set.set)).await?;
         Ok(())
     }
+}
+
+/// The schedules of the next set that begin, are edited or have another name: all but those that were in force
+/// as they are.
+fn touched(before: &InForce, after: &InForce, known: &KnownSchedules, fates: &Fates) -> Vec<ScheduleName> {
+    let stayed: HashSet<*const Schedule> = before.schedules.iter().map(Arc::as_ptr).collect();
+    let was_in_force = |name: &ScheduleName| {
+        *fates.origin(name) == Origin::GoesOn
+            && known.known.get(name).is_some_and(|known| known.standing == Standing::InForce)
+    };
+    let is_touched =
+        |schedule: &&Arc<Schedule>| !stayed.contains(&Arc::as_ptr(schedule)) || !was_in_force(&schedule.name);
+    after.schedules.iter().filter(is_touched).map(|schedule| schedule.name.clone()).collect()
 }
 
 /// The znode triggers whose rule, or whose name, ends with an edit.

@@ -311,6 +311,23 @@ impl Ledger {
         rows.iter().map(|row| state(&mut Columns::of(row)).map(|state| (state.name.clone(), state))).collect()
     }
 
+    /// What the ledger knows of some schedules in force, and of all of them that are paused, by whomever.
+    pub async fn schedule_states_of_and_paused(
+        &self,
+        schedules: &[ScheduleName],
+    ) -> Result<ScheduleStates, StoreError> {
+        let mut states = self.schedule_states_of(schedules).await?;
+        let sql = format!(
+            "SELECT {STATE_COLUMNS} FROM schedules WHERE gone_at IS NULL \
+             AND (paused_by IS NOT NULL OR dag_paused_at IS NOT NULL)"
+        );
+        for row in &self.0.readers.fetch(sql, []).await? {
+            let state = state(&mut Columns::of(row))?;
+            states.insert(state.name.clone(), state);
+        }
+        Ok(states)
+    }
+
     /// What the ledger knows of one schedule.
     pub async fn schedule_state(&self, schedule: &ScheduleName) -> Result<Option<ScheduleState>, StoreError> {
         let sql = format!("SELECT {STATE_COLUMNS} FROM schedules WHERE name = $1 AND gone_at IS NULL");
