@@ -36,6 +36,9 @@ mod syncing;
 
 use postgres::PostgresServer;
 
+/// How long anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_mins(3);
+
 /// The databases that the ledger promises the same on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Store {

@@ -6,7 +6,7 @@ use flowkeeper::domain::ensemble::{EnsembleEvent, Transition};
 use flowkeeper::domain::run::RunState;
 use serde_json::Value;
 
-use crate::support::ensemble::{SERVERS, ZooKeeperEnsemble};
+use crate::support::ensemble::{SERVERS, UNHURRIED, ZooKeeperEnsemble};
 use crate::support::fake_airflow::{FakeAirflow, World};
 use crate::support::postgres::PostgresServer;
 use crate::support::process::Member;
@@ -19,6 +19,9 @@ const SCHEDULES: &str = r#"
 [ensemble.main]
 interval = "{interval}"
 admin = "off"
+
+[ensemble.main.thresholds]
+{thresholds}
 
 [[schedule]]
 name = "quorum"
@@ -66,7 +69,7 @@ impl Scene {
              auth = {{ token = {{ file = \"token\" }} }}\n{}",
             ensemble.connect(),
             airflow.url(),
-            SCHEDULES.replace("{interval}", interval)
+            SCHEDULES.replace("{interval}", interval).replace("{thresholds}", UNHURRIED)
         );
         let store = PostgresServer::shared().await.create_database().await;
         let mut scene = Self { ensemble, airflow, members: Vec::new() };

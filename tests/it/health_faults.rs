@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use zookeeper_client::{Acls, Client, CreateMode};
 
-use crate::support::ensemble::{SERVERS, ZooKeeperEnsemble};
+use crate::support::ensemble::{SERVERS, UNHURRIED, ZooKeeperEnsemble};
 use crate::support::process::Member;
 use crate::support::world::wait_for;
 use crate::support::zookeeper::{ZooKeeperServer, create};
@@ -110,7 +110,7 @@ fn told(report: &Value) -> Vec<String> {
 /// `[ensemble.NAME]` for servers that have just started, which are no trouble here.
 fn section(name: &str, keys: &str) -> String {
     format!(
-        "[ensemble.{name}]\ninterval = \"{}s\"\n{keys}\n[ensemble.{name}.thresholds]\nchurn = {{ warn = 0 }}\n",
+        "[ensemble.{name}]\ninterval = \"{}s\"\n{keys}\n[ensemble.{name}.thresholds]\nchurn = {{ warn = 0 }}\n{UNHURRIED}",
         INTERVAL.as_secs()
     )
 }

@@ -168,6 +168,7 @@ async fn two_schedules_with_one_lock_never_overlap_whatever_fails_meanwhile() {
     accepted.sort_by_key(|run| run.accepted_at);
     let order: Vec<_> = accepted.iter().map(|run| run.id.0).collect();
     assert_eq!(order, (1..=10).collect::<Vec<_>>(), "first come first");
+    story.client = story.zookeeper.client().await;
     story.queue_is(&[]).await;
 }
 
@@ -294,6 +295,7 @@ async fn without_zookeeper_nobody_is_granted_a_lock_and_what_is_owed_is_done_lat
     let waiting = story.member.history("flowkeeper__vacuum__mb").await;
     assert!(waiting.reason.is_some_and(|reason| reason.starts_with("waits for the lock")));
     story.zookeeper.restart().await;
+    story.client = story.zookeeper.client().await;
     story.states("then it is given back, and granted", &[Success, Queued, Queued]).await;
     story.queue_is(&[2]).await;
     // Everything is lost there: what holds a lock gets its znode again, before those that wait.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::support::ensemble::UNHURRIED;
 use crate::support::process::Member;
 use crate::support::proxy::Proxy;
 use crate::support::team::is_leading;
@@ -25,7 +26,7 @@ fn nothing_panicked(member: &mut Member) {
 async fn a_canary_whose_connection_breaks_while_it_waits_fails_and_flies_again() {
     let proxy = Proxy::start(&ZooKeeperServer::shared().await.connect()).await;
     let mut member = Member::new(&format!(
-        "[ensemble.other]\nconnect = \"{}\"\ninterval = \"1s\"\nadmin = \"off\"\n",
+        "[ensemble.other]\nconnect = \"{}\"\ninterval = \"1s\"\nadmin = \"off\"\n[ensemble.other.thresholds]\n{UNHURRIED}",
         proxy.connect()
     ));
     member.start();

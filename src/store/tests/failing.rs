@@ -59,7 +59,7 @@ async fn a_lost_answer_to_a_commit_is_found_out() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         cutter.cut(None);
-        let recorded = tokio::time::timeout(Duration::from_secs(20), write).await.unwrap().unwrap().unwrap();
+        let recorded = tokio::time::timeout(PATIENCE, write).await.unwrap().unwrap().unwrap();
         assert!(recorded[0].fresh, "{cut:?}: it is this write that recorded it");
         is_exactly_once(&world, 1, &mut tickets).await;
         // Only the request that never came had to be written again.
@@ -177,11 +177,11 @@ async fn a_server_that_is_away_is_told_and_waited_for_and_reads_go_on_afterwards
     let (ledger, leadership) = (world.ledger.clone(), world.leadership.clone());
     let write = tokio::spawn(async move { ledger.record(&leadership, recording).await });
     let stuck = health.wait_for(|health| matches!(health, StoreHealth::Stuck { reason } if reason.contains("refused")));
-    tokio::time::timeout(Duration::from_secs(20), stuck).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, stuck).await.unwrap().unwrap();
     let error = world.ledger.ping().await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("refused"), "{error}");
     server.start_again().await;
-    let recorded = tokio::time::timeout(Duration::from_secs(20), write).await.unwrap().unwrap().unwrap();
+    let recorded = tokio::time::timeout(PATIENCE, write).await.unwrap().unwrap().unwrap();
     assert!(recorded[0].fresh);
     // The connections that were idle have ended; nobody notices.
     server.restart(Stop::Fast).await;
@@ -202,10 +202,10 @@ async fn a_server_that_answers_nothing_any_more_is_given_up_and_asked_anew() {
     let (ledger, leadership) = (world.ledger.clone(), world.leadership.clone());
     let write = tokio::spawn(async move { ledger.record(&leadership, recording).await });
     let stuck = health.wait_for(|health| matches!(health, StoreHealth::Stuck { .. }));
-    tokio::time::timeout(Duration::from_mins(1), stuck).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, stuck).await.unwrap().unwrap();
     assert!(!write.is_finished(), "nothing is acknowledged");
     cutter.freeze(false);
-    assert!(tokio::time::timeout(Duration::from_mins(1), write).await.unwrap().unwrap().unwrap()[0].fresh);
+    assert!(tokio::time::timeout(PATIENCE, write).await.unwrap().unwrap().unwrap()[0].fresh);
     is_exactly_once(&world, 1, &mut tickets).await;
 }
 
@@ -219,10 +219,10 @@ async fn a_write_that_finds_the_file_locked_is_kept_until_it_succeeds() {
     let (ledger, leadership) = (world.ledger.clone(), world.leadership.clone());
     let write = tokio::spawn(async move { ledger.record(&leadership, recording).await });
     let stuck = health.wait_for(|health| matches!(health, StoreHealth::Stuck { .. }));
-    tokio::time::timeout(Duration::from_secs(20), stuck).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, stuck).await.unwrap().unwrap();
     assert!(!write.is_finished(), "nothing is acknowledged");
     sqlx::query("ROLLBACK").execute(&mut lock).await.unwrap();
-    let recorded = tokio::time::timeout(Duration::from_secs(20), write).await.unwrap().unwrap().unwrap();
+    let recorded = tokio::time::timeout(PATIENCE, write).await.unwrap().unwrap().unwrap();
     assert!(recorded[0].fresh);
     assert_eq!(*health.borrow_and_update(), StoreHealth::Writable);
 }
@@ -247,8 +247,8 @@ async fn a_full_database_loses_nothing_that_was_acknowledged_and_goes_on() {
             async move { ledger.record(&leadership, Recording { runs: vec![big], ..Recording::default() }).await },
         );
     let stuck = health.wait_for(|health| matches!(health, StoreHealth::Stuck { reason } if reason.contains("full")));
-    tokio::time::timeout(Duration::from_secs(20), stuck).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, stuck).await.unwrap().unwrap();
     pragma("max_page_count = 1000000".to_owned()).await;
-    let recorded = tokio::time::timeout(Duration::from_secs(20), write).await.unwrap().unwrap().unwrap();
+    let recorded = tokio::time::timeout(PATIENCE, write).await.unwrap().unwrap().unwrap();
     assert!(recorded[0].fresh);
 }

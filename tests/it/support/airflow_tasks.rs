@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::airflow::Airflow;
 
 /// How long Airflow may take to see new files, or to end a DAG run of thirty tasks, beside other tests.
-const PATIENCE: Duration = Duration::from_mins(8);
+const PATIENCE: Duration = Duration::from_mins(15);
 
 /// A task, or one of its instances where it is mapped.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

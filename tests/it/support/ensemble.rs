@@ -11,6 +11,11 @@ use super::zookeeper::ZooKeeperServer;
 /// How many servers there are: the fewest that bear the loss of one.
 pub(crate) const SERVERS: usize = 3;
 
+/// Thresholds for `[ensemble.NAME.thresholds]` of tests in which it is no matter how long things take: this
+/// machine may be busy.
+pub(crate) const UNHURRIED: &str =
+    "canary = { warn = 60000, critical = 120000 }\nlatency = { warn = 60000, critical = 120000 }\n";
+
 /// How long the servers may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_mins(3);
 
