@@ -13,7 +13,7 @@ pub use plan::{BackfillAction, BackfillItem};
 
 use super::trigger::nominal_run;
 use super::{OperationError, Operations, Order};
-use crate::domain::run::RunId;
+use crate::domain::run::{RunId, RunState};
 use crate::domain::schedule::{CronTrigger, Trigger};
 use crate::store::model::{microseconds, optional_microseconds};
 
@@ -101,7 +101,10 @@ impl Operations {
         }
         for id in cleared {
             let run = self.run(&id.to_string()).await?;
-            self.clear(&leadership, &run, &order).await?;
+            // The others before it took their time, and somebody else may have cleared it.
+            if run.state == RunState::Failed {
+                self.clear(&leadership, &run, &order).await?;
+            }
         }
         Ok(report(items, remaining, next_from, to, false))
     }

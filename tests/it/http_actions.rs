@@ -1,11 +1,14 @@
 //! What operators do over the API, and what the ledger and the audit hold afterwards.
 
+use std::time::Duration;
+
 use flowkeeper::domain::run::{AirflowState, RunState};
 use flowkeeper::store::model::NewRun;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::member::{Member, NOW, at, dag_run_id, nominal_run};
+use crate::support::fake_airflow::{FakeAirflow, State, World};
+use crate::support::member::{AIRFLOW_TOKEN, Member, NOW, at, dag_run_id, nominal_run};
 
 const TRIGGER: &str = "/api/v1/schedules/hourly-load/trigger";
 const BACKFILL: &str = "/api/v1/schedules/hourly-load/backfill";
@@ -143,6 +146,36 @@ async fn a_backfill_runs_what_did_not_run_and_splits_what_was_merged() {
     assert_eq!(member.actions().await, ["backfill hourly-load"]);
     let run = member.get(&format!("/api/v1/runs/{}", dag_run_id("2026-11-22T05:00:00Z"))).await.json();
     assert_eq!(run["conf"], json!({"hour": "06"}), "rendered for its own time");
+    member.stop().await;
+}
+
+#[tokio::test]
+async fn a_backfill_clears_no_run_that_went_well_meanwhile() {
+    let mut world = World::default().with_dags(["load"]);
+    world.tokens.insert(AIRFLOW_TOKEN.to_owned());
+    // Each request takes long enough for somebody else.
+    world.latency = Duration::from_secs(4);
+    let fake = FakeAirflow::start(world).await;
+    let member = Member::start_with("", &fake.url()).await;
+    member.move_cursor(NOW).await;
+    let [first, second] = ["2026-11-22T10:00:00Z", "2026-11-22T11:00:00Z"].map(dag_run_id);
+    for (time, id) in [("2026-11-22T10:00:00Z", &first), ("2026-11-22T11:00:00Z", &second)] {
+        member.record(time, RunState::Pending).await;
+        fake.world().create("load", id, None).expect("free");
+        fake.world().set_state("load", id, State::Failed);
+        member.see(id, AirflowState::Failed).await;
+    }
+    let range = json!({"from": "2026-11-22T10:00:00Z", "to": "2026-11-22T11:00:00Z", "failed": true});
+    let meanwhile = async {
+        while fake.world().counts.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        member.see(&second, AirflowState::Success).await;
+    };
+    let (done, ()) = tokio::join!(member.post(BACKFILL, &range), meanwhile);
+    assert_eq!(done.json()["counts"], json!({"clear": 2}), "as it was planned: {}", done.text);
+    let state = |id: &str| fake.world().run("load", id).map(|run| run.state);
+    assert_eq!((state(&first), state(&second)), (Some(State::Queued), Some(State::Failed)), "one was cleared");
     member.stop().await;
 }
 
