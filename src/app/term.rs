@@ -81,8 +81,6 @@ impl Term {
             places,
             turns: Turns::default(),
         }));
-        member.status.set_leading(true);
-        metrics::leader(true);
         if let Err(error) = term.0.start(&set, edits_of_cron, asks).await {
             term.end(Duration::ZERO).await;
             return Err(error);
@@ -172,6 +170,9 @@ impl Work {
         self.spawn_chores();
         member.board.taken(set, now);
         member.lead.send_replace(Some(leadership.clone()));
+        // Last: whoever is told that it leads may give it orders.
+        member.status.set_leading(true);
+        metrics::leader(true);
         Ok(())
     }
 

@@ -76,6 +76,7 @@ impl Team {
             // What is there when a trigger first looks is no change.
             let leader = team.leader().await;
             team.members[leader].armed().await;
+            all_know_the_leader(&team.members).await;
         }
         team
     }
@@ -158,6 +159,28 @@ pub(crate) async fn is_ready(member: &Member) {
     while member.text("readyz").await.is_none() {
         assert!(Instant::now() < end, "not ready\n{}", member.logged());
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until one of the members leads and each of them knows which, so that it passes on what only that one
+/// can do.
+pub(crate) async fn all_know_the_leader(members: &[Member]) {
+    let end = Instant::now() + PATIENCE;
+    for member in members {
+        loop {
+            let list = member.get("members").await.unwrap_or_default();
+            let first = &list["items"][0];
+            let known = members.iter().find(|one| first["url"] == one.url());
+            if first["role"] == "leader"
+                && first["session"] == "connected"
+                && let Some(leader) = known
+                && is_leading(leader).await
+            {
+                break;
+            }
+            assert!(Instant::now() < end, "it knows no leader: {list:#}\n{}", member.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
