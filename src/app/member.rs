@@ -48,6 +48,8 @@ pub(super) struct Member {
     pub(super) ledger: Ledger,
     /// The znode that holds the definitions, where they are in ZooKeeper.
     pub(super) znode: Option<follower::Parts>,
+    /// The znode that pushed definitions are written to; `None` without `[zookeeper]`.
+    place: Option<follower::Parts>,
     /// The definitions in force.
     pub(super) board: Board,
     /// The newest definitions, where they are refused.
@@ -99,7 +101,8 @@ impl Member {
         };
         lifecycle.watch("ledger's writer", ledger.vigil());
         let first = Resources::equip(&config, &Resources::default(), &workshop)?;
-        let znode = definitions_znode(&config, &first, &environment, &ledger, &clock);
+        let place = definitions_place(&config, &first, &environment, &ledger, &clock);
+        let znode = place.clone().filter(|_| config.server.definitions == DefinitionsSource::ZooKeeper);
         let (in_force, refused) = match &znode {
             Some(znode) => {
                 let opening = znode.opening(|set| reload::first_or_refusal(set, &first, &workshop)).await?;
@@ -129,6 +132,7 @@ impl Member {
             lifecycle,
             ledger,
             znode,
+            place,
             status: Status::new(),
             inspections: Latest::default(),
             sight: watch::Sender::new(Sight { own: Some(card.clone()), ..Sight::default() }),
@@ -184,7 +188,7 @@ impl Member {
         let api = Api {
             ledger: self.ledger.clone(),
             operations,
-            definitions: Desk::new(self.znode.clone().filter(|_| !self.shadow), self.main.server.definitions),
+            definitions: Desk::new(self.place.clone().filter(|_| !self.shadow), Arc::clone(&self.main)),
             schedules: self.board.schedules(),
             clock: self.clock.clone(),
             status: self.status.clone(),
@@ -203,15 +207,15 @@ impl Member {
     }
 }
 
-/// Where the definitions are, if they are in ZooKeeper.
-fn definitions_znode(
+/// Where definitions are in ZooKeeper, if this member has a home ensemble.
+fn definitions_place(
     config: &Config,
     resources: &Resources,
     environment: &Arc<Environment>,
     ledger: &Ledger,
     clock: &Clock,
 ) -> Option<follower::Parts> {
-    let home = config.zookeeper.as_ref().filter(|_| config.server.definitions == DefinitionsSource::ZooKeeper)?;
+    let home = config.zookeeper.as_ref()?;
     Some(follower::Parts {
         ensemble: resources.ensembles.get(&None)?.ensemble.clone(),
         path: format!("{}/{}", home.root.trim_end_matches('/'), follower::ZNODE).into(),

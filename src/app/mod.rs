@@ -123,6 +123,11 @@ impl ServeError {
             Self::OtherStore { .. } => Some(
                 "members share one store: correct `[store] url`, or give this member another `[zookeeper] root`".into(),
             ),
+            Self::Opening(OpeningError::WouldEnd { .. }) => Some(
+                "is ZooKeeper reached? Else write definitions = \"file\" once more, start, and push the definitions \
+                 before the next try: docs/live-configuration.md has the steps"
+                    .into(),
+            ),
             Self::Opening(OpeningError::Faults(_)) => Some("`flowkeeper check` shows what is wrong".into()),
             Self::Metrics(_) | Self::Peers(_) | Self::Signals(_) | Self::Task(_) => None,
         }

@@ -17,6 +17,7 @@ use super::connect::ConnectError;
 use super::in_force::InForce;
 use super::member::Member;
 use super::resources::{Resources, Workshop};
+use crate::config::model::DefinitionsSource;
 use crate::config::{Config, Fault, Faults};
 use crate::definitions::changes::{Changes, keep_equal, main_sections, same_places};
 use crate::definitions::reloads::{Answer, Applied, Look, Proposal, RefusedSet, State};
@@ -191,6 +192,29 @@ fn take(member: &Arc<Member>, set: Set, replies: Vec<oneshot::Sender<Answer>>, n
         answer_when_in_force(member, &before, &Changes::default(), replies);
         return None;
     }
+    match source_of(member.main.server.definitions, set.config.server.definitions) {
+        SourceNow::AsBefore => {}
+        SourceNow::Left => {
+            tracing::warn!(
+                hint = "push them with `flowkeeper config push FILE`, if that is not done yet, and restart flowkeeper",
+                "the main file says now that the definitions are in ZooKeeper: those in force stay until the restart"
+            );
+            member.refused.send_replace(None);
+            answer_when_in_force(member, &before, &Changes::default(), replies);
+            return None;
+        }
+        SourceNow::LeftBehind => {
+            let fault = Fault::without_place(
+                set.config.file.display().to_string(),
+                "server.definitions",
+                "the main file says now that the definitions are files, and this process has them from ZooKeeper",
+                "restart flowkeeper, or write definitions = \"zookeeper\" again",
+            );
+            let faults = Faults { file: set.config.file.clone(), faults: vec![fault] };
+            refuse(member, &Refusal { provenance: set.provenance, faults }, replies);
+            return None;
+        }
+    }
     let mut equipped = match equip(&set, &before, &member.main, &member.workshop) {
         Ok(equipped) => equipped,
         Err(lack) => {
@@ -213,6 +237,26 @@ fn take(member: &Arc<Member>, set: Set, replies: Vec<oneshot::Sender<Answer>>, n
     let changes = Changes::between(&before.schedules, &equipped.schedules);
     answer_when_in_force(member, &equipped, &changes, replies);
     None
+}
+
+/// Where definitions are by the main file, beside where the process has them from. That is read at the start
+/// only.
+#[derive(Debug, PartialEq, Eq)]
+enum SourceNow {
+    /// In the same place.
+    AsBefore,
+    /// In `ZooKeeper`: what the files still define, often nothing, is not meant to be in force.
+    Left,
+    /// In files: a set from `ZooKeeper` would be mixed with what the main file defines.
+    LeftBehind,
+}
+
+fn source_of(at_the_start: DefinitionsSource, now: DefinitionsSource) -> SourceNow {
+    match (at_the_start, now) {
+        (DefinitionsSource::File, DefinitionsSource::ZooKeeper) => SourceNow::Left,
+        (DefinitionsSource::ZooKeeper, DefinitionsSource::File) => SourceNow::LeftBehind,
+        _ => SourceNow::AsBefore,
+    }
 }
 
 /// Whether two are the same set from the same place. The time of a file's reading says nothing.
@@ -410,6 +454,19 @@ mod tests {
             ("another fault", refusal("a", 1, "y", 1), false),
         ] {
             assert_eq!(says_the_same(&known, &other), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn where_definitions_come_from_is_read_at_the_start_only() {
+        let (file, zookeeper) = (DefinitionsSource::File, DefinitionsSource::ZooKeeper);
+        for (at_the_start, now, expected) in [
+            (file, file, SourceNow::AsBefore),
+            (zookeeper, zookeeper, SourceNow::AsBefore),
+            (file, zookeeper, SourceNow::Left),
+            (zookeeper, file, SourceNow::LeftBehind),
+        ] {
+            assert_eq!(source_of(at_the_start, now), expected, "{at_the_start:?} {now:?}");
         }
     }
 

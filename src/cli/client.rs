@@ -136,7 +136,7 @@ impl ApiClient {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<T, CallError> {
-        let mut sent = false;
+        let (mut sent, mut told) = (false, false);
         let attempt = async || self.call(method.clone(), path, &[], Some(body)).await;
         let backoff = ExponentialBuilder::default().with_max_times(RETRIES).with_jitter();
         attempt
@@ -147,6 +147,11 @@ impl ApiClient {
                 let refused_first = matches!(error, CallError::NotServing { .. }) && !sent;
                 sent |= !matches!(error, CallError::NotServing { .. });
                 error.may_pass() && !refused_first
+            })
+            .notify(|error, _| {
+                if !std::mem::replace(&mut told, true) {
+                    eprintln!("{}; it is tried again for up to a minute, Ctrl-C ends that", error.in_short());
+                }
             })
             .await
     }
@@ -210,6 +215,16 @@ impl CallError {
         }
     }
 
+    /// What happened, without what follows from it.
+    fn in_short(&self) -> String {
+        match self {
+            Self::NotServing { url, .. } => format!("no member serves at {url}"),
+            Self::Unknown { url, reason } => format!("{url} broke off ({reason})"),
+            Self::Foreign { url, status } => format!("{url} answered with status {status}"),
+            Self::Problem { problem, .. } => problem.detail.clone(),
+        }
+    }
+
     /// Whether it may have been done all the same.
     pub(super) fn is_unknown(&self) -> bool {
         match self {
@@ -261,6 +276,7 @@ impl CallError {
                     _ => CommandError::failed(message),
                 };
                 match (status, problem.hint) {
+                    (StatusCode::FORBIDDEN, Some(hint)) => error.hint(format!("set {TOKEN_VARIABLE}: {hint}")),
                     (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
                         error.hint(format!("set {TOKEN_VARIABLE} to a token with the role `{}`", role.as_str()))
                     }

@@ -26,7 +26,7 @@ use super::time::show_time;
 use crate::app::connect;
 use crate::config::model::{DefinitionsSource, Role, ZooKeeper};
 use crate::config::{self, Config, Document, Fault, Faults, render};
-use crate::definitions::desk::{Definitions, Pushed};
+use crate::definitions::desk::{Definitions, PushError, Pushed};
 use crate::definitions::follower::ZNODE;
 use crate::definitions::znodes::{self, Found};
 use crate::definitions::{diff, history};
@@ -78,6 +78,7 @@ async fn push(context: &Context, arguments: &PushArguments) -> Result<(), Comman
     let config = context.config()?;
     home(&config, "push definitions")?;
     let local = gather(context, &arguments.file)?;
+    // Warnings are those of the member that takes it.
     if let Err(faults) = check(context, &local) {
         return Err(faulty(context, &arguments.file, &local.named(faults)));
     }
@@ -197,9 +198,13 @@ async fn differences(context: &Context, arguments: &DiffArguments) -> Result<(),
     };
     let (to, to_documents) = if let Some(file) = &arguments.file {
         let local = gather(context, file)?;
-        if let Err(faults) = check(context, &local) {
-            eprint!("{}", render::human(&local.named(faults), context.error_color()));
-            eprintln!("as it is, `config push` refuses it");
+        match check(context, &local) {
+            Ok(warnings) if warnings.is_empty() => {}
+            Ok(warnings) => eprint!("{}", render::human(&local.named(warnings), context.error_color())),
+            Err(faults) => {
+                eprint!("{}", render::human(&local.named(faults), context.error_color()));
+                eprintln!("as it is, `config push` refuses it");
+            }
         }
         (file.display().to_string(), local.documents)
     } else {
@@ -265,8 +270,8 @@ async fn version_of_history(
 ) -> Result<(DefinitionsVersion, Vec<Document>), CommandError> {
     let found = context.ledger(config).await?.definitions_of(which).await?;
     let (entry, text) = found.ok_or_else(|| {
-        CommandError::failed(format!("failed to find version `{which}` of the definitions: the history has none"))
-            .hint("`flowkeeper config history` lists them")
+        CommandError::failed(format!("failed to {}", PushError::NoVersion(which.to_owned())))
+            .hint(PushError::NO_VERSION_HINT)
     })?;
     let documents = history::documents(&entry, &text)?;
     Ok((entry, documents))
@@ -324,7 +329,10 @@ fn home<'c>(config: &'c Config, action: &str) -> Result<&'c ZooKeeper, CommandEr
             "failed to {action}: {} says that they are files ([server] definitions = \"file\")",
             config.file.display()
         ))
-        .hint("edit the files; `flowkeeper config history VERSION` prints what was in force before")
+        .hint(
+            "edit the files; `flowkeeper config history VERSION` prints what was in force before. To move them to \
+             ZooKeeper, go by docs/live-configuration.md",
+        )
     })
 }
 
@@ -332,10 +340,10 @@ fn gather(context: &Context, file: &Path) -> Result<Local, CommandError> {
     Local::gather(file).map_err(|Faults { faults, .. }| faulty(context, file, &faults))
 }
 
-/// Checks a set as the member will.
-fn check(context: &Context, local: &Local) -> Result<(), Vec<Fault>> {
+/// Checks a set as the member will; what is probably not meant, or what is wrong.
+fn check(context: &Context, local: &Local) -> Result<Vec<Fault>, Vec<Fault>> {
     config::check_definitions(&context.global.config, &local.documents, &context.environment)
-        .map(drop)
+        .map(|(_, warnings)| warnings)
         .map_err(|Faults { faults, .. }| faults)
 }
 

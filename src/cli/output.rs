@@ -235,7 +235,15 @@ impl Output {
                 }
             }
         }
-        print_table(&table)
+        print_table(&table)?;
+        let left_out: Vec<&str> = (0..rows.headings.len())
+            .filter(|column| !kept.contains(column))
+            .map(|column| &*rows.headings[column].0)
+            .collect();
+        if !left_out.is_empty() {
+            eprintln!("left out for want of room: {}; `-o json` and `-o csv` have everything", left_out.join(", "));
+        }
+        Ok(())
     }
 
     /// Prints names and values, one pair a line; pairs with an empty value are left out.

@@ -91,13 +91,13 @@ pub struct Places {
 }
 
 impl Places {
-    /// The files that the globs find now.
-    pub fn found(&self) -> Vec<PathBuf> {
+    /// The files that each of the globs finds now.
+    pub fn found(&self) -> impl Iterator<Item = (&(PathBuf, String), Vec<PathBuf>)> {
         let find = |(directory, glob): &(PathBuf, String)| match expand(directory, glob) {
             Ok(Expanded::Many(paths)) => paths,
             Ok(Expanded::One(_)) | Err(_) => Vec::new(),
         };
-        self.globs.iter().flat_map(find).collect()
+        self.globs.iter().map(move |glob| (glob, find(glob)))
     }
 }
 

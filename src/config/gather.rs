@@ -21,6 +21,9 @@ pub fn gather(file: &Path) -> Result<Vec<Document>, Faults> {
     let mut faults: Vec<Fault> = loader.sink.into_faults();
     // Those of the text itself are found when the whole set is checked.
     faults.retain(|fault| fault.severity == Severity::Error && (fault.key == "include" || fault.line == 0));
+    for fault in faults.iter_mut().filter(|fault| fault.line == 0 && !file.exists()) {
+        fault.hint = Some("name the file that has the definitions; `flowkeeper config pull FILE` writes one".into());
+    }
     let mut documents = Vec::with_capacity(sources.len());
     for source in &sources {
         match name_below(&directory, Path::new(&source.name)) {

@@ -16,7 +16,10 @@ pub enum Color {
     On,
 }
 
-/// Faults as a person reads them, with a count at the end.
+/// So many faults a person is shown: who has made one mistake a thousand times finds the first hundred at once.
+const SHOWN: usize = 100;
+
+/// Faults as a person reads them, the first hundred, with a count of all at the end.
 ///
 /// ```text
 /// error: unknown key `lisen`
@@ -28,7 +31,7 @@ pub enum Color {
 /// ```
 pub fn human(faults: &[Fault], color: Color) -> String {
     let mut text = String::new();
-    for fault in faults {
+    for fault in faults.iter().take(SHOWN) {
         one(&mut text, fault, color);
         text.push('\n');
     }
@@ -39,6 +42,9 @@ pub fn human(faults: &[Fault], color: Color) -> String {
         .map(|(count, word)| format!("{count} {word}{}", plural(count)))
         .collect();
     text.push_str(&counts.join(", "));
+    if faults.len() > SHOWN {
+        let _ = write!(text, "; the first {SHOWN} are shown, and `-o json` has all of them");
+    }
     if !counts.is_empty() {
         text.push('\n');
     }
@@ -131,6 +137,14 @@ mod tests {
             severity: Severity::Error,
             excerpt: Some(Excerpt { text: "\tab\u{1b}cd".into(), width: 40 }),
         }
+    }
+
+    #[test]
+    fn of_many_faults_the_first_are_shown_and_all_are_counted() {
+        let many = human(&vec![fault(); 250], Color::Off);
+        assert_eq!(many.matches("error: ").count(), SHOWN);
+        assert!(many.ends_with("250 errors; the first 100 are shown, and `-o json` has all of them\n"), "{many}");
+        assert!(human(&vec![fault(); SHOWN], Color::Off).ends_with("100 errors\n"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Of two people who push at once one is told, by the version that each began with; what is asked twice,
 //! since an answer was lost, is done once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,17 +15,14 @@ use super::follower::Parts;
 use super::history;
 use super::znodes::{self, Found};
 use crate::config::model::DefinitionsSource;
-use crate::config::{self, Document, Fault, Faults, version_of};
+use crate::config::{self, Config, Document, Fault, Faults, Severity, version_of};
 use crate::store::model::NewAudit;
-use crate::store::{Leadership, StoreError};
+use crate::store::{Leadership, SHORTEST_START, StoreError};
 use crate::zookeeper::ZooKeeperError;
 
 /// How long a push may take from the first part to the last, before it is given up: its parts would be
 /// taken for abandoned ones.
 const WRITE_PATIENCE: Duration = Duration::from_secs(45);
-
-/// How much of a version is enough to name it, in characters.
-const SHORTEST_VERSION: usize = 6;
 
 /// What somebody hands in.
 #[derive(Debug, Clone)]
@@ -66,6 +64,9 @@ pub enum PushError {
     /// The definitions are files here.
     #[error("push the definitions: this member takes them from its files ([server] definitions = \"file\")")]
     FromFiles,
+    /// The definitions are files until the restart, which the main file announces with another home.
+    #[error("push the definitions: this member has a session with another ensemble or root than its main file names")]
+    AnotherHome,
     /// A shadow writes nothing into ZooKeeper.
     #[error("push the definitions: this member is a shadow, which writes nothing into ZooKeeper")]
     Shadow,
@@ -73,8 +74,12 @@ pub enum PushError {
     #[error("push the definitions: ZooKeeper cannot be reached; nothing was done")]
     Away,
     /// The set has faults.
-    #[error("push the definitions: {} of their lines are wrong", .0.faults.len())]
+    #[error("push the definitions: there {} in them", mistakes(.0))]
     Faults(Faults),
+    /// Nothing is written in the set. An empty file is one that could not be written more often than one that
+    /// is meant, and no schedule would be left.
+    #[error("push the definitions: there is nothing in them, not even a comment")]
+    Empty,
     /// They do not fit into ZooKeeper.
     #[error("push the definitions: {0} bytes are more than ZooKeeper is given to hold")]
     TooLarge(usize),
@@ -99,25 +104,41 @@ pub enum PushError {
 }
 
 impl PushError {
+    /// What to do about a version that is not there.
+    pub const NO_VERSION_HINT: &str =
+        "`flowkeeper config history` lists them; name one by its number, or by four characters of its version or more";
+
     /// What a person can do.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::FromFiles => {
-                "edit the files; or write definitions = \"zookeeper\" in [server], which takes a restart".into()
+                "edit the files; or write definitions = \"zookeeper\" in [server] of every member, then push, then restart \
+                 them: docs/live-configuration.md has the steps"
+                    .into()
             }
+            Self::AnotherHome => "[zookeeper] takes a restart: move there first, and then the definitions".into(),
             Self::Shadow => "push through a member that is none".into(),
             Self::Away => "is ZooKeeper running? The definitions in force stay; push again later".into(),
+            Self::Empty => "was the file written? If no schedules are meant, say so in a comment".into(),
             Self::Faults(_) => "correct them; `flowkeeper config diff FILE` shows all of them too".into(),
             Self::TooLarge(_) => "split the schedules between several roots, each with members of its own".into(),
             Self::Conflict(conflict) => conflict.hint(),
             Self::Refused(error) => error.hint().into(),
             Self::Unknown(_) => "push again: what was done is not done twice".into(),
-            Self::NoVersion(_) => "`flowkeeper config history` lists them".into(),
+            Self::NoVersion(_) => Self::NO_VERSION_HINT.into(),
             Self::NotWhole(version) => {
                 format!("`flowkeeper config history {version}` prints it; complete it, and push that")
             }
             Self::Store(error) => return error.hint(),
         })
+    }
+}
+
+/// How many of the faults are errors, after "there".
+fn mistakes(faults: &Faults) -> String {
+    match faults.faults.iter().filter(|fault| fault.severity == Severity::Error).count() {
+        1 => "is 1 mistake".to_owned(),
+        count => format!("are {count} mistakes"),
     }
 }
 
@@ -227,8 +248,7 @@ fn judge(place: &Place, version: &str, push: &Push) -> Verdict {
     if current.version == version || current.push.as_deref() == Some(&push.push) {
         return Verdict::There;
     }
-    let is_base =
-        |base: &str| base.len() >= SHORTEST_VERSION && current.version.starts_with(&base.to_ascii_lowercase());
+    let is_base = |base: &str| base.len() >= SHORTEST_START && current.version.starts_with(&base.to_ascii_lowercase());
     match &push.base {
         _ if push.force => Verdict::Write,
         Some(base) if is_base(base) => Verdict::Write,
@@ -240,56 +260,54 @@ fn judge(place: &Place, version: &str, push: &Push) -> Verdict {
 /// Takes definitions. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
-    /// `None` for a shadow.
+    /// `None` for a shadow, and without a home ensemble.
     parts: Option<Parts>,
-    source: DefinitionsSource,
+    /// The configuration that the process began with.
+    main: Arc<Config>,
 }
 
 impl Desk {
-    /// For a member whose definitions come from `source`.
-    pub fn new(parts: Option<Parts>, source: DefinitionsSource) -> Self {
-        Self { parts, source }
+    /// For a member that began with the main file `main`.
+    pub fn new(parts: Option<Parts>, main: Arc<Config>) -> Self {
+        Self { parts, main }
     }
 
-    fn parts(&self) -> Result<&Parts, PushError> {
-        match (&self.parts, self.source) {
-            (_, DefinitionsSource::File) => Err(PushError::FromFiles),
-            (Some(parts), DefinitionsSource::ZooKeeper) => Ok(parts),
-            (None, DefinitionsSource::ZooKeeper) => Err(PushError::Shadow),
+    /// What it works with. A member whose definitions are files takes a set once its main file says that they
+    /// are in ZooKeeper, so that the set is there when it is restarted: no schedule ends in between.
+    async fn parts(&self) -> Result<&Parts, PushError> {
+        let from_files = self.main.server.definitions == DefinitionsSource::File;
+        let parts = match &self.parts {
+            Some(parts) if from_files => parts,
+            Some(parts) => return Ok(parts),
+            None if from_files => return Err(PushError::FromFiles),
+            None => return Err(PushError::Shadow),
+        };
+        let (file, environment) = (Arc::clone(&parts.main_file), Arc::clone(&parts.environment));
+        let reading = tokio::task::spawn_blocking(move || config::check(&file, &environment));
+        match reading.await {
+            Ok(Ok((next, _))) => announced(&self.main, &next).map(|()| parts),
+            // What is wrong with the main file is told when the set is checked with it, after the restart.
+            Ok(Err(_)) | Err(_) => Err(PushError::FromFiles),
         }
     }
 
     /// The set that is in ZooKeeper now, and the version of its znode; `None` if there is none.
     pub async fn read(&self) -> Result<Option<(Bundle, i32)>, PushError> {
-        match self.find().await? {
+        match find(self.parts().await?).await? {
             Found::Set(bundle, stat) => Ok(Some((*bundle, stat.version))),
             Found::Nothing { .. } | Found::Rubbish(..) => Ok(None),
         }
     }
 
-    async fn find(&self) -> Result<Found, PushError> {
-        let parts = self.parts()?;
-        let session = parts.ensemble.session().ok_or(PushError::Away)?;
-        let found = async {
-            session.sync().await?;
-            znodes::read(&session, &parts.path).await
-        };
-        found.await.map_err(|error| {
-            if error.ends_session() {
-                session.give_up();
-                PushError::Away
-            } else {
-                PushError::Refused(error)
-            }
-        })
-    }
-
     /// Puts a set in force: writes it to ZooKeeper, from where all members take it.
     pub async fn push(&self, leadership: &Leadership, push: Push, audit: NewAudit) -> Result<Pushed, PushError> {
-        let parts = self.parts()?;
+        let parts = self.parts().await?;
+        if push.documents.iter().all(|document| document.text.trim().is_empty()) {
+            return Err(PushError::Empty);
+        }
         let version = version_of(&push.documents);
-        let (schedules, warnings) = self.check(&push.documents).await?;
-        let found = self.find().await?;
+        let (schedules, warnings) = check(parts, &push.documents).await?;
+        let found = find(parts).await?;
         let (place, previous_version) = match &found {
             Found::Rubbish(rubbish @ bundle::Rubbish::Newer(_), _) => (Place::Newer(rubbish.to_string()), None),
             Found::Nothing { .. } | Found::Rubbish(..) => (Place::Free, None),
@@ -317,7 +335,7 @@ impl Desk {
             push: Some(push.push),
             documents: push.documents,
         };
-        let zookeeper_version = self.write(&set, base).await?;
+        let zookeeper_version = write(parts, &set, base).await?;
         let detail = previous_version.as_ref().map(|previous| format!("in place of {previous}"));
         // It is done, and the znode says by whom; an audit that fails must not make it look undone.
         let audit = NewAudit { target: version.clone(), detail, ..audit };
@@ -328,23 +346,6 @@ impl Desk {
         Ok(pushed(zookeeper_version, true))
     }
 
-    async fn write(&self, set: &Bundle, base: Option<i32>) -> Result<i32, PushError> {
-        let parts = self.parts()?;
-        let layout = bundle::lay_out(set).map_err(PushError::TooLarge)?;
-        let session = parts.ensemble.session().ok_or(PushError::Away)?;
-        let written = tokio::time::timeout(WRITE_PATIENCE, znodes::write(&session, &parts.path, &layout, base)).await;
-        match written {
-            Ok(Ok(Some(version))) => Ok(version),
-            Ok(Ok(None)) => Err(PushError::Conflict(Box::new(Conflict::AtOnce))),
-            Ok(Err(error)) if !error.ends_session() => Err(PushError::Refused(error)),
-            Ok(Err(error)) => {
-                session.give_up();
-                Err(PushError::Unknown(error.to_string()))
-            }
-            Err(_) => Err(PushError::Unknown(format!("no answer within {} s", WRITE_PATIENCE.as_secs()))),
-        }
-    }
-
     /// Puts a version of the history in force again, in place of what `push` says that its author has seen.
     pub async fn roll_back(
         &self,
@@ -353,7 +354,7 @@ impl Desk {
         push: Push,
         audit: NewAudit,
     ) -> Result<Pushed, PushError> {
-        let parts = self.parts()?;
+        let parts = self.parts().await?;
         let Some((entry, text)) = parts.ledger.definitions_of(which).await? else {
             return Err(PushError::NoVersion(which.to_owned()));
         };
@@ -363,17 +364,60 @@ impl Desk {
         let documents = history::documents(&entry, &text)?;
         self.push(leadership, Push { documents, ..push }, audit).await
     }
+}
 
-    /// How many schedules a set has, and what is probably not meant in it.
-    async fn check(&self, documents: &[Document]) -> Result<(usize, Vec<Fault>), PushError> {
-        let parts = self.parts()?.clone();
-        let documents = documents.to_vec();
-        let check = move || config::check_definitions(&parts.main_file, &documents, &parts.environment);
-        match tokio::task::spawn_blocking(check).await {
-            Ok(Ok((config, warnings))) => Ok((config.schedules.len(), warnings)),
-            Ok(Err(faults)) => Err(PushError::Faults(faults)),
-            Err(panic) => Err(PushError::Unknown(format!("checking them failed: {panic}"))),
+/// Whether the main file of a member whose definitions are files says by now that they are in ZooKeeper, in the
+/// ensemble and below the root that the member works with.
+fn announced(main: &Config, next: &Config) -> Result<(), PushError> {
+    match next.server.definitions {
+        DefinitionsSource::File => Err(PushError::FromFiles),
+        DefinitionsSource::ZooKeeper if next.zookeeper != main.zookeeper => Err(PushError::AnotherHome),
+        DefinitionsSource::ZooKeeper => Ok(()),
+    }
+}
+
+/// What is in ZooKeeper now.
+async fn find(parts: &Parts) -> Result<Found, PushError> {
+    let session = parts.ensemble.session().ok_or(PushError::Away)?;
+    let found = async {
+        session.sync().await?;
+        znodes::read(&session, &parts.path).await
+    };
+    found.await.map_err(|error| {
+        if error.ends_session() {
+            session.give_up();
+            PushError::Away
+        } else {
+            PushError::Refused(error)
         }
+    })
+}
+
+/// Writes a set over what was there in the version `base`; the version of the znode.
+async fn write(parts: &Parts, set: &Bundle, base: Option<i32>) -> Result<i32, PushError> {
+    let layout = bundle::lay_out(set).map_err(PushError::TooLarge)?;
+    let session = parts.ensemble.session().ok_or(PushError::Away)?;
+    let written = tokio::time::timeout(WRITE_PATIENCE, znodes::write(&session, &parts.path, &layout, base)).await;
+    match written {
+        Ok(Ok(Some(version))) => Ok(version),
+        Ok(Ok(None)) => Err(PushError::Conflict(Box::new(Conflict::AtOnce))),
+        Ok(Err(error)) if !error.ends_session() => Err(PushError::Refused(error)),
+        Ok(Err(error)) => {
+            session.give_up();
+            Err(PushError::Unknown(error.to_string()))
+        }
+        Err(_) => Err(PushError::Unknown(format!("no answer within {} s", WRITE_PATIENCE.as_secs()))),
+    }
+}
+
+/// How many schedules a set has, and what is probably not meant in it.
+async fn check(parts: &Parts, documents: &[Document]) -> Result<(usize, Vec<Fault>), PushError> {
+    let (parts, documents) = (parts.clone(), documents.to_vec());
+    let check = move || config::check_definitions(&parts.main_file, &documents, &parts.environment);
+    match tokio::task::spawn_blocking(check).await {
+        Ok(Ok((config, warnings))) => Ok((config.schedules.len(), warnings)),
+        Ok(Err(faults)) => Err(PushError::Faults(faults)),
+        Err(panic) => Err(PushError::Unknown(format!("checking them failed: {panic}"))),
     }
 }
 
@@ -417,7 +461,7 @@ mod tests {
 
     fn push(base: Option<&str>, force: bool) -> Push {
         Push {
-            documents: Vec::new(),
+            documents: vec![Document { name: "d.toml".into(), text: "# nothing\n".into() }],
             base: base.map(Into::into),
             force,
             author: "alice@laptop".into(),
@@ -445,8 +489,8 @@ mod tests {
             ("the first push", &Place::Free, None, false, write),
             ("the znode was deleted", &Place::Free, Some("aaaaaaaaaaaa"), false, write),
             ("what was pulled is still there", &bobs, Some("aaaaaaaaaaaa"), false, write),
-            ("a version by its beginning", &bobs, Some("AAAAAA"), false, write),
-            ("too little of a version", &bobs, Some("aaaaa"), false, conflict),
+            ("a version by its beginning", &bobs, Some("AAAA"), false, write),
+            ("too little of a version", &bobs, Some("aaa"), false, conflict),
             ("somebody has pushed since", &bobs, Some("bbbbbbbbbbbb"), false, conflict),
             ("the same by force", &bobs, Some("bbbbbbbbbbbb"), true, write),
             ("nobody knows what it was made from", &bobs, None, false, conflict),

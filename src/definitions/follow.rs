@@ -4,6 +4,9 @@
 //! The metadata of all files are read a few times a second, and the files themselves when nothing has
 //! moved for a moment: editors and tools write in several steps. [`footprint`](super::footprint) says how
 //! long that moment is. Who asks by hand is answered at once.
+//!
+//! A file that has become empty, and a glob that finds nothing any more, are taken for what could not be
+//! written yet: a set without them is refused, unless somebody has asked for the look by hand.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,11 +15,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::footprint::{Directories, Footprint};
+use super::footprint::{Directories, Footprint, Lost};
 use super::reloads::{Look, Proposal};
-use super::{Candidate, files};
+use super::{Candidate, Refusal, Set, files};
 use crate::clock::Clock;
-use crate::config::{self, Config, Environment, Faults, Places};
+use crate::config::{self, Config, Environment, Fault, Faults, Places};
 
 /// Between two looks at the metadata.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -27,8 +30,12 @@ const INTERVAL_IN_UNREST: Duration = Duration::from_millis(50);
 /// Files that never come to rest are read all the same after so long.
 const LONGEST_UNREST: Duration = Duration::from_secs(3);
 
-/// How often in a row the files are read where they include others than before.
+/// How often in a row the files are read where they include others than before, or move meanwhile.
 const READS: u32 = 2;
+
+/// What to do about what is lost.
+const UNLESS_MEANT: &str =
+    "was it written completely? If it is meant, `kill -HUP` or `POST /api/v1/config/reload` takes it as it is";
 
 /// How the files were when they were read.
 #[derive(Debug, Clone)]
@@ -59,19 +66,50 @@ pub struct Parts {
 pub async fn follow(parts: Parts, mut looks: mpsc::Receiver<Look>, proposals: mpsc::Sender<Proposal>) {
     let mut places = Places { files: vec![parts.path.clone()], globs: Vec::new() };
     let mut replies = Vec::new();
+    // How the files were when a set was proposed last, and whether somebody has asked for this look.
+    let (mut taken, mut asked) = (None, true);
     loop {
         let Some((candidate, seen)) = read(&parts, &mut places).await else { return };
+        let candidate = match (candidate, &taken) {
+            (Ok(set), Some(before)) if !asked => whole(set, &seen.footprint.lost_since(before)),
+            (candidate, _) => candidate,
+        };
+        if candidate.is_ok() {
+            taken = Some(seen.footprint.clone());
+        }
         if proposals.send(Proposal { candidate, replies: std::mem::take(&mut replies) }).await.is_err() {
             return;
         }
         tokio::select! {
             look = looks.recv() => match look {
-                Some(look) => replies.extend(look.reply),
+                Some(look) => {
+                    asked = true;
+                    replies.extend(look.reply);
+                }
                 None => return,
             },
-            () = changed(&places, &seen) => {}
+            () = changed(&places, &seen) => asked = false,
         }
     }
+}
+
+/// The set, if nothing of it is lost.
+fn whole(set: Set, lost: &[Lost]) -> Candidate {
+    let file = set.config.file.clone();
+    let fault = |lost: &Lost| match lost {
+        Lost::Text(path) => {
+            Fault::without_place(path.display().to_string(), "", "the file is empty, and was not before", UNLESS_MEANT)
+        }
+        Lost::Matches(glob) => {
+            let message = format!("no file matches \"{glob}\" any more");
+            Fault::without_place(file.display().to_string(), "include", message, UNLESS_MEANT)
+        }
+    };
+    let faults: Vec<Fault> = lost.iter().map(fault).collect();
+    if faults.is_empty() {
+        return Ok(set);
+    }
+    Err(Box::new(Refusal { provenance: set.provenance, faults: Faults { file, faults } }))
 }
 
 /// Follows the main file alone, where the definitions are elsewhere: what it says, at the beginning and
@@ -101,10 +139,11 @@ async fn read(parts: &Parts, places: &mut Places) -> Option<(Candidate, Seen)> {
         let reading = tokio::task::spawn_blocking(move || {
             let seen = Seen::of(&before);
             let (candidate, found) = files::look(&parts.path, &parts.environment, parts.clock.now());
-            (candidate, seen, found)
+            let stood_still = Footprint::of(&before) == seen.footprint;
+            (candidate, seen, found, stood_still)
         });
-        let (candidate, seen, found) = reading.await.ok()?;
-        if found == *places {
+        let (candidate, seen, found, stood_still) = reading.await.ok()?;
+        if found == *places && stood_still {
             return Some((candidate, seen));
         }
         *places = found;
@@ -220,6 +259,13 @@ mod tests {
         std::fs::write(path, text).unwrap();
     }
 
+    /// Writes in one step, so that nobody finds it empty.
+    fn replace(path: &Path, text: &str) {
+        let new = path.with_extension("new");
+        write(&new, text);
+        std::fs::rename(new, path).unwrap();
+    }
+
     fn schedule(name: &str) -> String {
         format!("[[schedule]]\nname = \"{name}\"\ncron = \"@daily\"\ndag = \"d\"\n")
     }
@@ -273,6 +319,30 @@ mod tests {
         std::fs::rename(world.at("link"), world.at("more")).unwrap();
         assert_eq!(world.schedules().await, Ok(3));
         world.nothing().await;
+    }
+
+    #[tokio::test]
+    async fn what_has_become_empty_is_refused_until_it_is_written_or_asked_for() {
+        let mut world = World::start().await;
+        replace(&world.at("more/a.toml"), &schedule("a"));
+        assert_eq!(world.schedules().await, Ok(1));
+        let main = std::fs::read_to_string(world.at("flowkeeper.toml")).unwrap();
+        write(&world.at("flowkeeper.toml"), "");
+        assert_eq!(world.schedules().await, Err(1), "the main file is empty");
+        replace(&world.at("flowkeeper.toml"), &main);
+        assert_eq!(world.schedules().await, Ok(1));
+        std::fs::rename(world.at("more"), world.at("elsewhere")).unwrap();
+        assert_eq!(world.schedules().await, Err(1), "a glob finds nothing");
+        std::fs::rename(world.at("elsewhere"), world.at("more")).unwrap();
+        assert_eq!(world.schedules().await, Ok(1));
+        write(&world.at("more/a.toml"), "");
+        assert_eq!(world.schedules().await, Err(1), "an included file is empty");
+        world.looks.send(Look::default()).await.unwrap();
+        assert_eq!(world.schedules().await, Ok(0), "somebody asks: it is meant");
+        replace(&world.at("more/a.toml"), "# nothing\n");
+        assert_eq!(world.schedules().await, Ok(0));
+        replace(&world.at("more/a.toml"), &schedule("b"));
+        assert_eq!(world.schedules().await, Ok(1));
     }
 
     #[tokio::test]

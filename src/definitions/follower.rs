@@ -98,8 +98,20 @@ impl Parts {
                 "there are no definitions yet, so there are no schedules"
             );
         }
+        self.ends_nothing(refused.as_deref()).await?;
         let nothing = self.nothing().await.and_then(&equip);
         nothing.map(|begun| Opening { begun, refused }).map_err(|refusal| OpeningError::Faults(refusal.faults))
+    }
+
+    /// Fails where a start without definitions would end the schedules of files, which were in force until now.
+    async fn ends_nothing(&self, refused: Option<&Refusal>) -> Result<(), OpeningError> {
+        match self.ledger.latest_definitions(None).await? {
+            Some((entry, _)) if entry.source == Source::File.as_str() && entry.schedules > 0 => {
+                let reason = refused.map_or_else(|| "no set was found there".to_owned(), Refusal::summary);
+                Err(OpeningError::WouldEnd { reason, version: entry.version, schedules: entry.schedules })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the znode holds, if ZooKeeper answers at once.
@@ -345,6 +357,18 @@ pub enum OpeningError {
     /// Not even a set without schedules can be used: the main file is wrong.
     #[error("begin with definitions from ZooKeeper: {0}")]
     Faults(Faults),
+    /// Until now definitions were files, and there is no set in ZooKeeper that could go on with them.
+    #[error(
+        "begin with definitions from ZooKeeper: {reason}; {schedules} of the schedules in files ({version}) would end"
+    )]
+    WouldEnd {
+        /// Why none can be used.
+        reason: String,
+        /// The set of files that was in force.
+        version: String,
+        /// How many schedules it has.
+        schedules: i64,
+    },
     /// The ledger does not tell which sets were in force. Beginning with none would end schedules.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -27,7 +27,25 @@ const QUIET_WHILE_NAMED_IS_GONE: Duration = Duration::from_secs(1);
 pub(super) struct Footprint {
     files: Vec<(PathBuf, Option<Mark>)>,
     /// What globs find; of these, some may not have been read yet.
-    found: Vec<(PathBuf, Option<Mark>)>,
+    found: Vec<Found>,
+}
+
+/// What a glob finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    /// The glob, with the directory that it is relative to.
+    glob: (PathBuf, String),
+    files: Vec<(PathBuf, Option<Mark>)>,
+}
+
+/// What was there and is not, although nobody has deleted it by name: it may just be being written, or could
+/// not be for want of room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// A file that had a text is empty.
+    Text(PathBuf),
+    /// A glob that found files finds none.
+    Matches(String),
 }
 
 /// One file.
@@ -62,8 +80,26 @@ impl Footprint {
         };
         Self {
             files: places.files.iter().cloned().map(marked).collect(),
-            found: places.found().into_iter().map(marked).collect(),
+            found: places
+                .found()
+                .map(|(glob, files)| Found { glob: glob.clone(), files: files.into_iter().map(marked).collect() })
+                .collect(),
         }
+    }
+
+    /// What is lost since `before`, which may be of other places: a main file that was emptied includes nothing.
+    pub(super) fn lost_since(&self, before: &Self) -> Vec<Lost> {
+        let had_text = |path: &Path| {
+            let known = before.files.iter().find(|(known, _)| known == path);
+            known.is_some_and(|(_, mark)| mark.is_some_and(|mark| mark.size_bytes > 0))
+        };
+        let emptied =
+            self.files.iter().filter(|(path, mark)| mark.is_some_and(|mark| mark.size_bytes == 0) && had_text(path));
+        let found_some =
+            |glob: &(PathBuf, String)| before.found.iter().any(|found| found.glob == *glob && !found.files.is_empty());
+        let without = self.found.iter().filter(|found| found.files.is_empty() && found_some(&found.glob));
+        let emptied = emptied.map(|(path, _)| Lost::Text(path.clone()));
+        emptied.chain(without.map(|found| Lost::Matches(found.glob.1.clone()))).collect()
     }
 
     /// Whether a file is gone that was there in `before`.
@@ -80,7 +116,8 @@ impl Footprint {
             return rest;
         }
         for gone in self.gone_since(seen) {
-            let was_found = seen.found.iter().any(|(path, _)| path == gone);
+            let mut found = seen.found.iter().flat_map(|found| &found.files);
+            let was_found = found.any(|(path, _)| path == gone);
             rest = rest.max(if was_found { QUIET_WHILE_FOUND_IS_GONE } else { QUIET_WHILE_NAMED_IS_GONE });
         }
         rest
@@ -257,6 +294,43 @@ mod tests {
             assert_eq!(now.rest_since(&before, swapped), rest, "{case}");
             assert_eq!(now.lacks_one_of(&before), now.files.iter().any(|(_, mark)| mark.is_none()), "{case}");
         }
+    }
+
+    #[test]
+    fn what_is_lost_without_being_deleted_by_name_shows() {
+        type Change = fn(&World);
+        let main = || Lost::Text(PathBuf::from("main.toml"));
+        let matches = || Lost::Matches("schedules/*.toml".to_owned());
+        let cases: [(&str, Change, Vec<Lost>); 8] = [
+            ("nothing", |_| {}, vec![]),
+            ("another text", |w| write(w.at("schedules/a.toml"), "ab").unwrap(), vec![]),
+            ("a link leads to another file", World::swap_link, vec![]),
+            ("one more, which is empty", |w| write(w.at("schedules/b.toml"), "").unwrap(), vec![]),
+            ("the main file is gone: that is a fault", |w| remove_file(w.at("main.toml")).unwrap(), vec![]),
+            ("the main file is empty", |w| write(w.at("..one/main.toml"), "").unwrap(), vec![main()]),
+            ("the only file of a glob is gone", |w| remove_file(w.at("schedules/a.toml")).unwrap(), vec![matches()]),
+            ("the directory is gone", |w| remove_dir_all(w.at("schedules")).unwrap(), vec![matches()]),
+        ];
+        for (case, change, expected) in cases {
+            let world = World::new();
+            let (before, _) = world.look();
+            change(&world);
+            let lost = world.look().0.lost_since(&before);
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|lost| match lost {
+                    Lost::Text(path) => Lost::Text(world.directory.path().join(path)),
+                    Lost::Matches(glob) => Lost::Matches(glob),
+                })
+                .collect();
+            assert_eq!(lost, expected, "{case}");
+        }
+        // What a file includes is not known any more when it is empty itself.
+        let world = World::new();
+        let (before, _) = world.look();
+        write(world.at("..one/main.toml"), "").unwrap();
+        let alone = Places { files: vec![world.at("main.toml")], globs: Vec::new() };
+        assert_eq!(Footprint::of(&alone).lost_since(&before), [Lost::Text(world.at("main.toml"))]);
     }
 
     #[test]

@@ -211,10 +211,15 @@ pub(super) async fn one(State(api): State<Api>, Name(which): Name) -> Result<Jso
 impl From<PushError> for Problem {
     fn from(error: PushError) -> Self {
         let kind = match &error {
-            PushError::FromFiles | PushError::Shadow | PushError::Conflict(_) => ProblemKind::Conflict,
+            PushError::FromFiles | PushError::AnotherHome | PushError::Shadow | PushError::Conflict(_) => {
+                ProblemKind::Conflict
+            }
+
             PushError::Away => ProblemKind::Unavailable,
             PushError::Unknown(_) => ProblemKind::Timeout,
-            PushError::Faults(_) | PushError::Refused(_) | PushError::NotWhole(_) => ProblemKind::Unprocessable,
+            PushError::Empty | PushError::Faults(_) | PushError::Refused(_) | PushError::NotWhole(_) => {
+                ProblemKind::Unprocessable
+            }
             PushError::TooLarge(_) => ProblemKind::BodyTooLarge,
             PushError::NoVersion(_) => ProblemKind::NotFound,
             PushError::Store(_) => ProblemKind::Internal,

@@ -18,7 +18,7 @@ const KEPT_AT_LEAST: i64 = 10;
 const KEPT_BYTES: i64 = 64 * 1024 * 1024;
 
 /// How much of a version must be given, in characters.
-const SHORTEST_START: usize = 4;
+pub const SHORTEST_START: usize = 4;
 
 const COLUMNS: &str =
     "number, version, in_force_at, source, zookeeper_version, author, message, pushed_at, schedules, size_bytes";

@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use attempts::ActiveRun;
+pub use definitions::SHORTEST_START;
 pub use error::StoreError;
 pub use leadership::{Lead, Leadership};
 pub use locks::{LockNote, LockOwner, LockRun};

@@ -1,6 +1,7 @@
 //! Definitions that are kept in ZooKeeper: pushed, pulled, compared, rolled back, and taken up by members.
 
 mod limits;
+mod moved;
 mod refused;
 
 use std::process::Output;
@@ -275,6 +276,11 @@ async fn a_wrong_set_is_refused_before_it_is_written_and_after() {
     let body = json!({ "documents": [{ "name": "x.toml", "text": wrong }], "force": true });
     let (status, problem) = put(cluster.first(), &body).await;
     assert_eq!((status, &problem["faults"][0]["file"]), (422, &json!("x.toml")), "{problem}");
+    // Nothing at all is more likely a file that could not be written.
+    for documents in [json!([]), json!([{ "name": "x.toml", "text": " \n" }])] {
+        let (status, problem) = put(cluster.first(), &json!({ "documents": documents, "force": true })).await;
+        assert!(status == 422 && problem["detail"].as_str().is_some_and(|said| said.contains("nothing in them")));
+    }
     assert_eq!(cluster.znode().await.as_ref(), Some(&before));
 
     // Past the command and the member: whatever the znode holds, what was in force stays.

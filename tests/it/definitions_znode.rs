@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flowkeeper::clock::Clock;
-use flowkeeper::config::model::DefinitionsSource;
-use flowkeeper::config::{Document, Environment, Fault, Faults};
+use flowkeeper::config::{self, Document, Environment, Fault, Faults};
 use flowkeeper::definitions::bundle::{self, Rubbish};
 use flowkeeper::definitions::desk::{Conflict, Desk, Push, PushError};
 use flowkeeper::definitions::follower::{OpeningError, Parts};
@@ -62,7 +61,8 @@ impl World {
             ledger,
             clock: Clock::system(),
         };
-        let desk = Desk::new(Some(parts.clone()), DefinitionsSource::ZooKeeper);
+        let (main, _) = config::check(&parts.main_file, &parts.environment).expect("a main file");
+        let desk = Desk::new(Some(parts.clone()), Arc::new(main));
         Self { zookeeper, proxy, parts, desk, leadership, over, directory }
     }
 

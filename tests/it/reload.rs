@@ -206,6 +206,29 @@ async fn a_bad_set_is_refused_and_seen_and_a_good_one_ends_that() {
 }
 
 #[tokio::test]
+async fn what_has_become_empty_ends_nothing_until_somebody_says_that_it_is_meant() {
+    let fake = fake().await;
+    let member = serving(&fake, &cron("a", "@daily", "")).await;
+    let (main, file) = (member.path().join("flowkeeper.toml"), member.path().join("schedules/a.toml"));
+    let text = std::fs::read_to_string(&main).expect("the configuration");
+    let refused = |config: &Value| !config["refused"].is_null();
+    // As a save that stops half-way leaves it, on a disk that is full for example.
+    for (path, whole) in [(&main, text.clone()), (&file, cron("a", "@daily", ""))] {
+        save(path, "");
+        until(&member, "a refusal", refused).await;
+        assert_eq!(names(&member.get("schedules").await.expect("an answer")), ["a"]);
+        save(path, &whole);
+        until(&member, "what was in force", |config| !refused(config)).await;
+    }
+    std::fs::remove_file(&file).expect("remove");
+    let config = until(&member, "a glob without files", refused).await;
+    assert!(member.logged().contains("no file matches \"schedules/*.toml\" any more"), "{config:?}");
+    assert_eq!(names(&member.get("schedules").await.expect("an answer")), ["a"]);
+    member.signal("HUP");
+    until(&member, "no schedules", |config| config["schedules"] == 0 && !refused(config)).await;
+}
+
+#[tokio::test]
 async fn signals_and_requests_read_the_files_again_and_say_what_came_of_it() {
     let fake = fake().await;
     let member = serving(&fake, &cron("a", "@daily", "")).await;

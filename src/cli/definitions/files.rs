@@ -103,8 +103,10 @@ pub(super) fn write(file: &Path, current: &Definitions, force: bool) -> Result<V
         texts.push((path, text));
     }
     if !force && !is_untouched(file) {
+        // A file that was pushed as it is may lack the line on top.
+        let differs = |there: &str, text: &str| base::without_base(there).1 != base::without_base(text).1;
         let overwritten = texts.iter().find(|(path, text)| {
-            std::fs::read_to_string(path).is_ok_and(|there| there != *text) || (path.exists() && !path.is_file())
+            std::fs::read_to_string(path).is_ok_and(|there| differs(&there, text)) || (path.exists() && !path.is_file())
         });
         if let Some((path, _)) = overwritten {
             return Err(CommandError::failed(format!(
@@ -177,6 +179,10 @@ mod tests {
         std::fs::write(&file, "a = 1\n").unwrap();
         assert!(write(&file, &set(&[("d.toml", "a = 2\n")]), false).is_err());
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "a = 1\n");
+        // Nothing is lost where it says the same: it only gets the line on top.
+        let same = set(&[("d.toml", "a = 1\n")]);
+        write(&file, &same, false).unwrap();
+        assert_eq!(Local::gather(&file).unwrap().base, Some(same.version));
     }
 
     #[test]

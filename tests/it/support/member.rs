@@ -213,7 +213,7 @@ impl Member {
         let api = Api {
             ledger: ledger.clone(),
             operations,
-            definitions: Desk::new(None, config.server.definitions),
+            definitions: Desk::new(None, Arc::new(config.clone())),
             schedules: schedules.subscribe(),
             clock: clock.clone(),
             status: status.clone(),
