@@ -91,7 +91,20 @@ pub(super) async fn run(context: &Context) -> Result<(), CommandError> {
         let since = list.zookeeper.since.map(|since| format!(" since {}", show_time(since, zones.common())));
         eprintln!("ZooKeeper cannot be reached{} ({reason}): this is what was known last", since.unwrap_or_default());
     }
+    if let Some(last) = led_last(&list) {
+        eprintln!(
+            "no member takes part: {last} led last, as the store remembers it, and is gone or cut off from ZooKeeper"
+        );
+    }
     Ok(())
+}
+
+/// The leader that the store remembers, where ZooKeeper is there and knows nobody.
+fn led_last(list: &MemberList) -> Option<&str> {
+    let is_gone = |member: &MemberOverview| member.session == SessionState::Absent;
+    let nobody = list.zookeeper.reason.is_none() && list.items.iter().all(is_gone);
+    let leader = list.items.iter().find(|member| member.role == MemberRole::Leader)?;
+    nobody.then_some(leader.id.as_str())
 }
 
 fn role_cell(role: MemberRole) -> Cell {
@@ -171,4 +184,30 @@ async fn live_members(context: &Context, config: &Config) -> Result<Seen, Comman
 async fn asked(context: &Context, config: &Config) -> Option<MemberList> {
     let api = context.api(config).ok()?;
     tokio::time::timeout(API_PATIENCE, api.get::<MemberList>(&["members"])).await.ok()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::zookeeper::MemberCard;
+
+    #[test]
+    fn who_led_last_is_told_where_nobody_takes_part() {
+        let member = |id: &str| Member { card: MemberCard { id: id.into(), ..MemberCard::default() }, leads: false };
+        let away = || Home::Disconnected { since: None, reason: "refused".into() };
+        let gone = "a:1~0f".to_owned();
+        for (case, live, leader, home, expected) in [
+            ("all have ended", vec![], Some(gone.clone()), Home::Connected, Some("a:1~0f")),
+            ("another is about to lead", vec![member("b:1~0f")], Some(gone.clone()), Home::Connected, None),
+            ("nobody ever led", vec![], None, Home::Connected, None),
+            ("ZooKeeper cannot be asked", vec![], Some(gone.clone()), away(), None),
+            ("there is no ZooKeeper", vec![], Some(gone), Home::None, None),
+        ] {
+            let lead = Some(Lead { epoch: 7, leader, since: None });
+            let list = Sight { own: None, live, lead, home }.list(Timestamp::UNIX_EPOCH);
+            assert_eq!(led_last(&list), expected, "{case}");
+        }
+    }
 }
