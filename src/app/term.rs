@@ -362,19 +362,22 @@ impl Work {
         let Ok(moment) = moment.await else { return Ok(false) };
         let states = self.adopt(after, &identities, known, &touched, moment).await?;
 
-        let guarded = guarded(after);
-        let gates = guarded.gates(&states, moment);
-        self.guarded.send_replace(guarded);
-        // Every trigger looks up when they are told of others.
-        self.gates.send_if_modified(|before| {
-            let other = *before != gates;
-            *before = gates;
-            other
-        });
         let renames = fates.moves().map(|(old, new)| (old.clone(), new.clone())).collect();
+        // The dispatcher must know the names before it meets them in the gates.
         self.supply.send_modify(|supplied| {
             let earlier = supplied.renames.iter().cloned();
             *supplied = supply(after, Arc::new(earlier.chain([renames]).collect()));
+        });
+        let guarded = guarded(after);
+        let gates = guarded.gates(&states, moment);
+        // Every trigger looks up when they are told of others.
+        self.gates.send_if_modified(|before| {
+            // Nobody publishes gates meanwhile: who read the ledger for the set before does not any more, and who
+            // reads it for this one does so afterwards.
+            self.guarded.send_replace(guarded);
+            let other = *before != gates;
+            *before = gates;
+            other
         });
         // Gone only with the term.
         let _ = adopt.send(Arc::new(states));

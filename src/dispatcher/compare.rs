@@ -49,7 +49,7 @@ impl Dispatcher {
             let Some(page) = reading.await else { return Ok(false) };
             next = self.offer_page(page?);
         }
-        self.apply_gates();
+        self.take_in_force();
         self.locks.ready();
         Ok(true)
     }

@@ -168,7 +168,7 @@ impl Dispatcher {
             guests: Guests::default(),
             owes: None,
         };
-        dispatcher.take_supply();
+        dispatcher.take_in_force();
         // All of it is about to be read.
         dispatcher.owes = None;
         dispatcher
@@ -211,9 +211,9 @@ impl Dispatcher {
                     if changed.is_err() {
                         break;
                     }
-                    self.apply_gates();
+                    self.take_in_force();
                 }
-                Ok(()) = self.supply.changed() => self.take_supply(),
+                Ok(()) = self.supply.changed() => self.take_in_force(),
                 () = sleep_until(next_try, &self.clock) => {}
                 Ok(()) = reconcile.changed() => self.compare_soon(Compare::All),
                 _ = tidy.tick() => self.tidy(),

@@ -57,10 +57,26 @@ impl Target {
 }
 
 impl Dispatcher {
-    /// Goes over to the definitions that are in force now. Runs of an Airflow that is gone stay where they
-    /// are until it is back.
-    pub(super) fn take_supply(&mut self) {
-        let supply = Arc::clone(&self.supply.borrow_and_update());
+    /// Goes over to the definitions and the gates of now, in one step.
+    ///
+    /// Who edits tells the names first and the gates after them. Read in the other order, the gates are never those
+    /// of a set whose names are not known here; and where they are still those of the set before, what they hold
+    /// back is found under the names of now. So nothing that is paused is let go between two sets.
+    pub(super) fn take_in_force(&mut self) {
+        loop {
+            let gates = Arc::clone(&self.gates.borrow_and_update());
+            let supply = Arc::clone(&self.supply.borrow_and_update());
+            if !self.gates.has_changed().unwrap_or(false) {
+                if !Arc::ptr_eq(&supply, &self.in_force) {
+                    self.take_supply(supply);
+                }
+                return self.apply_gates(&gates);
+            }
+        }
+    }
+
+    /// Goes over to other definitions. Runs of an Airflow that is gone stay where they are until it is back.
+    fn take_supply(&mut self, supply: Arc<Supply>) {
         for (name, target) in &supply.targets {
             let lanes = self.airflows.entry(Arc::clone(name)).or_insert_with(|| Lanes {
                 target: None,
@@ -81,11 +97,11 @@ impl Dispatcher {
         }
         let known = self.in_force.renames.len();
         for (old, new) in supply.renames.iter().skip(known).flatten() {
-            let hold = self.holds.get(new).copied().unwrap_or_default();
             for lanes in self.airflows.values_mut() {
                 lanes.queue.rename(old, new);
-                let given_back = lanes.queue.hold(new, hold, self.locks.earlier());
-                self.locks.give_back(given_back);
+            }
+            if let Some(hold) = self.holds.remove(old) {
+                self.holds.insert(new.clone(), hold);
             }
             self.renamed.values_mut().filter(|name| *name == old).for_each(|name| *name = new.clone());
             self.renamed.insert(old.clone(), new.clone());
@@ -110,14 +126,18 @@ impl Dispatcher {
         self.renamed.get(&name).cloned().unwrap_or(name)
     }
 
-    pub(super) fn apply_gates(&mut self) {
-        let gates = Arc::clone(&self.gates.borrow_and_update());
+    fn apply_gates(&mut self, gates: &HashMap<ScheduleName, Gate>) {
+        let now = |(schedule, gate)| (self.name_now(ScheduleName::clone(schedule)), gate);
+        let (as_ever, renamed): (Vec<_>, Vec<_>) =
+            gates.iter().partition(|(schedule, _)| !self.renamed.contains_key(*schedule));
+        // Who has taken the name of another is meant by it from now on.
+        let gates: HashMap<ScheduleName, &Gate> = as_ever.into_iter().chain(renamed).map(now).collect();
         let holds: HashMap<ScheduleName, Hold> =
             gates.iter().map(|(schedule, gate)| (schedule.clone(), hold_of(gate))).collect();
         self.skipping = gates
-            .iter()
+            .into_iter()
             .filter_map(|(schedule, gate)| match gate {
-                Gate::Skipping { reason } => Some((schedule.clone(), Arc::clone(reason))),
+                Gate::Skipping { reason } => Some((schedule, Arc::clone(reason))),
                 Gate::Open | Gate::Submitting | Gate::Paused { .. } => None,
             })
             .collect();

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use sqlx::AnyConnection;
 
 use super::model::{AttemptOutcome, AttemptRecord, Ticket};
+use super::names::{SCHEDULE, take_along};
 use super::record::note_moves;
 use super::sql::{Columns, bulk, select_in};
 use super::writer::{Changes, Move};
@@ -99,6 +100,8 @@ pub(super) async fn record(
         rows,
     )
     .await?;
+    let again = moves.iter().filter(|to| known.get(&to.run.0).is_some_and(|row| row.state.reopens(to.state)));
+    take_along(connection, again.map(|to| to.run.0)).await?;
     note_moves(connection, at, &moves).await?;
     changes.moves.extend(moves);
     Ok(())
@@ -124,7 +127,7 @@ pub(super) async fn moves_of(
 ) -> Result<HashMap<i64, Move>, StoreError> {
     let rows = select_in(
         connection,
-        "SELECT id, schedule, airflow, dag_id, dag_run_id, state, reason FROM runs WHERE id IN",
+        &format!("SELECT id, {SCHEDULE}, airflow, dag_id, dag_run_id, state, reason FROM runs WHERE id IN"),
         "",
         runs,
     )

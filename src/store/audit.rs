@@ -32,6 +32,19 @@ pub(super) async fn write_audit(
     Ok(())
 }
 
+/// Gives the decisions of a schedule its new name.
+pub(super) async fn move_decisions(connection: &mut AnyConnection, old: &str, new: &str) -> Result<(), StoreError> {
+    for sql in [
+        "UPDATE decisions SET schedule = $1 WHERE schedule = $2",
+        "INSERT INTO decision_counts (schedule, kind, count) SELECT $1, kind, count FROM decision_counts \
+         WHERE schedule = $2 ON CONFLICT (schedule, kind) DO UPDATE SET count = decision_counts.count + excluded.count",
+    ] {
+        bind(sql, [new.into(), old.into()]).execute(&mut *connection).await?;
+    }
+    bind("DELETE FROM decision_counts WHERE schedule = $1", [old.into()]).execute(connection).await?;
+    Ok(())
+}
+
 impl Ledger {
     /// Notes an action whose effect lies elsewhere, in Airflow for example.
     pub async fn write_audit(&self, leadership: &Leadership, audit: NewAudit) -> Result<(), StoreError> {

@@ -33,6 +33,16 @@ impl Conditions {
         self.text.push_str(&condition.replace('?', &format!("${}", self.values.len())));
     }
 
+    /// The clause for one part of a statement, with more conditions, in each of which `?` stands for its value. The
+    /// other parts do not have them.
+    pub(super) fn also<'c>(&mut self, more: impl IntoIterator<Item = (&'c str, Value)>) -> String {
+        let common = self.text.clone();
+        for (condition, value) in more {
+            self.add(condition, value);
+        }
+        std::mem::replace(&mut self.text, common)
+    }
+
     fn separate(&mut self) {
         self.text.push_str(if self.text.is_empty() { "WHERE " } else { " AND " });
     }

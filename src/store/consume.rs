@@ -1,6 +1,7 @@
 //! Children that are to be deleted once their run got far enough: owed with the row, settled once.
 
 use super::model::{ConsumeDue, ConsumeWork};
+use super::names::SCHEDULE;
 use super::sql::Columns;
 use super::{Leadership, Ledger, StoreError};
 use crate::domain::run::RunId;
@@ -15,7 +16,7 @@ impl Ledger {
     pub async fn consume_due(&self, ensemble: Option<&str>, after: RunId) -> Result<Vec<ConsumeDue>, StoreError> {
         let condition = if ensemble.is_some() { "consume_ensemble = $3" } else { "consume_ensemble IS NULL" };
         let sql = format!(
-            "SELECT id, schedule, consume_path, consume_czxid, consume_when FROM runs \
+            "SELECT id, {SCHEDULE}, consume_path, consume_czxid, consume_when FROM runs \
              WHERE consume_when IS NOT NULL AND consume_note IS NULL AND id > $2 AND {condition} AND (state = 'success' \
              OR (consume_when = 'accepted' AND accepted_at IS NOT NULL)) ORDER BY id LIMIT $1"
         );

@@ -15,22 +15,28 @@ use super::error::no_answer;
 use super::model::{
     Attempt, Covered, DagRun, DagRunFilter, Lateness, NominalRow, Page, Run, RunFilter, RunLock, TimelineEntry,
 };
-use super::names::NameOfRuns;
+use super::names::{NamesOfRuns, SCHEDULE};
 use super::sql::{Columns, Value};
 use super::{Ledger, StoreError};
 use crate::domain::occurrence::RUN_ID_PREFIX;
 use crate::domain::run::{RunId, RunState};
-use crate::domain::schedule::ScheduleName;
+use crate::domain::schedule::{ScheduleName, TriggerKind};
 
 /// How long a store may take to show that it is there.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-const RUN_COLUMNS: &str = "id, schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, \
-     covers_to, occurrences, due_at, recorded_at, submitted_at, accepted_at, started_at, ended_at, state, reason, \
+/// What stands behind the number and the schedule of a run.
+const RUN_COLUMNS: &str = "owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, covers_to, \
+     occurrences, due_at, recorded_at, submitted_at, accepted_at, started_at, ended_at, state, reason, \
      coalesced, reopened, conf, \
      lock_name, lock_asked_at, lock_held_at, CASE WHEN state = 'pending' AND lock_name IS NOT NULL THEN \
      (SELECT MIN(h.id) FROM runs h WHERE h.is_open = 1 AND h.lock_name IS NOT NULL AND h.lock_name = runs.lock_name \
      AND h.lock_held_at IS NOT NULL AND h.id <> runs.id) END";
+
+/// Reads runs, as [`run`] takes them.
+fn select_runs() -> String {
+    format!("SELECT id, {SCHEDULE} AS schedule, {RUN_COLUMNS} FROM runs")
+}
 
 fn run(row: &AnyRow) -> Result<Run, StoreError> {
     let mut columns = Columns::of(row);
@@ -101,8 +107,14 @@ impl Ledger {
 
     /// Runs that match, newest first by the time that they came due.
     pub async fn runs(&self, filter: &RunFilter, limit: u32, cursor: Option<&str>) -> Result<Page<Run>, StoreError> {
-        let (sql, values) = page_of_runs(filter, limit, cursor)?;
-        let rows = self.fetch(sql, values).await?;
+        // The names first, and with them as of one moment.
+        let ledger = if filter.schedule.is_some() { self.snapshot().await? } else { self.clone() };
+        let names = match &filter.schedule {
+            Some(schedule) => Some(ledger.names_of_runs(schedule).await?),
+            None => None,
+        };
+        let (sql, values) = page_of_runs(filter, names, limit, cursor)?;
+        let rows = ledger.fetch(sql, values).await?;
         let items = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(items, limit, |run| cursor_of(run.due_at, run.id.0)))
     }
@@ -114,7 +126,7 @@ impl Ledger {
             Ok(number) if !id.starts_with(RUN_ID_PREFIX) => ("id = $1", number.into()),
             _ => ("dag_run_id = $1", id.into()),
         };
-        let rows = ledger.fetch(format!("SELECT {RUN_COLUMNS} FROM runs WHERE {condition}"), [value]).await?;
+        let rows = ledger.fetch(format!("{} WHERE {condition}", select_runs()), [value]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let mut run = run(row)?;
         run.attempts = ledger.attempts(run.id).await?;
@@ -155,10 +167,13 @@ impl Ledger {
 
     /// The newest run of each of these schedules that has one, by the time that it came due.
     pub async fn last_runs_of(&self, schedules: &[ScheduleName]) -> Result<HashMap<String, Run>, StoreError> {
-        // One probe of an index a schedule, however long its history is.
+        // One probe of an index a schedule, however long its history is. What has still to follow to another name is
+        // older than all that has followed.
         let head = format!(
-            "SELECT {RUN_COLUMNS} FROM runs WHERE id IN (SELECT (SELECT r.id FROM runs r WHERE r.schedule = s.name \
-             ORDER BY r.due_at DESC, r.id DESC LIMIT 1) FROM schedules s WHERE s.name IN"
+            "{} WHERE id IN (SELECT (SELECT r.id FROM runs r WHERE r.schedule = s.name \
+             AND r.id > COALESCE((SELECT o.last_run FROM renames o WHERE o.old_name = s.name), 0) \
+             ORDER BY r.due_at DESC, r.id DESC LIMIT 1) FROM schedules s WHERE s.name IN",
+            select_runs()
         );
         let rows = self.fetch_in(&head, ")", schedules.iter().map(ScheduleName::as_str)).await?;
         rows.iter().map(|row| run(row).map(|run| (run.schedule.clone(), run))).collect()
@@ -172,15 +187,16 @@ impl Ledger {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<NominalRow>, StoreError> {
-        let sql = "SELECT id, dag_run_id, owner, state, nominal_time, covers_from, covers_to, occurrences FROM runs \
-                   WHERE schedule = $1 AND id > $2 AND id <= $3 AND trigger_kind = 'cron' AND nominal_time >= $4 \
-                   AND COALESCE(covers_from, nominal_time) <= $5";
+        let mut conditions = Conditions::default();
+        conditions.add("trigger_kind = ?", TriggerKind::Cron.as_str());
+        conditions.add("nominal_time >= ?", from);
+        conditions.add("COALESCE(covers_from, nominal_time) <= ?", to);
+        let columns = "id, dag_run_id, owner, state, nominal_time, covers_from, covers_to, occurrences";
+        let select = |clause: &str| format!("SELECT {columns} FROM runs {clause}");
         let ledger = self.snapshot().await?;
-        let mut rows = Vec::new();
-        for NameOfRuns { name, after, last } in ledger.names_of_runs(schedule).await? {
-            let values = [name.into(), after.into(), last.into(), from.into(), to.into()];
-            rows.extend(ledger.fetch(sql, values).await?);
-        }
+        let names = ledger.names_of_runs(schedule.as_str()).await?;
+        let (sql, values) = names.select(conditions, select, "ORDER BY nominal_time");
+        let rows = ledger.fetch(sql, values).await?;
         let rows = rows.iter().map(|row| {
             let mut columns = Columns::of(row);
             let (id, dag_run_id) = (RunId(columns.integer()?), columns.text()?);
@@ -190,9 +206,7 @@ impl Ledger {
             let covers = span.map(|(from, to)| Covered { from, to, count });
             Ok(NominalRow { id, dag_run_id, owner, state, nominal_time, covers })
         });
-        let mut rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
-        rows.sort_by_key(|row| row.nominal_time);
-        Ok(rows)
+        rows.collect()
     }
 
     /// Monitored DAG runs that match, newest first by when they were first seen.
@@ -241,9 +255,11 @@ impl Ledger {
     }
 }
 
-/// The statement for a page of runs and one row more, and its values.
+/// The statement for a page of runs and one row more, and its values. `names` has those under which the schedule
+/// that is asked for has runs.
 pub(super) fn page_of_runs(
     filter: &RunFilter,
+    names: Option<NamesOfRuns>,
     limit: u32,
     cursor: Option<&str>,
 ) -> Result<(String, Vec<Value>), StoreError> {
@@ -251,7 +267,7 @@ pub(super) fn page_of_runs(
     if let Some(cursor) = cursor {
         conditions.add_keyset("due_at", cursor)?;
     }
-    let narrow = [("schedule = ?", &filter.schedule), ("dag_id = ?", &filter.dag_id), ("owner = ?", &filter.owner)];
+    let narrow = [("dag_id = ?", &filter.dag_id), ("owner = ?", &filter.owner)];
     for (condition, value) in narrow {
         if let Some(value) = value {
             conditions.add(condition, value.as_str());
@@ -265,15 +281,15 @@ pub(super) fn page_of_runs(
     }
     // Most runs succeed, so an index by state would lead past those of all others. SQLite keeps no statistics
     // that tell it so.
-    let is_narrow = narrow.iter().any(|(_, value)| value.is_some());
+    let is_narrow = names.is_some() || narrow.iter().any(|(_, value)| value.is_some());
     let by_state = !is_narrow || !filter.states.contains(&RunState::Success);
     conditions.add_states(if by_state { "state" } else { "COALESCE(state, '')" }, &filter.states);
-    let sql = format!(
-        "SELECT {RUN_COLUMNS} FROM runs {} ORDER BY due_at DESC, id DESC LIMIT {}",
-        conditions.text(),
-        i64::from(limit) + 1
-    );
-    Ok((sql, conditions.into_values()))
+    let order = format!("ORDER BY due_at DESC, id DESC LIMIT {}", i64::from(limit) + 1);
+    let select = |clause: &str| format!("{} {clause}", select_runs());
+    Ok(match names {
+        Some(names) => names.select(conditions, select, &order),
+        None => (format!("{} {order}", select(conditions.text())), conditions.into_values()),
+    })
 }
 
 /// The statement for a page of monitored DAG runs and one row more, and its values.

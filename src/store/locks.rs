@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::names::SCHEDULE;
 use super::sql::{Columns, bulk};
 use super::{Leadership, Ledger, StoreError};
 use crate::domain::run::{RunId, RunState};
@@ -99,8 +100,8 @@ impl Ledger {
 
     /// What a person is shown of these rows beside their locks; those that are gone are left out.
     pub async fn lock_runs(&self, runs: &[RunId]) -> Result<Vec<LockRun>, StoreError> {
-        let head = "SELECT id, schedule, dag_run_id, state, lock_held_at FROM runs WHERE id IN";
-        let rows = self.fetch_in(head, "", runs.iter().map(|run| run.0)).await?;
+        let head = format!("SELECT id, {SCHEDULE}, dag_run_id, state, lock_held_at FROM runs WHERE id IN");
+        let rows = self.fetch_in(&head, "", runs.iter().map(|run| run.0)).await?;
         rows.iter()
             .map(|row| {
                 let mut columns = Columns::of(row);

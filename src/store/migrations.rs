@@ -17,7 +17,7 @@ use super::database::{Access, Database};
 use super::sql::{Columns, bind};
 
 /// All migrations, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 16] = [
+const MIGRATIONS: [(i64, &str, &str); 17] = [
     (1, "ledger", include_str!("../../migrations/0001_ledger.sql")),
     (2, "paused dags", include_str!("../../migrations/0002_paused_dags.sql")),
     (3, "neighbours", include_str!("../../migrations/0003_neighbours.sql")),
@@ -33,6 +33,7 @@ const MIGRATIONS: [(i64, &str, &str); 16] = [
     (13, "former names", include_str!("../../migrations/0013_former_names.sql")),
     (14, "renames", include_str!("../../migrations/0014_renames.sql")),
     (15, "resting triggers", include_str!("../../migrations/0015_resting_triggers.sql")),
+    (16, "renames by name", include_str!("../../migrations/0016_renames_by_name.sql")),
     (17, "lists of DAG runs", include_str!("../../migrations/0017_dag_run_lists.sql")),
 ];
 

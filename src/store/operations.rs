@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::attempts::{TICKET_COLUMNS, moves_of, ticket};
 use super::audit::write_audit;
 use super::model::{Covered, NewAudit, NewRun, RecordedRun, Recording};
+use super::names::{SCHEDULE, take_along};
 use super::record::{close, note_moves, record};
 use super::sql::{Columns, bind};
 use super::transaction::Transaction;
@@ -202,6 +203,7 @@ async fn make_pending(
     if done.rows_affected() == 0 {
         return Ok(false);
     }
+    take_along(transaction.connection(), std::iter::once(run.0)).await?;
     if let Some(fresh) = fresh {
         bind(
             "UPDATE runs SET dag_run_id = $1, nominal_time = $2, covers_from = NULL, covers_to = NULL, occurrences = 1, \
@@ -290,10 +292,10 @@ async fn insert_alike(
 ) -> Result<(), StoreError> {
     let single = covers.count == 1;
     bind(
-        "INSERT INTO runs (schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, covers_to, \
+        format!("INSERT INTO runs (schedule, owner, airflow, dag_id, dag_run_id, trigger_kind, nominal_time, covers_from, covers_to, \
          occurrences, due_at, recorded_at, closed_at, state, is_open, reason, coalesced, reopened, conf, attempts, lookup_only, lock_name) \
-         SELECT schedule, owner, airflow, dag_id, $1, trigger_kind, $2, $3, $4, $5, $2, recorded_at, closed_at, state, \
-         is_open, reason, coalesced, reopened, conf, attempts, lookup_only, lock_name FROM runs WHERE id = $6",
+         SELECT {SCHEDULE}, owner, airflow, dag_id, $1, trigger_kind, $2, $3, $4, $5, $2, recorded_at, closed_at, state, \
+         is_open, reason, coalesced, reopened, conf, attempts, lookup_only, lock_name FROM runs WHERE id = $6"),
         [
             dag_run_id.into(),
             covers.to.into(),

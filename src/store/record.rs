@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use sqlx::AnyConnection;
 
 use super::StoreError;
+use super::conditions::Conditions;
 use super::model::{Covered, CursorMove, NewRun, RecordedRun, Recording, Ticket};
+use super::names::{self, SCHEDULE};
 use super::paths;
 use super::sql::{Columns, Value, bind, bulk, select_in};
 use super::writer::{Changes, Move};
@@ -151,10 +153,10 @@ async fn insert(
         .collect())
 }
 
-/// Nominal times at or before their schedule's cursor that a row for several covers already.
+/// Nominal times at or before their schedule's cursor that a row of another identity covers already.
 ///
-/// Only a clock that was set back brings such times up again. A row of its own would be met by its
-/// identity; one for several has the identity of its last time alone.
+/// Only a clock that was set back brings such times up again. A row for several has the identity of its last time
+/// alone, and one from before a rename that of the name of then.
 async fn covered_before(connection: &mut AnyConnection, runs: &[NewRun]) -> Result<HashMap<String, Met>, StoreError> {
     let cron = |run: &&NewRun| run.trigger == TriggerKind::Cron && run.nominal_time.is_some();
     let schedules: BTreeSet<&str> = runs.iter().filter(cron).map(|run| run.schedule.as_str()).collect();
@@ -176,17 +178,20 @@ async fn covered_before(connection: &mut AnyConnection, runs: &[NewRun]) -> Resu
         if !repeated {
             continue;
         }
-        let rows = bind(
-            "SELECT id, state, schedule, trigger_kind, conf FROM runs WHERE schedule = $1 AND trigger_kind = 'cron' \
-             AND covers_from <= $2 AND covers_to >= $2 AND dag_run_id <> $3 LIMIT 1",
-            [run.schedule.as_str().into(), run.nominal_time.into(), run.dag_run_id.as_str().into()],
-        )
-        .fetch_all(&mut *connection)
-        .await?;
+        let mut conditions = Conditions::default();
+        conditions.add("trigger_kind = ?", TriggerKind::Cron.as_str());
+        conditions.add("COALESCE(covers_from, nominal_time) <= ?", run.nominal_time);
+        conditions.add("nominal_time >= ?", run.nominal_time);
+        conditions.add("dag_run_id <> ?", run.dag_run_id.as_str());
+        let names = names::names_of_runs(connection, run.schedule.as_str()).await?;
+        let select = |clause: &str| format!("SELECT id, state, trigger_kind, conf FROM runs {clause}");
+        let (sql, values) = names.select(conditions, select, "LIMIT 1");
+        let rows = bind(sql, values).fetch_all(&mut *connection).await?;
         if let Some(row) = rows.first() {
             let mut columns = Columns::of(row);
             let (id, state) = (RunId(columns.integer()?), columns.state()?);
-            let (schedule, trigger, conf) = (columns.text()?, columns.text()?, columns.text()?);
+            let (trigger, conf) = (columns.text()?, columns.text()?);
+            let schedule = run.schedule.to_string();
             covered.insert(run.dag_run_id.clone(), Met { id, state, schedule, trigger, conf });
         }
     }
@@ -242,7 +247,7 @@ async fn find_met<'a>(
 ) -> Result<HashMap<String, Met>, StoreError> {
     let rows = select_in(
         connection,
-        "SELECT dag_run_id, id, state, schedule, trigger_kind, conf FROM runs WHERE dag_run_id IN",
+        &format!("SELECT dag_run_id, id, state, {SCHEDULE}, trigger_kind, conf FROM runs WHERE dag_run_id IN"),
         "",
         ids,
     )
@@ -291,8 +296,10 @@ async fn take_on_consumes(
 /// Lets the newest row of the schedule cover this occurrence too, if it ended alike; its number then.
 async fn extend_latest(connection: &mut AnyConnection, run: &NewRun) -> Result<Option<i64>, StoreError> {
     let rows = bind(
-        "SELECT id, state, reason, nominal_time, due_at, owner, airflow, dag_id FROM runs WHERE schedule = $1 \
-         ORDER BY due_at DESC, id DESC LIMIT 1",
+        format!(
+            "SELECT id, state, reason, nominal_time, due_at, owner, airflow, dag_id, {SCHEDULE} FROM runs \
+             WHERE schedule = $1 ORDER BY due_at DESC, id DESC LIMIT 1"
+        ),
         [run.schedule.as_str().into()],
     )
     .fetch_all(&mut *connection)
@@ -304,8 +311,11 @@ async fn extend_latest(connection: &mut AnyConnection, run: &NewRun) -> Result<O
     let (state, reason) = (columns.state()?, columns.optional_text()?);
     let (nominal, due_at) = (columns.optional_time()?, columns.time()?);
     let (owner, airflow, dag_id) = (columns.optional_text()?, columns.text()?, columns.text()?);
-    // What was due for one owner and DAG says nothing about what is due for the next.
-    let for_the_same = owner == run.owner && airflow == run.airflow && dag_id == run.dag_id;
+    let schedule = columns.text()?;
+    // What was due for one owner and DAG says nothing about what is due for the next, nor does what belongs to a
+    // schedule that has given this name up.
+    let for_the_same =
+        owner == run.owner && airflow == run.airflow && dag_id == run.dag_id && schedule == run.schedule.as_str();
     let alike = for_the_same && state == run.state && reason == run.reason;
     let earlier = nominal.is_some_and(|nominal| Some(nominal) < covered(run).map(|c| c.from)) && due_at < run.due_at;
     let Some(covered) = covered(run).filter(|_| alike && earlier) else { return Ok(None) };

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::audit::write_audit;
+use super::audit::{self, write_audit};
 use super::model::{NewAudit, Pause, ScheduleState, ScheduleStates, ZnodeCursor};
 use super::sql::{Columns, bind, bulk, select_in};
 use super::{Leadership, Ledger, StoreError, names, paths, resting};
@@ -135,6 +135,7 @@ async fn rename(connection: &mut AnyConnection, old: &str, new: &str) -> Result<
         let sql = format!("UPDATE {table} SET {column} = $1 WHERE {column} = $2");
         bind(sql, [new.into(), old.into()]).execute(&mut *connection).await?;
     }
+    audit::move_decisions(connection, old, new).await?;
     names::move_runs(connection, old, new).await
 }
 

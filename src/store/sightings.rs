@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use sqlx::AnyConnection;
 
 use super::model::{NewRun, OpenRun, Sighting};
+use super::names::{SCHEDULE, take_along};
 use super::record::{columns, insert_rows, note_moves};
 use super::sql::{Columns, Value, bind, bulk, select_in};
 use super::writer::{Changes, Move};
@@ -65,7 +66,10 @@ async fn rows_of(
 ) -> Result<HashMap<String, Row>, StoreError> {
     let rows = select_in(
         connection,
-        "SELECT dag_run_id, airflow, id, schedule, dag_id, state, started_at, ended_at FROM runs WHERE dag_run_id IN",
+        &format!(
+            "SELECT dag_run_id, airflow, id, {SCHEDULE}, dag_id, state, started_at, ended_at FROM runs \
+             WHERE dag_run_id IN"
+        ),
         "",
         ids,
     )
@@ -101,7 +105,7 @@ async fn follow(
 ) -> Result<(), StoreError> {
     let known = rows_of(connection, airflow, ours.iter().map(|seen| seen.dag_run_id.as_str())).await?;
     let mut updates: HashMap<i64, Vec<Value>> = HashMap::new();
-    let mut moves = Vec::new();
+    let (mut moves, mut again) = (Vec::new(), Vec::new());
     for seen in ours {
         let Some(row) = known.get(&seen.dag_run_id).filter(|row| row.dag_id == seen.dag_id) else { continue };
         // A row that Airflow is not known to have may meet a DAG run that another flowkeeper made under
@@ -118,6 +122,9 @@ async fn follow(
         let lived_again = lived_again(row, seen);
         let end = next.or_else(|| lived_again.then_some(row.state));
         let state = next.unwrap_or(row.state);
+        if !row.state.is_open() && state.is_open() {
+            again.push(row.id);
+        }
         updates.insert(
             row.id,
             vec![
@@ -158,6 +165,7 @@ async fn follow(
         updates.into_values().collect(),
     )
     .await?;
+    take_along(connection, again.into_iter()).await?;
     note_moves(connection, at, &moves).await?;
     changes.moves.extend(moves);
     Ok(())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::model::{Percentiles, Stats, StatsBy};
+use super::names::SCHEDULE;
 use super::sql::Columns;
 use super::{Ledger, StoreError};
 
@@ -14,7 +15,7 @@ impl Ledger {
         let group = match by {
             // Not the columns by themselves: SQLite would read all of their index, whatever `since` is, to have
             // the groups together.
-            StatsBy::Schedule => "COALESCE(schedule, '')",
+            StatsBy::Schedule => SCHEDULE,
             StatsBy::Dag => "COALESCE(dag_id, '')",
             StatsBy::Owner => "COALESCE(owner, '')",
         };

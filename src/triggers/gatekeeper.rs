@@ -39,12 +39,18 @@ impl Guarded {
         let paused = |schedule: &Schedule| dag_is_paused(&self.directories, states, schedule);
         Arc::new(judge(&self.schedules, states, paused, now))
     }
+
+    /// Whether `states` are of this set. Between the moment at which the ledger takes another one and the moment at
+    /// which it is guarded here, a schedule that is renamed is not known by its old name, and neither is its pause.
+    fn is_what_the_ledger_has(&self, states: &ScheduleStates) -> bool {
+        self.schedules.iter().all(|schedule| states.contains_key(&schedule.name))
+    }
 }
 
 /// Publishes the gates until the leadership is lost.
 ///
-/// Whoever changes what is guarded also publishes the gates that follow, after it: what is read here of
-/// the ledger may be older than that, and is then not used.
+/// Whoever changes what is guarded publishes the gates that follow in the same step. What is read here of the
+/// ledger may be of the set before that or of one to come, and is then not used.
 pub async fn run(
     ledger: Ledger,
     leadership: Leadership,
@@ -61,6 +67,10 @@ pub async fn run(
             directory.mark_unchanged();
         }
         let until = match ledger.schedule_states().await {
+            Ok(states) if !known.is_what_the_ledger_has(&states) => {
+                tracing::debug!("the ledger has other schedules by now; the gates stay until they are in force");
+                jiff::SignedDuration::try_from(RETRY_PAUSE).ok()
+            }
             Ok(states) => {
                 let now = clock.now();
                 let closed = known.gates(&states, now);
@@ -323,5 +333,73 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(20), noted).await.expect("it is noted when the file is free");
         lost.cancel();
         gatekeeper.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn between_the_commit_of_an_edit_and_its_gates_nothing_that_is_paused_opens() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("ledger.db").display());
+        let ledger = Ledger::open(&url, Clock::system()).await.unwrap();
+        let leadership = ledger.take_lead("test").await.unwrap();
+        let before = schedules();
+        let renamed = Schedule {
+            name: ScheduleName::new("held").unwrap(),
+            was: Some(before[0].name.clone()),
+            ..(*before[0]).clone()
+        };
+        let after = vec![Arc::new(renamed), Arc::clone(&before[1])];
+        let identities = |schedules: &[Arc<Schedule>]| -> Vec<TriggerIdentity> {
+            let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
+                name: schedule.name.clone(),
+                was: schedule.was.clone(),
+                key: schedule.trigger.identity(),
+            };
+            schedules.iter().map(identity).collect()
+        };
+        let pause = async |schedule: &ScheduleName| {
+            let pause = Pause { by: "ada".into(), reason: None, until: None, at: Timestamp::UNIX_EPOCH };
+            let audit = crate::store::model::NewAudit {
+                actor: "ada".into(),
+                source: "test".into(),
+                action: "pause",
+                target: schedule.to_string(),
+                detail: None,
+                reason: None,
+            };
+            ledger.pause(&leadership, schedule, pause, audit).await.unwrap();
+        };
+        let guarded = |schedules: &[Arc<Schedule>]| Guarded {
+            schedules: Arc::new(schedules.to_vec()),
+            directories: Directories::new(),
+        };
+        ledger.adopt_schedules(&leadership, &identities(&before[..2]), Timestamp::UNIX_EPOCH).await.unwrap();
+        pause(&before[0].name).await;
+        let states = ledger.schedule_states().await.unwrap();
+        let (gates, watched) = watch::channel(guarded(&before[..2]).gates(&states, Timestamp::UNIX_EPOCH));
+        let (set, watched_set) = watch::channel(guarded(&before[..2]));
+        let keeper = tokio::spawn(run(ledger.clone(), leadership.clone(), watched_set, gates, Clock::system()));
+        // Each time that gates are published, whether both names of the paused one are open.
+        let mut told = watched.clone();
+        let publications = tokio::spawn(async move {
+            let mut opened = Vec::new();
+            while told.changed().await.is_ok() {
+                let gates = told.borrow_and_update();
+                opened.push(!["hold", "held"].iter().any(|name| gates.contains_key(*name)));
+            }
+            opened
+        });
+
+        let (now, compared) = (Timestamp::UNIX_EPOCH, HashMap::new());
+        ledger.edit_schedules(&leadership, &identities(&after), now, &compared).await.unwrap();
+        // Something wakes the gatekeeper before it is told of the edit; a while later it is told.
+        pause(&before[1].name).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        set.send_replace(guarded(&after));
+        let mut all = watched;
+        let both = |gates: &Gates| ["held", "submit"].iter().all(|name| gates.contains_key(*name));
+        drop(all.wait_for(both).await.unwrap());
+        leadership.give_up();
+        keeper.await.unwrap().unwrap();
+        assert_eq!(publications.await.unwrap(), [false]);
     }
 }

@@ -96,11 +96,23 @@ async fn a_page_is_read_along_the_index_of_what_is_asked_for() {
     ];
     for (case, filter, index) in runs {
         for cursor in [None, Some("1764000000000000-7")] {
-            let plan = plan(&world, page_of_runs(&filter, 100, cursor).unwrap()).await;
+            let names = match &filter.schedule {
+                Some(schedule) => Some(world.ledger.names_of_runs(schedule).await.unwrap()),
+                None => None,
+            };
+            let plan = plan(&world, page_of_runs(&filter, names, 100, cursor).unwrap()).await;
             let expected = format!(" runs USING INDEX {index}");
             assert!(plan.contains(&expected) && !plan.contains("ORDER BY"), "{case}: {plan}");
         }
     }
+    // Of a schedule whose history is under several names, each part.
+    world
+        .place
+        .execute("INSERT INTO renames (number, old_name, new_name, last_run) VALUES (1, 'night', 'nightly', 7)")
+        .await;
+    let names = world.ledger.names_of_runs("nightly").await.unwrap();
+    let parts = plan(&world, page_of_runs(&schedule(), Some(names), 100, None).unwrap()).await;
+    assert_eq!(parts.matches(" runs USING INDEX runs_by_schedule").count(), 2, "{parts}");
     let all = DagRunFilter::default;
     let dag_runs = [
         ("all", all(), "dag_runs_by_time"),
