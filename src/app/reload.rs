@@ -22,7 +22,8 @@ use crate::config::{Config, Fault, Faults};
 use crate::definitions::changes::{Changes, keep_equal, main_sections, same_places};
 use crate::definitions::reloads::{Answer, Applied, Look, Proposal, RefusedSet, State};
 use crate::definitions::{Provenance, Refusal, Set};
-use crate::domain::schedule::Trigger;
+use crate::domain::edit::names_passed_on;
+use crate::domain::schedule::{Schedule, ScheduleName, Trigger};
 use crate::metrics;
 
 /// How soon a set that lacks a file is tried again for the first time; the pauses double.
@@ -361,7 +362,7 @@ fn equip(set: &Set, before: &InForce, main: &Config, workshop: &Workshop) -> Res
         log: main.log,
         store: main.store.clone(),
         zookeeper: main.zookeeper.clone(),
-        schedules: keep_equal(&before.schedules, &set.config.schedules),
+        schedules: keep_equal(&before.schedules, &with_names_passed_on(&before.schedules, &set.config.schedules)),
         ..(*set.config).clone()
     };
     let resources = Resources::equip(&config, &before.resources, workshop)
@@ -373,6 +374,19 @@ fn equip(set: &Set, before: &InForce, main: &Config, workshop: &Workshop) -> Res
         resources,
         set: set.clone(),
     })
+}
+
+/// The schedules of a set, with what they were called in the set before where that tells more.
+fn with_names_passed_on(before: &[Arc<Schedule>], after: &[Arc<Schedule>]) -> Vec<Arc<Schedule>> {
+    fn names(schedules: &[Arc<Schedule>]) -> impl Iterator<Item = (&ScheduleName, &[ScheduleName])> + Clone {
+        schedules.iter().map(|schedule| (&schedule.name, &*schedule.was))
+    }
+    let mut passed_on = names_passed_on(names(before), names(after));
+    let with_all = |schedule: &Arc<Schedule>| match passed_on.remove(&schedule.name) {
+        Some(was) => Arc::new(Schedule { was: [&*schedule.was, &*was].concat(), ..(**schedule).clone() }),
+        None => Arc::clone(schedule),
+    };
+    after.iter().map(with_all).collect()
 }
 
 /// A schedule that works in a home ensemble, which this process does not have.

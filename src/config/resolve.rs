@@ -104,8 +104,9 @@ fn check_names(loader: &Loader<'_>, drafts: &[(usize, Draft)]) {
         }
     }
     let mut former: HashMap<&ScheduleName, Origin> = HashMap::new();
-    for (file, draft) in drafts {
-        let (Some(was), Some(at)) = (&draft.schedule.was, &draft.was_at) else { continue };
+    let every = drafts.iter().flat_map(|(file, draft)| draft.schedule.was.iter().map(move |was| (file, draft, was)));
+    for (file, draft, was) in every {
+        let at = &draft.was_at;
         if let Some((other_file, other)) = names.get(was) {
             let place = loader.sources[*other_file].place(other.start);
             loader.error(

@@ -115,7 +115,10 @@ pub fn diff(old: &[Document], new: &[Document]) -> Result<Vec<Change>, NotToml> 
 fn renames(old: &BTreeMap<Place, Keys>, new: &BTreeMap<Place, Keys>) -> Vec<(Place, Place)> {
     let schedules = |set: &BTreeMap<Place, Keys>| -> Vec<NameAndWas> {
         let schedule = |(place, keys): (&Place, &Keys)| {
-            let was = keys.get("was").and_then(|was| ScheduleName::new(was.trim_matches(['"', '\''])));
+            // One name, or a list of them.
+            let was =
+                keys.get("was").map(String::as_str).unwrap_or_default().split(['"', '\'', '[', ']', ',', ' ', '\n']);
+            let was = was.filter_map(ScheduleName::new).collect();
             (place.0 == SCHEDULE).then(|| Some((ScheduleName::new(&place.1)?, was)))?
         };
         set.iter().filter_map(schedule).collect()
@@ -246,7 +249,7 @@ mod tests {
     fn changes_are_told_by_what_is_defined() {
         let both = format!("{AIRFLOW}{A}");
         let b = A.replace("\"a\"", "\"b\"");
-        let cases: [(&str, Vec<String>, &[&str]); 11] = [
+        let cases: [(&str, Vec<String>, &[&str]); 12] = [
             ("nothing", vec![both.clone()], &[]),
             (
                 "in another document, in another order, with a comment",
@@ -282,6 +285,11 @@ mod tests {
                 "another name with `was`",
                 vec![format!("{AIRFLOW}{b}was = \"a\"\npaused = true\n")],
                 &["renamed schedule a → b: paused – → true"],
+            ),
+            (
+                "another name of several that it may have had",
+                vec![format!("{AIRFLOW}{b}was = ['x', \"a\"]\n")],
+                &["renamed schedule a → b: "],
             ),
             (
                 "an Airflow",

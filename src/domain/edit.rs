@@ -3,8 +3,9 @@
 //! A schedule is known by its name, and names change. Four things tell who is who: what the ledger knows
 //! under each name, whether it is in force, the names that it had before, and `was` in the set that comes.
 //! A `was` that stays written says nothing more once its rename was carried out, since nothing is known by the
-//! old name any more. And since the ledger remembers the names that a schedule had, a set from before a
-//! rename finds its schedules again: they are taken back.
+//! old name any more. It may name several: whoever reads a set may have missed those before it. And since the
+//! ledger remembers the names that a schedule had, a set from before a rename finds its schedules again: they
+//! are taken back.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use super::schedule::{Schedule, ScheduleName, Trigger};
 
 /// How many earlier names of a schedule are remembered.
-const FORMER_NAMES: usize = 8;
+pub const FORMER_NAMES: usize = 8;
 
 /// How a schedule stood before the edit. In the order of how much of it is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,8 +35,8 @@ pub struct Known {
     pub former: Vec<ScheduleName>,
 }
 
-/// The name of a schedule in a set, and its `was`.
-pub type NameAndWas = (ScheduleName, Option<ScheduleName>);
+/// The name of a schedule in a set, and its `was`, the latest first.
+pub type NameAndWas = (ScheduleName, Vec<ScheduleName>);
 
 /// What becomes of a schedule that the next set has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,15 +84,17 @@ impl Fates {
     /// Decides for each name. `after` has the names of the next set, each with its `was`.
     pub fn decide<'s>(
         known: &HashMap<ScheduleName, Known>,
-        after: impl Iterator<Item = (&'s ScheduleName, Option<&'s ScheduleName>)> + Clone,
+        after: impl Iterator<Item = (&'s ScheduleName, &'s [ScheduleName])> + Clone,
         leaving: Leaving,
     ) -> Self {
         let wanted: HashSet<&ScheduleName> = after.clone().map(|(name, _)| name).collect();
         let mut moved: HashMap<ScheduleName, ScheduleName> = HashMap::new();
         let mut origins: HashMap<ScheduleName, Origin> = HashMap::new();
         for (name, was) in after.clone() {
-            let Some(was) = was.filter(|was| !wanted.contains(was) && !moved.contains_key(*was)) else { continue };
-            if is_renamed(known, name, was) {
+            let free = was.iter().filter(|was| !wanted.contains(was) && !moved.contains_key(*was));
+            // Of several the one that is most alive, then the latest.
+            let renamed = free.filter_map(|was| Some((renamed_from(known, name, was)?, was)));
+            if let Some((_, was)) = renamed.min_by_key(|(standing, _)| std::cmp::Reverse(*standing)) {
                 moved.insert(was.clone(), name.clone());
                 origins.insert(name.clone(), Origin::Renamed(was.clone()));
             }
@@ -141,10 +144,9 @@ impl Fates {
 
     /// The same of the names of two sets, each with its `was`.
     pub fn between_names(before: &[NameAndWas], after: &[NameAndWas]) -> Self {
-        let known = before.iter().map(|(name, was)| {
-            (name.clone(), Known { standing: Standing::InForce, former: was.iter().cloned().collect() })
-        });
-        let after = after.iter().map(|(name, was)| (name, was.as_ref()));
+        let known =
+            before.iter().map(|(name, was)| (name.clone(), Known { standing: Standing::InForce, former: was.clone() }));
+        let after = after.iter().map(|(name, was)| (name, &**was));
         Self::decide(&known.collect(), after, Leaving::Ends)
     }
 
@@ -196,14 +198,16 @@ impl Fates {
     }
 }
 
-/// Whether `was` names what this schedule was. Not when what is known by its own name is more alive, or is that
-/// already; but of two that are in force, the one that is no more wanted under its name has passed on.
-fn is_renamed(known: &HashMap<ScheduleName, Known>, name: &ScheduleName, was: &ScheduleName) -> bool {
-    let Some(before) = known.get(was) else { return false };
-    known.get(name).is_none_or(|own| {
+/// How that stands which `was` names, if it is what this schedule was. It is not when what is known by its own
+/// name is more alive, or is that already; but of two that are in force, the one that is no more wanted under its
+/// name has passed on.
+fn renamed_from(known: &HashMap<ScheduleName, Known>, name: &ScheduleName, was: &ScheduleName) -> Option<Standing> {
+    let before = known.get(was)?;
+    let renamed = known.get(name).is_none_or(|own| {
         let done = own.former.contains(was) && before.standing < Standing::InForce && own.standing > Standing::Ended;
         !done && before.standing >= own.standing
-    })
+    });
+    renamed.then_some(before.standing)
 }
 
 /// By a name that schedules had before: which of those that leave their present name has it again. The one
@@ -225,9 +229,44 @@ fn heirs_of_former_names(
     heirs.into_iter().map(|(former, (_, _, heir))| (former, heir)).collect()
 }
 
-/// The names that a schedule had before, once it has another one; the latest first.
-pub fn former_names(from: &ScheduleName, former: &[ScheduleName], to: &ScheduleName) -> Vec<ScheduleName> {
-    std::iter::once(from).chain(former).filter(|name| *name != to).take(FORMER_NAMES).cloned().collect()
+/// The names that a schedule had before, once it has another one; the latest first. `was` has those that the set
+/// tells, where the schedule comes from one of them: also what it was called in sets that never were in force.
+pub fn former_names(
+    from: &ScheduleName,
+    former: &[ScheduleName],
+    was: &[ScheduleName],
+    to: &ScheduleName,
+) -> Vec<ScheduleName> {
+    let told = if was.contains(from) { was } else { &[] };
+    let mut names: Vec<ScheduleName> = Vec::new();
+    for name in told.iter().chain(std::iter::once(from)).chain(former).filter(|name| *name != to) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names.truncate(FORMER_NAMES);
+    names
+}
+
+/// What schedules of the next set were beside what it says, where the set before may never have been in force: the
+/// names that it tells are passed on, until one of them is used again. Names are the latest first.
+pub fn names_passed_on<'s>(
+    before: impl Iterator<Item = (&'s ScheduleName, &'s [ScheduleName])>,
+    after: impl Iterator<Item = (&'s ScheduleName, &'s [ScheduleName])> + Clone,
+) -> HashMap<ScheduleName, Vec<ScheduleName>> {
+    let before: HashMap<_, _> = before.filter(|(_, was)| !was.is_empty()).collect();
+    if before.is_empty() {
+        return HashMap::new();
+    }
+    let used: HashSet<_> = after.clone().flat_map(|(name, was)| std::iter::once(name).chain(was)).collect();
+    let mut passed_on: HashMap<ScheduleName, Vec<ScheduleName>> = HashMap::new();
+    for (name, was) in after {
+        let told = std::iter::once(name).chain(was).filter_map(|name| before.get(name)).copied().flatten();
+        for told in told.filter(|told| !used.contains(told)).take(FORMER_NAMES.saturating_sub(was.len())) {
+            passed_on.entry(name.clone()).or_default().push(told.clone());
+        }
+    }
+    passed_on
 }
 
 /// What an edit does to the rule of a schedule, which a [`Trigger::identity`] tells of.

@@ -66,8 +66,8 @@ impl std::borrow::Borrow<str> for ScheduleName {
 pub struct Schedule {
     /// Unique name.
     pub name: ScheduleName,
-    /// The name under which its cursor was kept before a rename.
-    pub was: Option<ScheduleName>,
+    /// The names under which its cursor may have been kept before a rename, the latest first.
+    pub was: Vec<ScheduleName>,
     /// Who answers for it.
     pub owner: Option<String>,
     /// Name of the Airflow that holds the DAG, a key of `[airflow.NAME]`.

@@ -12,6 +12,7 @@ use super::transaction::Transaction;
 use super::writer::Move;
 use super::{Leadership, Ledger, StoreError};
 use crate::domain::run::{RunId, RunState};
+use crate::domain::schedule::ScheduleName;
 
 /// How a closed row is taken up again.
 #[derive(Debug, Clone)]
@@ -53,9 +54,20 @@ pub enum BackfillStep {
     },
 }
 
+impl BackfillStep {
+    /// The runs that it records.
+    fn runs(&self) -> &[NewRun] {
+        match self {
+            Self::Record(run) | Self::Reopen { run, .. } => std::slice::from_ref(run),
+            Self::Split { runs, .. } => runs,
+        }
+    }
+}
+
 impl Ledger {
     /// Records a run by hand. When its identity is known already, nothing is written and the answer
-    /// is not `fresh`; with another conf it is an [`StoreError::IdentityConflict`].
+    /// is not `fresh`; with another conf it is an [`StoreError::IdentityConflict`]. A schedule that was renamed or
+    /// removed a moment ago is [`StoreError::NotFound`]: under the old name, nobody would know of the run.
     pub async fn trigger(
         &self,
         leadership: &Leadership,
@@ -63,6 +75,7 @@ impl Ledger {
         audit: NewAudit,
     ) -> Result<RecordedRun, StoreError> {
         let mut transaction = self.begin(leadership).await?;
+        must_be_in_force(&mut transaction, &run.schedule).await?;
         let shadow = self.0.shadow;
         let (connection, at, changes) = transaction.parts();
         let recording = Recording { runs: vec![run], ..Recording::default() };
@@ -134,7 +147,8 @@ impl Ledger {
         Ok(true)
     }
 
-    /// Applies the steps of a backfill in one transaction; which of them were.
+    /// Applies the steps of a backfill in one transaction; which of them were. A schedule that was renamed or removed
+    /// since the plan was made is [`StoreError::NotFound`].
     pub async fn backfill(
         &self,
         leadership: &Leadership,
@@ -143,6 +157,9 @@ impl Ledger {
     ) -> Result<Vec<bool>, StoreError> {
         let mut transaction = self.begin(leadership).await?;
         let at = transaction.at();
+        if let Some(run) = steps.iter().flat_map(BackfillStep::runs).next() {
+            must_be_in_force(&mut transaction, &run.schedule).await?;
+        }
         let mut applied = Vec::with_capacity(steps.len());
         for step in steps {
             applied.push(match step {
@@ -159,6 +176,16 @@ impl Ledger {
         transaction.commit().await?;
         Ok(applied)
     }
+}
+
+/// Refuses what is meant for a schedule that is known by this name no more.
+async fn must_be_in_force(transaction: &mut Transaction<'_>, schedule: &ScheduleName) -> Result<(), StoreError> {
+    let sql = "SELECT name FROM schedules WHERE name = $1 AND gone_at IS NULL";
+    let found = bind(sql, [schedule.as_str().into()]).fetch_all(transaction.connection()).await?;
+    if found.is_empty() {
+        return Err(StoreError::NotFound { what: format!("the schedule `{schedule}`") });
+    }
+    Ok(())
 }
 
 /// Inserts rows without judging the overlap policy: who backfills wants all of them, in turn.

@@ -27,8 +27,8 @@ use crate::domain::znode::ZnodeVersion;
 pub struct TriggerIdentity {
     /// The name.
     pub name: ScheduleName,
-    /// The name before a rename.
-    pub was: Option<ScheduleName>,
+    /// The names before a rename, the latest first.
+    pub was: Vec<ScheduleName>,
     /// Changes exactly when the trigger does.
     pub key: String,
 }
@@ -105,7 +105,7 @@ impl KnownSchedules {
 
     /// What becomes of them, and where those of the next set come from.
     pub fn fates(&self, schedules: &[TriggerIdentity], leaving: Leaving) -> Fates {
-        let after = schedules.iter().map(|schedule| (&schedule.name, schedule.was.as_ref()));
+        let after = schedules.iter().map(|schedule| (&schedule.name, &*schedule.was));
         Fates::decide(&self.known, after, leaving)
     }
 
@@ -140,10 +140,18 @@ async fn rename(connection: &mut AnyConnection, old: &str, new: &str) -> Result<
 }
 
 /// Gives each schedule that has another name now everything that it had.
-async fn rename_all(connection: &mut AnyConnection, before: &KnownSchedules, fates: &Fates) -> Result<(), StoreError> {
+async fn rename_all(
+    connection: &mut AnyConnection,
+    before: &KnownSchedules,
+    schedules: &[TriggerIdentity],
+    fates: &Fates,
+) -> Result<(), StoreError> {
+    let was: HashMap<&ScheduleName, &[ScheduleName]> =
+        schedules.iter().map(|schedule| (&schedule.name, &*schedule.was)).collect();
     for (old, new) in fates.moves() {
         rename(connection, old.as_str(), new.as_str()).await?;
-        let former = before.known.get(old).map(|known| former_names(old, &known.former, new)).unwrap_or_default();
+        let was = was.get(new).copied().unwrap_or_default();
+        let former = before.known.get(old).map(|known| former_names(old, &known.former, was, new)).unwrap_or_default();
         remember(connection, new.as_str(), &former).await?;
     }
     Ok(())
@@ -197,7 +205,7 @@ impl Ledger {
         let rows = bind(all_schedules(), []).fetch_all(&mut *connection).await?;
         let before = KnownSchedules::from_rows(&rows)?;
         let fates = before.fates(schedules, leaving);
-        rename_all(connection, &before, &fates).await?;
+        rename_all(connection, &before, schedules, &fates).await?;
 
         let state = |schedule: &TriggerIdentity| before.states.get(fates.known_as(&schedule.name)?);
         let rule = |schedule: &TriggerIdentity| {

@@ -129,7 +129,7 @@ impl World {
     async fn adopt(&self, schedules: &[(&str, &str)]) {
         let schedules: Vec<_> = schedules
             .iter()
-            .map(|(schedule, key)| TriggerIdentity { name: name(schedule), was: None, key: (*key).to_owned() })
+            .map(|(schedule, key)| TriggerIdentity { name: name(schedule), was: Vec::new(), key: (*key).to_owned() })
             .collect();
         self.ledger.adopt_schedules(&self.leadership, &schedules, self.clock.now()).await.unwrap();
     }

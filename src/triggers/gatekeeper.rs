@@ -309,7 +309,7 @@ mod tests {
         let ledger = Ledger::open(&url, Clock::system()).await.unwrap();
         let leadership = ledger.take_lead("test").await.unwrap();
         let hold = Arc::clone(&schedules()[0]);
-        let identity = TriggerIdentity { name: hold.name.clone(), was: None, key: hold.trigger.identity() };
+        let identity = TriggerIdentity { name: hold.name.clone(), was: Vec::new(), key: hold.trigger.identity() };
         ledger.adopt_schedules(&leadership, &[identity], Timestamp::UNIX_EPOCH).await.unwrap();
         let facts = DagFacts { dag_id: "d".into(), is_paused: true, has_import_errors: false, own_schedule: None };
         let directories = Directories::from([("main".into(), watch::channel(std::iter::once(facts).collect()).1)]);
@@ -344,7 +344,7 @@ mod tests {
         let before = schedules();
         let renamed = Schedule {
             name: ScheduleName::new("held").unwrap(),
-            was: Some(before[0].name.clone()),
+            was: vec![before[0].name.clone()],
             ..(*before[0]).clone()
         };
         let after = vec![Arc::new(renamed), Arc::clone(&before[1])];

@@ -7,7 +7,7 @@ use flowkeeper::store::model::Run;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::support::fake_airflow::{FakeAirflow, State, World};
+use crate::support::fake_airflow::{FakeAirflow, World};
 use crate::support::process::Member;
 use crate::support::team::{PATIENCE, Team, is_ready};
 use crate::support::zookeeper::{ZooKeeperServer, create};
@@ -172,43 +172,4 @@ async fn a_rename_that_is_rolled_back_neither_repeats_nor_forgets() {
     assert_eq!((runs.len(), of(&runs, "in").len()), (4, 4), "{runs:#?}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(member.runs().await.len(), 4);
-}
-
-#[tokio::test]
-async fn what_a_pause_holds_back_is_not_let_go_by_a_rename() {
-    let fake = FakeAirflow::start(World::default().with_dags(["load"])).await;
-    let queueing = |name: &str, more: &str| ticking(name).replace("\"allow\"", "\"queue\"") + more;
-    let old = ticking("beside") + &queueing("old", "");
-    let new = ticking("beside") + &queueing("new", "was = \"old\"\n");
-    let mut member = Member::new(&format!(
-        "[airflow.main]\nurl = \"{}\"\nauth = {{ username = \"admin\", password = {{ file = \"password\" }} }}\n{old}",
-        fake.url()
-    ));
-    std::fs::write(member.path().join("password"), "admin").expect("write the file");
-    member.start();
-    member.armed().await;
-    let accepted = |runs: &[Run], schedule: &str| {
-        of(runs, schedule).into_iter().filter(|run| run.accepted_at.is_some()).cloned().collect::<Vec<_>>()
-    };
-    let runs = member
-        .wait_for_runs("some that wait behind the first", |runs| {
-            of(runs, "old").len() >= 3 && accepted(runs, "old").len() == 1
-        })
-        .await;
-    member.post("schedules/old/pause", &json!({"reason": "an upgrade"})).await;
-    // Nothing but the pause holds the next one back.
-    let first = accepted(&runs, "old").remove(0);
-    fake.world().set_state("load", &first.dag_run_id, State::Success);
-    member.wait_for_run("the first has ended", &first.dag_run_id, |run| run.ended_at.is_some()).await;
-
-    edit(&member, &old, &new).await;
-    let so_far = accepted(&member.runs().await, "beside").len();
-    let runs = member.wait_for_runs("others go on", |runs| accepted(runs, "beside").len() >= so_far + 2).await;
-    assert_eq!(accepted(&runs, "new").len(), 1, "{:#?}", of(&runs, "new"));
-    assert_eq!(of(&runs, "old").len(), 0, "all of them have the new name");
-
-    member.post("schedules/new/resume", &json!({})).await;
-    let runs = member.wait_for_runs("the next one goes", |runs| accepted(runs, "new").len() == 2).await;
-    let next = &accepted(&runs, "new")[1];
-    assert!(next.dag_run_id.starts_with("flowkeeper__old__"), "it is what it was: {}", next.dag_run_id);
 }

@@ -40,8 +40,8 @@ pub(crate) struct Draft {
     pub(crate) path_at: Range<usize>,
     /// Where its lock is named; its name otherwise.
     pub(crate) lock_at: Range<usize>,
-    /// Where its former name stands.
-    pub(crate) was_at: Option<Range<usize>>,
+    /// Where its former names stand; its header otherwise.
+    pub(crate) was_at: Range<usize>,
 }
 
 /// One `[[schedule]]`; `None` where so much is wrong that there is nothing to go on with. Its faults
@@ -51,7 +51,8 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
     let name = section
         .required(&["name"], written.name, "give it a name: lower-case letters, digits and `-`, at most 64")
         .and_then(|name| legal_name(section, "name", &name));
-    let was = written.was.and_then(|was| legal_name(section, "was", &was));
+    let was = written.was.map(|names| names.0).unwrap_or_default();
+    let was: Vec<_> = was.iter().filter_map(|was| legal_name(section, "was", was)).collect();
     let dag = section.required(&["dag"], written.dag, "name the DAG to run: dag = \"…\"");
     if let Some(dag) = dag.as_deref() {
         check_dag_id(section, dag);
@@ -108,7 +109,7 @@ pub(crate) fn schedule(section: &Section<'_, '_>, defaults: &ScheduleDefaults, s
         owner_at: section.span(&["owner"]),
         path_at: section.span(&["znode", "path"]),
         lock_at: section.span(&[if own_lock.is_some() { "lock" } else { "name" }]),
-        was_at: was.is_some().then(|| section.span(&["was"])),
+        was_at: section.span(&["was"]),
         schedule: Schedule {
             name: name?,
             was,

@@ -148,6 +148,17 @@ const TABLE: &[(&str, &[&str])] = &[
         &[AIRFLOW, CRON, "[[schedule]]\nname = \"b\"\ncron = \"@daily\"\ndag = \"d\"\nwas = \"a\"\n"],
     ),
     (
+        "former names: none, too many, one that is taken, one twice, one that is none",
+        &[
+            AIRFLOW,
+            CRON,
+            "[[schedule]]\nname = \"b\"\ncron = \"@daily\"\ndag = \"d\"\nwas = []\n",
+            "[[schedule]]\nname = \"c\"\ncron = \"@daily\"\ndag = \"d\"\nwas = [\"n1\", \"n2\", \"n3\", \"n4\", \"n5\", \"n6\", \"n7\", \"n8\", \"n9\"]\n",
+            "[[schedule]]\nname = \"e\"\ncron = \"@daily\"\ndag = \"d\"\nwas = [\"x\", \"a\"]\n",
+            "[[schedule]]\nname = \"f\"\ncron = \"@daily\"\ndag = \"d\"\nwas = [\"x\", \"-y\"]\n",
+        ],
+    ),
+    (
         "no trigger, and two",
         &[BOTH, ZNODE, "[[schedule]]\nname = \"b\"\ndag = \"d\"\ncron = \"@daily\"\nznode = { path = \"/a\" }\n"],
     ),

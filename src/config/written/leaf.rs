@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::HINT_MARK;
@@ -257,6 +257,60 @@ impl JsonSchema for InFlightText {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "oneOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1000 }] })
+    }
+}
+
+/// A name, or a list of names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct Names(pub(in crate::config) Vec<String>);
+
+impl Names {
+    /// As many names as are remembered of a schedule.
+    const MAX: usize = crate::domain::edit::FORMER_NAMES;
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name or a list of names")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Names, E> {
+                Ok(Names(vec![text.to_owned()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element()? {
+                    names.push(name);
+                }
+                match names.len() {
+                    0 => Err(fault("there is no name in this list", "take it out, or write \"old-name\"")),
+                    1..=Names::MAX => Ok(Names(names)),
+                    many => Err(fault(
+                        format_args!("{many} names are too many"),
+                        format_args!("keep the latest {}", Names::MAX),
+                    )),
+                }
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl JsonSchema for Names {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Names".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let list = serde_json::json!({
+            "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": Self::MAX
+        });
+        json_schema!({ "oneOf": [{ "type": "string" }, list] })
     }
 }
 

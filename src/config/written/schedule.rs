@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::leaf::{Choice, DurationText, InitialText, Table, Words};
+use super::leaf::{Choice, DurationText, InitialText, Names, Table, Words};
 use crate::domain::ensemble::EnsembleEvent;
 use crate::domain::schedule::{
     Catchup, Consume, DataInterval, FoldPolicy, GapPolicy, LogicalDate, Overlap, PausedDag, WatchScope,
@@ -18,8 +18,9 @@ pub(in crate::config) struct Schedule {
     /// The name: `[a-z0-9][a-z0-9-]{0,63}`, unique across all files. It is part of every run id.
     #[schemars(required, regex(pattern = "^[a-z0-9][a-z0-9-]{0,63}$"))]
     pub(in crate::config) name: Option<String>,
-    /// The name that this schedule had before: its cursor and history go on.
-    pub(in crate::config) was: Option<String>,
+    /// The name that this schedule had before: its cursor and history go on. Of a schedule that was renamed
+    /// several times, all of them, the latest first: members that have not seen every set find it by any of them.
+    pub(in crate::config) was: Option<Names>,
     /// The DAG to run.
     #[schemars(required)]
     pub(in crate::config) dag: Option<String>,

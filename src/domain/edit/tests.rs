@@ -15,17 +15,17 @@ fn standing(text: &str) -> (ScheduleName, Known) {
     (names.next().unwrap(), Known { standing, former: names.collect() })
 }
 
-/// `b<a` is `b` with `was = "a"`.
+/// `c<b<a` is `c` with `was = ["b", "a"]`.
 fn decide(known: &[&str], after: &[&str], leaving: Leaving) -> Fates {
     let after: Vec<_> = after
         .iter()
         .map(|text| {
-            let (own, was) = text.split_once('<').map_or((*text, None), |(own, was)| (own, Some(name(was))));
-            (name(own), was)
+            let mut names = text.split('<').map(name);
+            (names.next().unwrap(), names.collect::<Vec<_>>())
         })
         .collect();
     let known = known.iter().map(|text| standing(text)).collect();
-    Fates::decide(&known, after.iter().map(|(name, was)| (name, was.as_ref())), leaving)
+    Fates::decide(&known, after.iter().map(|(name, was)| (name, &**was)), leaving)
 }
 
 /// In words, in the order of the names.
@@ -101,6 +101,27 @@ fn each_name_has_one_fate() {
             Ends,
             &["b ends", "b was a", "c begins"],
         ),
+        // Renamed several times, and not all of it was seen.
+        ("twice, without the set in between", &["a"], &["c<b<a"], Ends, &["c was a"]),
+        ("at the next leader", &["a"], &["c<b<a"], Rests, &["c was a"]),
+        ("with it", &["b<a"], &["c<b<a"], Ends, &["c was b"]),
+        ("it stays written, after both", &["c<b<a"], &["c<b<a"], Ends, &["c goes on"]),
+        ("what rests", &["~a"], &["c<b<a"], Ends, &["c was a"]),
+        ("of two that are in force the latest", &["a", "b"], &["c<b<a"], Ends, &["a ends", "c was b"]),
+        ("the one in force rather than one that rests", &["a", "~b"], &["c<b<a"], Ends, &["c was a"]),
+        ("or of which a pause is left", &["a", "-b"], &["c<b<a"], Ends, &["c was a"]),
+        ("the one that rests rather than that", &["~a", "-b"], &["c<b<a"], Ends, &["c was a"]),
+        ("not one that is still there", &["a", "b"], &["b", "c<b<a"], Ends, &["b goes on", "c was a"]),
+        ("nor one that has passed on to another", &["a", "b"], &["c<b", "d<b<a"], Ends, &["c was b", "d was a"]),
+        (
+            "of two that rest, of which one was this one in between",
+            &["~a", "~b", "c<b<a"],
+            &["c<b<a"],
+            Ends,
+            &["c goes on"],
+        ),
+        ("rolled back to the set in between, which never was in force", &["c<b<a"], &["b<a"], Ends, &["b back from c"]),
+        ("and further", &["c<b<a"], &["a"], Ends, &["a back from c"]),
         // Back again.
         ("a rename that is rolled back", &["b<a"], &["a"], Ends, &["a back from b"]),
         ("by the next leader", &["b<a"], &["a"], Rests, &["a back from b"]),
@@ -150,11 +171,57 @@ fn what_is_known_is_found_by_both_names() {
 #[test]
 fn whoever_is_renamed_remembers_what_it_was() {
     let names = |texts: &[&str]| -> Vec<ScheduleName> { texts.iter().map(|text| name(text)).collect() };
-    assert_eq!(former_names(&name("a"), &[], &name("b")), names(&["a"]));
-    assert_eq!(former_names(&name("b"), &names(&["a"]), &name("c")), names(&["b", "a"]));
-    assert_eq!(former_names(&name("b"), &names(&["a"]), &name("a")), names(&["b"]), "not what it is");
+    for (case, from, former, was, to, expected) in [
+        ("once", "a", names(&[]), names(&["a"]), "b", names(&["a"])),
+        ("twice", "b", names(&["a"]), names(&["b"]), "c", names(&["b", "a"])),
+        ("not what it is", "b", names(&["a"]), names(&[]), "a", names(&["b"])),
+        ("also what it was in between", "a", names(&["x"]), names(&["b", "a"]), "c", names(&["b", "a", "x"])),
+        ("each once", "b", names(&["a"]), names(&["b", "a"]), "c", names(&["b", "a"])),
+        ("not what the set tells of somebody else", "c", names(&["b", "a"]), names(&["x"]), "a", names(&["c", "b"])),
+    ] {
+        assert_eq!(former_names(&name(from), &former, &was, &name(to)), expected, "{case}");
+    }
     let many: Vec<_> = (0..20).map(|n| name(&format!("n{n}"))).collect();
-    assert_eq!(former_names(&name("a"), &many, &name("b")).len(), FORMER_NAMES);
+    assert_eq!(former_names(&name("a"), &many, &[], &name("b")).len(), FORMER_NAMES);
+}
+
+#[test]
+fn names_are_passed_on_over_sets_that_may_never_have_been_in_force() {
+    type Set = Vec<(ScheduleName, Vec<ScheduleName>)>;
+    let set = |texts: &[&str]| -> Set {
+        let schedule = |text: &&str| {
+            let mut names = text.split('<').map(name);
+            (names.next().unwrap(), names.collect())
+        };
+        texts.iter().map(schedule).collect()
+    };
+    let passed_on = |before: &[&str], after: &[&str]| -> Set {
+        let (before, mut after) = (set(before), set(after));
+        let told = {
+            let before = before.iter().map(|(name, was)| (name, &**was));
+            names_passed_on(before, after.iter().map(|(name, was)| (name, &**was)))
+        };
+        for (name, was) in &mut after {
+            was.extend(told.get(name).cloned().unwrap_or_default());
+        }
+        after
+    };
+    let cases: &[(&str, Names, Names, Names)] = &[
+        ("nothing was renamed", &["a"], &["a", "b"], &["a", "b"]),
+        ("renamed once", &["a"], &["b<a"], &["b<a"]),
+        ("renamed once more", &["b<a"], &["c<b"], &["c<b<a"]),
+        ("and once more", &["c<b<a"], &["d<c"], &["d<c<b<a"]),
+        ("edited in another way after that", &["c<b<a"], &["c<b"], &["c<b<a"]),
+        ("it is written no more", &["c<b<a"], &["c"], &["c<b<a"]),
+        ("somebody else has one of the names", &["c<b<a"], &["c<b", "a"], &["c<b", "a"]),
+        ("or had it", &["c<b<a"], &["c<b", "d<a"], &["c<b", "d<a"]),
+        ("rolled back", &["c<b<a"], &["b<a"], &["b<a"]),
+        ("removed", &["b<a"], &["x"], &["x"]),
+    ];
+    for (case, before, after, expected) in cases {
+        assert_eq!(passed_on(before, after), set(expected), "{case}");
+    }
+    assert_eq!(passed_on(&["y<a<b<c<d<e<f<g<h"], &["z<y"])[0].1.len(), FORMER_NAMES, "as many as are remembered");
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn schedule() -> Schedule {
     let timezone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
     Schedule {
         name: ScheduleName::new("nightly-load").unwrap(),
-        was: None,
+        was: Vec::new(),
         owner: Some("platform".into()),
         airflow: "main".into(),
         dag_id: "nightly_load".into(),

@@ -33,7 +33,7 @@ async fn an_edited_trigger_begins_anew_and_a_renamed_one_goes_on(world: World) {
     world.adopt(&[("nightly", "cron 1"), ("inbox", "znode 1")]).await;
     assert_eq!(world.ledger.schedule_states().await.unwrap()[&name("nightly")].cron_cursor, to, "unchanged");
 
-    let renamed = TriggerIdentity { name: name("load"), was: Some(name("nightly")), key: "cron 1".into() };
+    let renamed = TriggerIdentity { name: name("load"), was: vec![name("nightly")], key: "cron 1".into() };
     world.ledger.adopt_schedules(&world.leadership, &[renamed], world.clock.now()).await.unwrap();
     let states = world.ledger.schedule_states().await.unwrap();
     assert_eq!(states[&name("load")].cron_cursor, to, "renamed");
@@ -46,7 +46,7 @@ async fn an_edited_trigger_begins_anew_and_a_renamed_one_goes_on(world: World) {
 async fn what_a_working_leader_removes_ends_and_begins_anew_when_it_comes_back(world: World) {
     let identity = |schedule: &str, was: Option<&str>, key: &str| TriggerIdentity {
         name: name(schedule),
-        was: was.map(name),
+        was: was.map(name).into_iter().collect(),
         key: key.to_owned(),
     };
     let znode = "znode  /in Children created true changed false deleted false include None";
@@ -106,7 +106,7 @@ async fn what_a_working_leader_removes_ends_and_begins_anew_when_it_comes_back(w
 fn identities(schedules: &[(&str, &str, &str)]) -> Vec<TriggerIdentity> {
     let identity = |(schedule, was, key): &(&str, &str, &str)| TriggerIdentity {
         name: name(schedule),
-        was: ScheduleName::new(was),
+        was: ScheduleName::new(was).into_iter().collect(),
         key: (*key).to_owned(),
     };
     schedules.iter().map(identity).collect()

@@ -14,6 +14,8 @@ on_both_stores! {
     a_name_that_comes_back_before_its_history_has_left_it_has_it_at_once,
     a_time_that_came_due_before_a_rename_does_not_come_due_again,
     decisions_without_a_row_go_along,
+    a_name_that_nobody_saw_is_no_loss,
+    what_an_operator_asks_for_under_the_name_of_before_is_refused,
     names_that_are_given_up_and_taken_again_at_once_mix_no_histories,
     a_history_is_found_whole_at_every_moment_of_its_way,
 }
@@ -39,7 +41,7 @@ impl World {
         self.clock.advance(SignedDuration::from_secs(1));
         let identity = |(schedule, was): &(&str, Option<&str>)| TriggerIdentity {
             name: name(schedule),
-            was: was.map(name),
+            was: was.iter().flat_map(|was| was.split(' ').map(name)).collect(),
             key: "cron 1".to_owned(),
         };
         let schedules: Vec<_> = schedules.iter().map(identity).collect();
@@ -305,4 +307,65 @@ async fn decisions_without_a_row_go_along(world: World) {
     assert!(
         counts("nightly").await.is_empty() && world.ledger.decisions(&name("nightly"), 10).await.unwrap().is_empty()
     );
+}
+
+async fn a_name_that_nobody_saw_is_no_loss(world: World) {
+    let run = world.record(cron_run(minute(0), Overlap::Allow)).await;
+    let to = minute(7);
+    let recording =
+        Recording { cursors: vec![CursorMove::Cron { schedule: name("nightly"), to }], ..Recording::default() };
+    world.ledger.record(&world.leadership, recording).await.unwrap();
+    let at = async |schedule: &str| {
+        let states = world.ledger.schedule_states().await.unwrap();
+        let found = (states.len(), states[&name(schedule)].cron_cursor);
+        (found, world.ledger.run(&run.id.to_string()).await.unwrap().unwrap().schedule)
+    };
+    // It was `load` in a set that no leader had.
+    world.edit(&[("nightly-load", Some("load nightly"))]).await;
+    assert_eq!(at("nightly-load").await, ((1, to), "nightly-load".into()));
+    // The same once more, and then that set.
+    world.edit(&[("nightly-load", Some("load nightly"))]).await;
+    world.edit(&[("load", Some("nightly"))]).await;
+    assert_eq!(at("load").await, ((1, to), "load".into()));
+    // At the next leader, which has the newest, and at one that has the oldest.
+    let adopt = async |schedule: &str, was: &[&str]| {
+        let was = was.iter().map(|was| name(was)).collect();
+        let schedule = TriggerIdentity { name: name(schedule), was, key: "cron 1".into() };
+        world.ledger.adopt_schedules(&world.leadership, &[schedule], world.clock.now()).await.unwrap();
+    };
+    adopt("nightly-load", &["load", "nightly"]).await;
+    assert_eq!(at("nightly-load").await, ((1, to), "nightly-load".into()));
+    adopt("nightly", &[]).await;
+    assert_eq!(at("nightly").await, ((1, to), "nightly".into()));
+}
+
+async fn what_an_operator_asks_for_under_the_name_of_before_is_refused(world: World) {
+    let by_hand = |schedule: &str| NewRun {
+        schedule: name(schedule),
+        dag_run_id: format!("flowkeeper__{schedule}__m1"),
+        trigger: TriggerKind::Manual,
+        nominal_time: None,
+        ..cron_run(minute(0), Overlap::Allow)
+    };
+    let ask = async |schedule: &str| {
+        let triggered = world.ledger.trigger(&world.leadership, by_hand(schedule), World::audit()).await;
+        let steps = vec![BackfillStep::Record(NewRun {
+            schedule: name(schedule),
+            dag_run_id: format!("flowkeeper__{schedule}__{}", minute(1)),
+            ..cron_run(minute(1), Overlap::Allow)
+        })];
+        let backfilled = world.ledger.backfill(&world.leadership, steps, World::audit()).await;
+        (triggered.map(|run| run.fresh), backfilled)
+    };
+    // Whoever asked has read the set before, and the edit is committed first.
+    world.edit(&[("load", Some("nightly"))]).await;
+    let (triggered, backfilled) = ask("nightly").await;
+    assert!(matches!(triggered, Err(StoreError::NotFound { .. })), "{triggered:?}");
+    assert!(matches!(backfilled, Err(StoreError::NotFound { .. })), "{backfilled:?}");
+    assert_eq!((world.count_of("nightly").await, world.count_of("load").await), (0, 0));
+    let (triggered, backfilled) = ask("load").await;
+    assert_eq!((triggered.unwrap(), backfilled.unwrap()), (true, vec![true]));
+    // Removed, and so is what is left of it.
+    world.edit(&[("inbox", None)]).await;
+    assert!(matches!(ask("load").await.0, Err(StoreError::NotFound { .. })));
 }

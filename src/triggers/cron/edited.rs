@@ -113,7 +113,7 @@ mod tests {
             settle_edited(&ledger, &leadership, schedules, &states, &Gates::default(), ON_TIME, now).await.unwrap();
             let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
                 name: schedule.name.clone(),
-                was: None,
+                was: Vec::new(),
                 key: schedule.trigger.identity(),
             };
             let identities: Vec<_> = schedules.iter().map(identity).collect();
@@ -150,7 +150,7 @@ mod tests {
         if let Trigger::Cron(trigger) = &mut before.trigger {
             trigger.jitter = std::time::Duration::from_hours(10);
         }
-        let identity = TriggerIdentity { name: before.name.clone(), was: None, key: before.trigger.identity() };
+        let identity = TriggerIdentity { name: before.name.clone(), was: Vec::new(), key: before.trigger.identity() };
         ledger.adopt_schedules(&leadership, &[identity], clock.now()).await.unwrap();
         // Edited while nothing serves, after the nominal time and long before its delay is over.
         clock.advance(SignedDuration::from_mins(20));
@@ -171,12 +171,13 @@ mod tests {
         let ledger = Ledger::open(&url, clock.clone()).await.unwrap();
         let leadership = ledger.take_lead("test").await.unwrap();
         let before = schedules(&directory, "@hourly");
-        let identity = TriggerIdentity { name: before[0].name.clone(), was: None, key: before[0].trigger.identity() };
+        let identity =
+            TriggerIdentity { name: before[0].name.clone(), was: Vec::new(), key: before[0].trigger.identity() };
         ledger.adopt_schedules(&leadership, &[identity], clock.now()).await.unwrap();
         clock.advance(SignedDuration::from_hours(3));
 
         let mut renamed = (*schedules(&directory, "15 * * * *")[0]).clone();
-        renamed.was = Some(renamed.name.clone());
+        renamed.was = vec![renamed.name.clone()];
         renamed.name = ScheduleName::new("load-again").unwrap();
         let gate = Gate::Paused { reason: "the schedule was paused by ada".into(), dag: false };
         let gates = Gates::new(HashMap::from([(renamed.name.clone(), gate)]));

@@ -31,7 +31,7 @@ fn cron(expression: &str) -> CronTrigger {
 fn schedule(schedule: &str, expression: &str, catchup: Catchup) -> Schedule {
     Schedule {
         name: name(schedule),
-        was: None,
+        was: Vec::new(),
         owner: None,
         airflow: "main".into(),
         dag_id: "load".into(),

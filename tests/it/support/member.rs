@@ -183,7 +183,7 @@ impl Member {
             .iter()
             .map(|schedule| TriggerIdentity {
                 name: schedule.name.clone(),
-                was: None,
+                was: Vec::new(),
                 key: schedule.trigger.identity(),
             })
             .collect();

@@ -54,7 +54,7 @@ pub(crate) fn trigger(path: &str, watch: WatchScope) -> ZnodeTrigger {
 pub(crate) fn schedule(schedule: &str, trigger: ZnodeTrigger) -> Schedule {
     Schedule {
         name: name(schedule),
-        was: None,
+        was: Vec::new(),
         owner: None,
         airflow: "main".into(),
         dag_id: "reload".into(),
@@ -161,7 +161,7 @@ impl World {
             .iter()
             .map(|schedule| TriggerIdentity {
                 name: schedule.name.clone(),
-                was: None,
+                was: Vec::new(),
                 key: schedule.trigger.identity(),
             })
             .collect();

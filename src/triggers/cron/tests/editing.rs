@@ -34,13 +34,13 @@ fn states(cursors: &[(&str, i64)]) -> ScheduleStates {
 }
 
 fn renamed(schedule_name: &str, was: &str, expression: &str) -> Arc<Schedule> {
-    Arc::new(Schedule { was: Some(name(was)), ..schedule(schedule_name, expression, Catchup::All) })
+    Arc::new(Schedule { was: vec![name(was)], ..schedule(schedule_name, expression, Catchup::All) })
 }
 
 /// What an edit does to schedules that were in force under these names.
 fn fates(in_force: &[&str], after: &[Arc<Schedule>]) -> Fates {
     let known = |schedule: &&str| (name(schedule), Known { standing: Standing::InForce, former: Vec::new() });
-    let after = after.iter().map(|schedule| (&schedule.name, schedule.was.as_ref()));
+    let after = after.iter().map(|schedule| (&schedule.name, &*schedule.was));
     Fates::decide(&in_force.iter().map(known).collect(), after, Leaving::Ends)
 }
 
@@ -205,7 +205,7 @@ fn goes_as_told(case: &Case<'_>, old: &Arc<Schedule>, looked_ahead: bool) {
 
     // Until the ledger has it, only what is not edited may come due.
     let keeps =
-        case.after.iter().any(|after| after.name == old.name && after.trigger == old.trigger && after.was.is_none());
+        case.after.iter().any(|after| after.name == old.name && after.trigger == old.trigger && after.was.is_empty());
     assert_eq!(wheel.is_armed(&old.name), keeps && case.gate.is_open(), "{}: armed meanwhile", case.what);
     wheel.set_gate(&old.name, case.gate.clone(), minute(10));
     assert_eq!(wheel.is_armed(&old.name), keeps && case.gate.is_open(), "{}: still", case.what);

@@ -62,7 +62,7 @@ impl World {
         let leadership = ledger.take_lead("test").await.expect("the lead");
         let identities: Vec<_> = schedules
             .iter()
-            .map(|schedule| TriggerIdentity { name: schedule.name.clone(), was: None, key: "1".into() })
+            .map(|schedule| TriggerIdentity { name: schedule.name.clone(), was: Vec::new(), key: "1".into() })
             .collect();
         ledger.adopt_schedules(&leadership, &identities, clock.now() + since).await.expect("adopted");
         let states = ledger.schedule_states().await.expect("states");
@@ -273,7 +273,7 @@ async fn an_edit_goes_over_when_the_ledger_has_adopted_it() {
 
     let identity = |schedule: &Arc<Schedule>| TriggerIdentity {
         name: schedule.name.clone(),
-        was: None,
+        was: Vec::new(),
         key: if schedule.name == edited.name { "2".into() } else { "1".into() },
     };
     let identities: Vec<_> = schedules.iter().map(identity).collect();
