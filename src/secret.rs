@@ -3,9 +3,14 @@
 //! A [`Secret`] has no `Display` and a `Debug` that hides it, so it cannot reach a log, an error or a
 //! snapshot by accident. A [`Credential`] is where one is read from at the moment of use.
 
+mod redaction;
+
 use std::fmt;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use redaction::Redaction;
 
 /// A secret's value. Nothing prints it.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,6 +31,32 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+/// A program and its arguments, which may be secrets. Nothing prints more than the program.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CommandLine(Vec<String>);
+
+impl CommandLine {
+    /// Wraps words.
+    pub fn new(words: Vec<String>) -> Self {
+        Self(words)
+    }
+}
+
+impl Deref for CommandLine {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arguments = self.len().saturating_sub(1);
+        write!(f, "CommandLine({:?} with {arguments} arguments)", self.first().map_or("", String::as_str))
     }
 }
 
@@ -97,6 +128,8 @@ mod tests {
     fn nothing_prints_a_secret() {
         let credential = Credential::Fixed(Secret::new("hunter2"));
         assert!(!format!("{credential:?}").contains("hunter2"));
+        let command = CommandLine::new(vec!["print-token".to_owned(), "--password=hunter2".to_owned()]);
+        assert_eq!(format!("{command:?}"), "CommandLine(\"print-token\" with 1 arguments)");
     }
 
     #[test]

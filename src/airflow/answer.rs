@@ -12,9 +12,13 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use super::DagRun;
 use super::pace::Load;
 use super::wire;
+use crate::secret::Redaction;
 
 /// Longest wait that a `Retry-After` is believed for.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// How much of a body that could not be read is searched for its first words.
+const MAX_GLIMPSED_BYTES: usize = 64 << 10;
 
 /// An HTTP answer, as far as any decision looks at it.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +29,8 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
     pub(super) date: Option<String>,
     pub(super) body: Vec<u8>,
+    /// What it may repeat and nobody is shown.
+    pub(super) redaction: Redaction,
 }
 
 /// What the answer to a request for a new DAG run means.
@@ -74,7 +80,7 @@ pub(super) fn classify_post(answer: &Answer, dag_run_id: &str, now: Timestamp) -
         (200 | 201, _) => match wire::dag_run(&answer.body) {
             Some(run) if run.dag_run_id == dag_run_id => PostVerdict::Accepted(run),
             Some(_) => unknown(format!("{} with another DAG run than the one asked for", answer.status)),
-            None => unknown(format!("{} without a DAG run in it: {}", answer.status, glimpse(&answer.body))),
+            None => unknown(format!("{} without a DAG run in it: {}", answer.status, glimpse(answer))),
         },
         (300..=399, _) => PostVerdict::Unauthorized(redirect(answer)),
         (400, Some(said)) if said.contains("has import errors") => PostVerdict::DagMissing(said),
@@ -112,7 +118,7 @@ pub(super) fn is_wrong_api(answer: &Answer) -> bool {
 
 /// What Airflow said of a failure; good answers are not searched for one.
 fn said(answer: &Answer) -> Option<String> {
-    if answer.status < 300 { None } else { wire::failure(&answer.body) }
+    if answer.status < 300 { None } else { wire::failure(&answer.body, &answer.redaction) }
 }
 
 /// What an answer says about Airflow's load.
@@ -154,11 +160,16 @@ fn names_a_thing(said: &str) -> bool {
 }
 
 fn redirect(answer: &Answer) -> String {
-    let target = answer.location.as_deref().map(wire::one_line).unwrap_or_default();
+    let target = answer.location.as_deref().map(|target| answer.redaction.apply(target)).unwrap_or_default();
+    let target = wire::one_line(&target);
     let page = ["login", "signin", "sign_in", "oauth", "auth", "sso"].iter().any(|word| target.contains(word));
     let meaning = if page { "a login page" } else { "another address" };
-    // A query may carry a token.
-    let target = target.split(['?', '#']).next().unwrap_or_default();
+    // A query may carry a token, the parameter of a path the id of a session, an address a password.
+    let target = target.split(['?', '#', ';']).next().unwrap_or_default();
+    let target = match target.split_once("//").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, place)) => format!("{scheme}//{place}"),
+        None => target.to_owned(),
+    };
     format!("{}: redirected to {meaning} ({target})", answer.status)
 }
 
@@ -172,21 +183,21 @@ fn unauthorized(answer: &Answer, said: Option<String>) -> String {
 fn no_such_path(answer: &Answer, said: Option<String>) -> String {
     match said {
         Some(said) => format!("{}: {said}", answer.status),
-        None => format!("{}: no Airflow API at this address: {}", answer.status, glimpse(&answer.body)),
+        None => format!("{}: no Airflow API at this address: {}", answer.status, glimpse(answer)),
     }
 }
 
 fn status_and(answer: &Answer, said: Option<String>) -> String {
     match said {
         Some(said) => format!("{}: {said}", answer.status),
-        None => format!("{}: {}", answer.status, glimpse(&answer.body)),
+        None => format!("{}: {}", answer.status, glimpse(answer)),
     }
 }
 
 /// The first words of a body that could not be read.
-fn glimpse(body: &[u8]) -> String {
-    let start = &body[..body.len().min(600)];
-    let text = wire::one_line(&String::from_utf8_lossy(start));
+fn glimpse(answer: &Answer) -> String {
+    let start = &answer.body[..answer.body.len().min(MAX_GLIMPSED_BYTES)];
+    let text = wire::one_line(&answer.redaction.apply(&String::from_utf8_lossy(start)));
     if text.is_empty() { "an empty answer".into() } else { text.chars().take(120).collect() }
 }
 

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use super::{Api, Auth, wire};
 use crate::clock::Clock;
-use crate::secret::Secret;
+use crate::secret::{Redaction, Secret};
 
 /// A session this young that Airflow has accepted is not renewed for a 403: the user may not do that.
 const FRESH: Duration = Duration::from_secs(30);
@@ -35,6 +35,8 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_m
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
 /// Longest output of a command that is read.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
+/// The longest argument of a command, in characters, that counts as no secret when the command repeats it.
+const LONGEST_OPTION: usize = 5;
 
 /// Why a login did not work; fits "failed to log in: …". Holds no secret.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -80,6 +82,8 @@ pub(super) struct Session {
     renew_at: Option<Instant>,
     /// Airflow has accepted it at least once.
     proven: AtomicBool,
+    /// What Airflow was told, and may repeat.
+    pub(super) redaction: Redaction,
 }
 
 impl Session {
@@ -102,6 +106,8 @@ pub(super) struct Authenticator {
     base: Url,
     http: reqwest::Client,
     clock: Clock,
+    /// What every request tells, whoever logs in.
+    always_told: Vec<Secret>,
     current: RwLock<Option<Arc<Session>>>,
     login: Mutex<Option<Refusal>>,
     generations: AtomicU64,
@@ -119,15 +125,25 @@ struct Refusal {
 struct Grant {
     headers: HeaderMap,
     lifetime: Option<Duration>,
+    /// What was told for it.
+    told: Vec<Secret>,
 }
 
 impl Authenticator {
-    pub(super) fn new(auth: Auth, base: Url, http: reqwest::Client, clock: Clock) -> Self {
+    /// `always_told` are the secrets in the headers of every request.
+    pub(super) fn new(
+        auth: Auth,
+        base: Url,
+        http: reqwest::Client,
+        clock: Clock,
+        always_told: Vec<Secret>,
+    ) -> Self {
         Self {
             auth,
             base,
             http,
             clock,
+            always_told,
             current: RwLock::new(None),
             login: Mutex::new(None),
             generations: AtomicU64::new(0),
@@ -209,6 +225,7 @@ impl Authenticator {
                 if let Some(same) = self.usable(api).filter(|session| session.headers == grant.headers) {
                     return Ok(same);
                 }
+                let redaction = self.redaction(&grant.told, &grant.headers);
                 let obtained = Instant::now();
                 let session = Arc::new(Session {
                     headers: grant.headers,
@@ -217,6 +234,7 @@ impl Authenticator {
                     obtained,
                     renew_at: grant.lifetime.map(|lifetime| obtained + lifetime.mul_f64(0.9)),
                     proven: AtomicBool::new(false),
+                    redaction,
                 });
                 self.set_current(Some(Arc::clone(&session)));
                 Ok(session)
@@ -232,18 +250,28 @@ impl Authenticator {
         }
     }
 
+    /// What an answer to a request with these headers may repeat, after a login that told these secrets.
+    fn redaction(&self, told: &[Secret], headers: &HeaderMap) -> Redaction {
+        let values = headers.values().filter_map(|value| value.to_str().ok());
+        // Whoever repeats a header may leave its scheme out.
+        let words = values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, credential)| credential)]);
+        let sent: Vec<Secret> = words.flatten().map(Secret::new).collect();
+        Redaction::of(self.always_told.iter().chain(told).chain(&sent))
+    }
+
     async fn grant(&self, api: Api) -> Result<Grant, AuthError> {
         match &self.auth {
-            Auth::None => Ok(Grant { headers: HeaderMap::new(), lifetime: None }),
+            Auth::None => Ok(Grant { headers: HeaderMap::new(), lifetime: None, told: Vec::new() }),
             Auth::Password { username, password } => {
                 let password = read(password)?;
-                match api {
+                let grant = match api {
                     Api::V1 => {
                         let basic = STANDARD.encode(format!("{username}:{}", password.expose()));
                         authorization(&format!("Basic {basic}"), None)
                     }
                     Api::V2 => self.exchange_password(username, &password).await,
-                }
+                }?;
+                Ok(Grant { told: vec![password], ..grant })
             }
             Auth::Token(token) => bearer(read(token)?.expose(), None),
             Auth::Command { argv, ttl, timeout } => {
@@ -256,7 +284,8 @@ impl Authenticator {
                 let mut form = vec![("grant_type", "client_credentials"), ("client_id", client_id.as_str())];
                 form.extend(scope.as_deref().map(|scope| ("scope", scope)));
                 form.extend(audience.as_deref().map(|audience| ("audience", audience)));
-                self.exchange_client(token_url, client_id, &secret, form).await
+                let grant = self.exchange_client(token_url, client_id, &secret, form).await?;
+                Ok(Grant { told: vec![secret], ..grant })
             }
         }
     }
@@ -275,10 +304,10 @@ impl Authenticator {
         let response = self.http.post(url.clone()).json(&body).send().await;
         let (status, body) = read_answer(&url, response).await?;
         if !status.is_success() {
-            return Err(refusal(&url, status, &body));
+            return Err(self.refusal(&url, status, &body, password));
         }
         let token: Token = serde_json::from_slice(&body)
-            .map_err(|_| AuthError::Unavailable(format!("{url} answered {status} without an access token")))?;
+            .map_err(|_| AuthError::Unavailable(format!("{} answered {status} without an access token", shown(&url))))?;
         let lifetime = jwt_lifetime(&token.access_token, self.clock.now());
         bearer(&token.access_token, lifetime)
     }
@@ -307,13 +336,24 @@ impl Authenticator {
             (status, body) = read_answer(url, request.send().await).await?;
         }
         if !status.is_success() {
-            return Err(refusal(url, status, &body));
+            return Err(self.refusal(url, status, &body, secret));
         }
         let token: Token = serde_json::from_slice(&body)
             .map_err(|_| AuthError::Unavailable(format!("{} answered {status} without an access token", shown(url))))?;
         let seconds = token.expires_in.and_then(|seconds| seconds.as_f64()).filter(|seconds| *seconds >= 1.0);
         let lifetime = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         bearer(&token.access_token, Some(lifetime.unwrap_or(DEFAULT_LIFETIME)))
+    }
+
+    /// The error of a login with this secret that was answered, and not with a token.
+    fn refusal(&self, url: &Url, status: StatusCode, body: &[u8], secret: &Secret) -> AuthError {
+        let redaction = self.redaction(std::slice::from_ref(secret), &HeaderMap::new());
+        let said = wire::failure(body, &redaction).map(|said| format!(": {said}")).unwrap_or_default();
+        let text = format!("{} answered {}{said}", shown(url), status.as_u16());
+        match status.as_u16() {
+            408 | 425 | 429 | 500..=599 => AuthError::Unavailable(text),
+            _ => AuthError::Refused(text),
+        }
     }
 }
 
@@ -335,7 +375,7 @@ fn bearer(token: &str, lifetime: Option<Duration>) -> Result<Grant, AuthError> {
 fn authorization(value: &str, lifetime: Option<Duration>) -> Result<Grant, AuthError> {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, header_value(value).map_err(AuthError::Credential)?);
-    Ok(Grant { headers, lifetime })
+    Ok(Grant { headers, lifetime, told: Vec::new() })
 }
 
 /// A header value that no log shows.
@@ -357,15 +397,6 @@ async fn read_answer(url: &Url, response: reqwest::Result<Response>) -> Result<(
     let response = response.map_err(unavailable)?;
     let status = response.status();
     Ok((status, response.bytes().await.map_err(unavailable)?.to_vec()))
-}
-
-fn refusal(url: &Url, status: StatusCode, body: &[u8]) -> AuthError {
-    let said = wire::failure(body).map(|said| format!(": {said}")).unwrap_or_default();
-    let text = format!("{} answered {}{said}", shown(url), status.as_u16());
-    match status.as_u16() {
-        408 | 425 | 429 | 500..=599 => AuthError::Unavailable(text),
-        _ => AuthError::Refused(text),
-    }
 }
 
 /// How long a JWT is good for: `exp` against `iat`, or against our clock where there is no `iat`.
@@ -427,8 +458,14 @@ async fn run_command(argv: &[String], timeout: Duration) -> Result<String, AuthE
         Ok(Ok(status)) => status,
     };
     if !status.success() {
-        let said = wire::one_line(&String::from_utf8_lossy(&errors));
-        return Err(failed(format!("ended with {status}: {said}")));
+        // Arguments may be secrets; the shorter ones are options and names.
+        let secrets: Vec<Secret> = arguments
+            .iter()
+            .filter(|argument| argument.chars().count() > LONGEST_OPTION)
+            .map(|argument| Secret::new(argument.as_str()))
+            .collect();
+        let said = Redaction::of(&secrets).apply(&String::from_utf8_lossy(&errors));
+        return Err(failed(format!("ended with {status}: {}", wire::one_line(&said))));
     }
     String::from_utf8(output).map_err(|_| failed("printed something else than text".into()))
 }
@@ -448,7 +485,8 @@ fn parse_output(output: &str, ttl: Duration, now: Timestamp) -> Result<Grant, St
             return Err("printed neither a token on one line nor JSON".into());
         }
         let value = header_value(&format!("Bearer {output}"))?;
-        return Ok(Grant { headers: HeaderMap::from_iter([(AUTHORIZATION, value)]), lifetime: Some(ttl) });
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        return Ok(Grant { headers, lifetime: Some(ttl), told: Vec::new() });
     }
     // The message of serde_json may quote what it read.
     let printed: Printed = serde_json::from_str(output)
@@ -459,7 +497,7 @@ fn parse_output(output: &str, ttl: Duration, now: Timestamp) -> Result<Grant, St
         headers.insert(name, header_value(value)?);
     }
     let left = printed.expires_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-    Ok(Grant { headers, lifetime: Some(left.unwrap_or(ttl)) })
+    Ok(Grant { headers, lifetime: Some(left.unwrap_or(ttl)), told: Vec::new() })
 }
 
 #[cfg(test)]
@@ -531,6 +569,9 @@ mod tests {
             }
         }
         assert!(!runs(), "process {pid} outlived the command");
+        let argv = ["sh", "-c", "echo no account for $1 >&2; exit 1", "token", "--key=hunter2"].map(str::to_owned);
+        let told = run_command(&argv, Duration::from_secs(10)).await.unwrap_err().to_string();
+        assert!(told.ends_with("no account for …"), "{told}");
         let missing = run_command(&["/nonexistent/program".to_owned()], Duration::from_secs(1)).await.unwrap_err();
         assert!(missing.to_string().contains("cannot be started"), "{missing}");
     }

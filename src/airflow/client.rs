@@ -20,6 +20,7 @@ use super::answer::{self, Answer, Verdict};
 use super::auth::{self, Authenticator, Session};
 use super::{Api, Error, Settings, v1, v2, wire};
 use crate::clock::Clock;
+use crate::secret::Redaction;
 
 /// Longest answer that is read; a page of 100 DAG runs with a conf of 100 KB each fits.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
@@ -32,6 +33,8 @@ pub struct Airflow(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
+    /// What Airflow is told also by requests without a login, and may repeat.
+    redaction: Redaction,
     http: reqwest::Client,
     auth: Authenticator,
     clock: Clock,
@@ -110,12 +113,14 @@ impl Airflow {
             return Err(wrong(format!("{} is neither http nor https", settings.url.scheme())));
         }
         let mut headers = HeaderMap::new();
+        let mut always_told = Vec::new();
         for (name, value) in &settings.headers {
             let value = value.read().map_err(|error| wrong(format!("header {name}: {error}")))?;
             let header = HeaderName::try_from(name).map_err(|_| wrong(format!("{name:?} is no header name")))?;
-            let value =
+            let header_value =
                 auth::header_value(value.expose()).map_err(|detail| wrong(format!("header {name}: {detail}")))?;
-            headers.insert(header, value);
+            headers.insert(header, header_value);
+            always_told.push(value);
         }
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("flowkeeper/", env!("CARGO_PKG_VERSION")))
@@ -135,9 +140,12 @@ impl Airflow {
             builder = builder.tls_certs_only(certificates);
         }
         let http = builder.build().map_err(|error| wrong(causes(&error)))?;
-        let auth = Authenticator::new(settings.auth.clone(), settings.url.clone(), http.clone(), clock.clone());
+        let redaction = Redaction::of(&always_told);
+        let auth =
+            Authenticator::new(settings.auth.clone(), settings.url.clone(), http.clone(), clock.clone(), always_told);
         Ok(Self(Arc::new(Inner {
             settings,
+            redaction,
             http,
             auth,
             clock,
@@ -295,6 +303,7 @@ impl Airflow {
             location: text(LOCATION),
             date: text(DATE),
             body: Vec::new(),
+            redaction: session.map_or(&self.0.redaction, |session| &session.redaction).clone(),
         };
         self.note_date(&answer);
         loop {

@@ -31,7 +31,7 @@ use reqwest::Url;
 use serde_json::value::RawValue;
 
 use crate::domain::run::AirflowState;
-use crate::secret::Credential;
+use crate::secret::{CommandLine, Credential};
 
 pub use client::{Airflow, address};
 pub use error::Error;
@@ -72,7 +72,7 @@ pub enum Auth {
     /// A program prints a token, or JSON `{"headers": {…}, "expires_at": "…"}`.
     Command {
         /// Program and arguments; no shell is involved.
-        argv: Vec<String>,
+        argv: CommandLine,
         /// How long what it prints is good for, unless it says so itself.
         ttl: Duration,
         /// How long it may take.

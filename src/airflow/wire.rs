@@ -13,6 +13,7 @@ use super::components::is_over;
 use super::{DagDetails, DagFacts, DagRun, ImportError, RunPage};
 use crate::domain::component::{ComponentKind, Ended, HealthPart, Job, Jobs};
 use crate::domain::run::AirflowState;
+use crate::secret::Redaction;
 
 /// Longest piece of Airflow's own words that goes into a message, in characters.
 const MAX_DETAIL_CHARS: usize = 500;
@@ -242,11 +243,12 @@ pub(super) fn version(body: &[u8]) -> Option<String> {
     object::<Version>(body).map(|version| version.version)
 }
 
-/// What Airflow said went wrong, in one line; `None` when the body is not JSON of Airflow's making.
+/// What Airflow said went wrong, in one line and without what it was told in confidence; `None` when the body is
+/// not JSON of Airflow's making.
 ///
 /// API v1 answers with RFC 9457 problems (`title`, `detail`), API v2 with `detail` as text, as a list
 /// of validation errors or as an object.
-pub(super) fn failure(body: &[u8]) -> Option<String> {
+pub(super) fn failure(body: &[u8], redaction: &Redaction) -> Option<String> {
     #[derive(Deserialize)]
     struct Failure {
         #[serde(default)]
@@ -274,7 +276,7 @@ pub(super) fn failure(body: &[u8]) -> Option<String> {
         (Some(text), None) | (None, Some(text)) => text,
         (None, None) => failure.error?,
     };
-    Some(one_line(&text))
+    Some(one_line(&redaction.apply(&text)))
 }
 
 /// `{"loc": ["body", "conf"], "msg": "Input should be …"}` → `conf: Input should be …`.
@@ -428,7 +430,7 @@ mod tests {
             ("[1]", None),
         ];
         for (body, expected) in cases {
-            assert_eq!(failure(body.as_bytes()).as_deref(), expected, "{body}");
+            assert_eq!(failure(body.as_bytes(), &Redaction::default()).as_deref(), expected, "{body}");
         }
         assert_eq!(one_line(&"x".repeat(5000)).chars().count(), MAX_DETAIL_CHARS);
     }
@@ -455,7 +457,7 @@ mod tests {
         let _ = health(body);
         let _ = jobs(body);
         let _ = version(body);
-        let _ = failure(body);
+        let _ = failure(body, &Redaction::default());
         let _ = one_line(&String::from_utf8_lossy(body));
     }
 }

@@ -56,7 +56,7 @@ impl ConnectError {
 /// A client for an Airflow of the configuration. Makes no request.
 pub fn airflow(settings: &model::Airflow, environment: &Environment, clock: Clock) -> Result<Airflow, ConnectError> {
     let refused = |reason: String| ConnectError::Airflow { name: settings.name.to_string(), reason };
-    let url = |text: &str| Url::parse(text).map_err(|error| refused(format!("`{text}` is not a URL: {error}")));
+    let url = |text: &str| Url::parse(text).map_err(|error| refused(format!("one of its URLs is none: {error}")));
     let key = |part: &str| format!("airflow.{}.{part}", settings.name);
     let auth = match &settings.auth {
         AirflowAuth::None => airflow::Auth::None,

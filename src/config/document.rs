@@ -107,6 +107,21 @@ pub(super) fn shown(text: &str, kept: &[Range<usize>], hidden: &[Range<usize>]) 
     shown
 }
 
+/// Where each statement begins, and whether its key or the header above it is as `test` says.
+pub(super) fn topics(text: &str, test: impl Fn(&str) -> bool) -> Vec<(usize, bool)> {
+    let mut below = false;
+    let topic = |statement: Statement<'_>| {
+        let own = text[statement.range.clone()].lines().map(str::trim_start);
+        let own = own.clone().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+        let is_one = test(own.split_once('=').map_or(own, |(key, _)| key));
+        if statement.kind == Kind::Header {
+            below = is_one;
+        }
+        (statement.range.start, below || is_one)
+    };
+    Statements::of(text).map(topic).collect()
+}
+
 /// What a statement is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -218,6 +233,9 @@ fn text_end(text: &str, start: usize) -> usize {
         if quote == "\"" && text[at..].starts_with('\\') {
             // The escaped character may be of any length; its first byte is enough to leave it out.
             at += 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8);
+        } else if open == 1 && text[at..].starts_with('\n') {
+            // It is not closed: a short text has one line.
+            return at;
         } else if text[at..].starts_with(close) {
             at += close.len();
             // A long text may end with up to two quotes of its own.

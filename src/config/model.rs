@@ -20,7 +20,7 @@ use crate::domain::health::Thresholds;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::sync::definition::SyncDefinition;
 use crate::domain::team::Teams;
-use crate::secret::without_password;
+use crate::secret::{CommandLine, without_password};
 
 /// A whole configuration, with everything that its files include.
 #[derive(Debug, Clone)]
@@ -369,7 +369,7 @@ pub enum AirflowAuth {
     /// A program that prints a token, or JSON `{"headers": {…}, "expires_at": "…"}`.
     Command {
         /// The program and its arguments; never empty.
-        command: Vec<String>,
+        command: CommandLine,
         /// How long a printed token is good for, where the program does not say.
         ttl: Duration,
     },

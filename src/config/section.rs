@@ -242,7 +242,7 @@ fn quoted(text: &str) -> Vec<&str> {
 fn kind(found: &str) -> &str {
     match found.split([' ', '`', '"']).next() {
         Some("string") => "a string",
-        Some("integer") => found.trim_start_matches("integer ").trim_matches('`'),
+        Some("integer") => "a whole number",
         Some("floating") => "a number with a fraction",
         Some("boolean") => "true or false",
         Some("sequence") => "an array",

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::document;
 use super::fault::{Excerpt, Fault, Severity};
 use super::guard::Guard;
 
@@ -30,6 +31,8 @@ pub(super) struct Source {
     /// Variables whose values stand in the document, at the offsets after the end of the text.
     pub(super) overrides: Vec<String>,
     line_starts: OnceCell<Vec<usize>>,
+    /// Where each statement begins, and whether it speaks of secrets.
+    topics: OnceCell<Vec<(usize, bool)>>,
 }
 
 impl Source {
@@ -44,6 +47,7 @@ impl Source {
             hidden: RefCell::default(),
             overrides: Vec::new(),
             line_starts: OnceCell::new(),
+            topics: OnceCell::new(),
         }
     }
 
@@ -98,6 +102,13 @@ impl Source {
         (line, self.text[start..offset].chars().count() + 1, start)
     }
 
+    /// Whether the value that this is a line of, or the section, speaks of secrets.
+    fn speaks_of_secrets(&self, offset: usize) -> bool {
+        let topics = self.topics.get_or_init(|| document::topics(&self.text, speaks_of_secrets));
+        let after = topics.partition_point(|(start, _)| *start <= offset);
+        after.checked_sub(1).is_some_and(|at| topics[at].1)
+    }
+
     /// `file:line`, for texts that name a second place.
     pub(super) fn place(&self, offset: usize) -> String {
         format!("{}:{}", self.name, self.position(offset).0)
@@ -121,7 +132,7 @@ impl Source {
         let width =
             self.text.get(span.start..end).map_or(1, |meant| meant.lines().next().unwrap_or_default().chars().count());
         let excerpt = (column <= EXCERPT_CHARACTERS).then(|| Excerpt {
-            text: without_secrets(text).chars().take(EXCERPT_CHARACTERS).collect(),
+            text: without_secrets(text, self.speaks_of_secrets(start)).chars().take(EXCERPT_CHARACTERS).collect(),
             width: width.clamp(1, EXCERPT_CHARACTERS),
         });
         Fault { line, column, severity, excerpt, ..Fault::without_place(self.name.as_str(), key, message, hint) }
@@ -159,15 +170,33 @@ impl Sink {
 /// Words in the name of a key whose value may be a secret.
 const SENSITIVE: [&str; 8] = ["pass", "pwd", "token", "secret", "credential", "auth", "header", "value"];
 
-/// The line with stars in place of what may be a secret: texts on a line that speaks of secrets
-/// (but for the names after `env` and `file`), and the credentials in a URL. Every character keeps
-/// its column.
-fn without_secrets(line: &str) -> String {
-    let lower = line.to_lowercase();
-    let sensitive = SENSITIVE.iter().any(|word| lower.contains(word));
+/// Keys that people misspell, and what stands beside is shown with the fault.
+const OFTEN_MISSPELT: [&str; 8] =
+    ["credential", "credentials", "headers", "passwd", "password", "secret", "token", "client_secret"];
+
+/// How many letters of a longer word may be wrong, and of one with up to six.
+const MISSPELT_LETTERS: (usize, usize) = (2, 1);
+
+/// Whether these words are about a secret.
+fn speaks_of_secrets(words: &str) -> bool {
+    let lower = words.to_lowercase();
+    let is_nearly = |word: &str, known: &&str| {
+        let (longer, shorter) = MISSPELT_LETTERS;
+        strsim::osa_distance(word, known) <= if known.len() > 6 { longer } else { shorter }
+    };
+    SENSITIVE.iter().any(|word| lower.contains(word))
+        || lower
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|word| word.len() > 3 && OFTEN_MISSPELT.iter().any(|known| is_nearly(word, known)))
+}
+
+/// The line with stars in place of what may be a secret: texts on a line that speaks of secrets, or stands
+/// where others are (but for the names after `env` and `file`), and what stands before an `@`. Every
+/// character keeps its column.
+fn without_secrets(line: &str, among_secrets: bool) -> String {
     let mut shown: Vec<char> = line.chars().collect();
-    let is_header = lower.trim_start().starts_with('[') && !lower.contains(['=', '"', '\'']);
-    if sensitive && !is_header {
+    let is_header = line.trim_start().starts_with('[') && !line.contains(['=', '"', '\'']);
+    if (among_secrets || speaks_of_secrets(line)) && !is_header {
         hide_values(&mut shown);
     }
     hide_url_credentials(&mut shown);
@@ -175,7 +204,7 @@ fn without_secrets(line: &str) -> String {
 }
 
 /// Keys on a line that speaks of secrets whose values are none.
-const HARMLESS: [&str; 15] = [
+const HARMLESS: [&str; 16] = [
     "env",
     "file",
     "username",
@@ -184,6 +213,7 @@ const HARMLESS: [&str; 15] = [
     "client_id",
     "name",
     "role",
+    "team",
     "scheme",
     "mechanism",
     "ttl",
@@ -196,8 +226,8 @@ const HARMLESS: [&str; 15] = [
 /// Hides every value on the line but those of harmless keys. Braces, brackets and commas stay.
 fn hide_values(line: &mut [char]) {
     let mut word = String::new();
-    // A line without `=` continues a value that began above it.
-    let mut in_value = !line.contains(&'=');
+    // A line without a key continues a value that began above it.
+    let mut in_value = !has_key(line);
     let mut harmless = false;
     let mut index = 0;
     while index < line.len() {
@@ -231,9 +261,28 @@ fn hide_values(line: &mut [char]) {
     }
 }
 
-/// Hides `user:password` of `scheme://user:password@host`, and the parameter `password`. Passwords
-/// that were not encoded may hold any character.
+/// Whether there is an `=` outside of texts.
+fn has_key(line: &[char]) -> bool {
+    let mut quote = None;
+    line.iter().any(|c| {
+        match quote {
+            Some(open) if open == *c => quote = None,
+            None if matches!(c, '"' | '\'') => quote = Some(*c),
+            _ => {}
+        }
+        quote.is_none() && *c == '='
+    })
+}
+
+/// Hides `user:password` of `scheme://user:password@host`, also where the scheme was forgotten, and the
+/// parameter `password`. Passwords that were not encoded may hold any character.
 fn hide_url_credentials(line: &mut [char]) {
+    for at in (0..line.len()).filter(|at| line[*at] == '@').collect::<Vec<_>>() {
+        let quote = line[..at].iter().rposition(|c| "\"'".contains(*c));
+        let start = quote.or_else(|| line[..at].iter().rposition(|c| c.is_whitespace())).map_or(0, |before| before + 1);
+        let scheme_end = line[start..at].windows(3).position(|c| c == [':', '/', '/']).map(|scheme| start + scheme + 3);
+        line[scheme_end.unwrap_or(start)..at].fill('*');
+    }
     let starts: Vec<usize> =
         (0..line.len().saturating_sub(2)).filter(|i| line[*i..*i + 3] == [':', '/', '/']).map(|i| i + 3).collect();
     let parameter: Vec<char> = "password=".chars().collect();
@@ -243,9 +292,6 @@ fn hide_url_credentials(line: &mut [char]) {
             let value = found + parameter.len();
             let after = (value..end).find(|at| line[*at] == '&').unwrap_or(end);
             line[value..after].fill('*');
-        }
-        if let Some(at) = (start..end).rev().find(|at| line[*at] == '@') {
-            line[start..at].fill('*');
         }
     }
 }
@@ -260,7 +306,12 @@ mod tests {
             (r#"listen = "127.0.0.1:1""#, r#"listen = "127.0.0.1:1""#),
             (r#"password = "hunter2""#, r#"password = "*******""#),
             ("password = hunter2", "password = *******"),
-            ("pasword = 'hunter2' # x", "pasword = 'hunter2' # x"),
+            ("pasword = 'hunter2'", "pasword = '*******'"),
+            ("tokne = 'hunter2'", "tokne = '*******'"),
+            ("owner = 'platform'", "owner = 'platform'"),
+            (r#"url = "me:pw@host:8080""#, r#"url = "*****@host:8080""#),
+            (r#"connect = "me:p,w@a:2181,b@c""#, r#"connect = "***************@c""#),
+            (r#"cron = "@dayly""#, r#"cron = "@dayly""#),
             (r#"auth = { username = "u", passwrd = "hunter2" }"#, r#"auth = { username = "u", passwrd = "*******" }"#),
             (r#"auth = { password = { env = "NAME" } }"#, r#"auth = { password = { env = "NAME" } }"#),
             (r#"headers = { "X-Key" = "abc", B = "def" }"#, r#"headers = { "X-Key" = "***", B = "***" }"#),
@@ -273,8 +324,10 @@ mod tests {
             ("auth = { username = \"u\", password = hunter2 }", "auth = { username = \"u\", password = ******* }"),
         ];
         for (line, shown) in cases {
-            assert_eq!(without_secrets(line), shown);
+            assert_eq!(without_secrets(line, false), shown);
         }
+        assert_eq!(without_secrets(r#""X-Key" = "hunter2""#, true), r#""X-Key" = "*******""#);
+        assert_eq!(without_secrets(r#"  "--key=hunter2","#, true), r#"  "*************","#);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod accepted;
 mod arbitrary;
 mod documents;
 mod pushed;
+mod secrets;
 mod syncs;
 mod wrong;
 

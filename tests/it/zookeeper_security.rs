@@ -43,13 +43,7 @@ impl Guarded {
     /// A server that knows [`USER`] by SASL. `settings` say whether it demands that.
     async fn sasl(settings: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for secrets");
-        let jaas = directory.path().join("jaas.conf");
-        let login = "org.apache.zookeeper.server.auth.DigestLoginModule required";
-        std::fs::write(&jaas, format!("Server {{ {login} user_{USER}=\"{PASSWORD}\"; }};"))
-            .expect("write the JAAS file");
-        let provider = "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n";
-        let options = vec![format!("-Djava.security.auth.login.config={}", jaas.display())];
-        let server = ZooKeeperServer::start_with(&format!("{provider}{settings}"), options).await;
+        let server = ZooKeeperServer::start_with_sasl(USER, PASSWORD, directory.path(), settings).await;
         Self { address: server.connect(), server, directory, authority: None }
     }
 

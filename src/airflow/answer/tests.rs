@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::secret::Secret;
 
 const RUN: &str = "flowkeeper__s__z1-00";
 
@@ -138,6 +139,24 @@ fn a_redirect_shows_where_but_no_query() {
     let to = |location: &str| redirect(&Answer { status: 302, location: Some(location.into()), ..Answer::default() });
     assert_eq!(to("/login?next=secret"), "302: redirected to a login page (/login)");
     assert_eq!(to("https://host/"), "302: redirected to another address (https://host/)");
+    assert_eq!(to("/login;jsessionid=secret?a=b"), "302: redirected to a login page (/login)");
+    assert_eq!(to("https://me:se@cret@host/sso"), "302: redirected to a login page (https://host/sso)");
+}
+
+#[test]
+fn what_airflow_was_told_is_shown_of_no_answer() {
+    let redaction = Redaction::of(&[Secret::new("hunt\"er2"), Secret::new("eyJ.abc")]);
+    let said = r#"{"detail":"no hunt\"er2 here: {\"a\": \"hunt\\\"er2\"}","title":"Bearer eyJ.abc"}"#;
+    let page = "<pre>Authorization: Bearer eyJ.abc</pre><pre>hunt%22er2";
+    for status in [200, 302, 400, 401, 403, 404, 409, 418, 422, 429, 500] {
+        for body in [said, page, "{\"detail\": {\"of\": \"hunt\\\"er2\"}}"] {
+            let location = Some("https://host/eyJ.abc/login".to_owned());
+            let answer = Answer { location, redaction: redaction.clone(), ..answer(status, body) };
+            let verdicts = (classify_post(&answer, RUN, Timestamp::UNIX_EPOCH), classify(&answer));
+            let told = format!("{verdicts:?}");
+            assert!(!told.contains("er2") && !told.contains("eyJ"), "{status} {body}: {told}");
+        }
+    }
 }
 
 proptest! {
@@ -153,6 +172,7 @@ proptest! {
             location: Some(header.clone()),
             date: Some(header.clone()),
             body,
+            redaction: Redaction::default(),
         };
         let _ = http_date(&header);
         let verdict = classify_post(&answer, RUN, Timestamp::UNIX_EPOCH);

@@ -13,6 +13,7 @@ use super::super::text;
 use super::super::written::{self, DurationText, HeaderValue, InFlightText};
 use super::znode_path_fault;
 use crate::domain::health::{Check, Direction, Limits, Thresholds};
+use crate::secret::CommandLine;
 
 const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -212,6 +213,10 @@ fn connect_string(section: &Section<'_, '_>, written: &str) -> String {
         }
         return String::new();
     }
+    if written.contains('@') {
+        section.error(&["connect"], "a user or a password does not stand in `connect`", "use `auth` or `sasl`");
+        return written.to_owned();
+    }
     let (servers, chroot) = match written.find('/') {
         Some(slash) => written.split_at(slash),
         None => (written, ""),
@@ -364,7 +369,7 @@ fn airflow_auth(section: &Section<'_, '_>, written: written::AirflowAuth) -> Air
             let ttl = written
                 .ttl
                 .map_or(DEFAULT_TOKEN_LIFE, |ttl| section.between(&["auth", "ttl"], ttl.0, SECOND, 365 * 24 * HOUR));
-            Some(AirflowAuth::Command { command, ttl })
+            Some(AirflowAuth::Command { command: CommandLine::new(command), ttl })
         })
         .unwrap_or(AirflowAuth::None)
 }

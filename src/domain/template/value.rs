@@ -56,7 +56,8 @@ impl ValueTemplate {
 
 impl fmt::Debug for ValueTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ValueTemplate").field(&self.0.source()).finish()
+        // Its text may have a secret in it.
+        f.write_str("ValueTemplate(…)")
     }
 }
 

@@ -70,6 +70,17 @@ impl ZooKeeperServer {
         (Self::start_with(&settings, Vec::new()).await, format!("127.0.0.1:{port}"))
     }
 
+    /// One that knows `user` by SASL; `settings` say whether it demands that. What it needs is written into
+    /// `directory`.
+    pub(crate) async fn start_with_sasl(user: &str, password: &str, directory: &Path, settings: &str) -> Self {
+        let jaas = directory.join("jaas.conf");
+        let login = "org.apache.zookeeper.server.auth.DigestLoginModule required";
+        std::fs::write(&jaas, format!("Server {{ {login} user_{user}=\"{password}\"; }};")).expect("write the JAAS file");
+        let provider = "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n";
+        let options = vec![format!("-Djava.security.auth.login.config={}", jaas.display())];
+        Self::start_with(&format!("{provider}{settings}"), options).await
+    }
+
     /// One with further settings, and further arguments for its JVM.
     pub(crate) async fn start_with(settings: &str, options: Vec<String>) -> Self {
         let mut server = Self::prepare(LOOPBACK, free_port(), HEAP, &format!("tickTime=500\n{settings}"));

@@ -36,6 +36,28 @@ pub fn not_found_page() -> Response {
     Response::text(404, "text/html", "<!DOCTYPE html><title>404</title>")
 }
 
+/// What a careless server answers, or a proxy that is there to find mistakes.
+pub fn echo(request: &Request, status: u16) -> Response {
+    let sent = String::from_utf8_lossy(&request.body).into_owned();
+    let heard = format!("{}{sent}", request.head);
+    let mut response = match status {
+        422 => {
+            let input = serde_json::from_str(&sent).unwrap_or(Value::String(sent));
+            let fault = json!({"type": "string_type", "loc": ["body"], "msg": format!("not {heard}"), "input": input});
+            Response::json(status, &json!({"detail": [fault]}))
+        }
+        400 | 401 | 409 => problem(status, "Refused", heard),
+        403 => Response::json(status, &json!({"detail": {"request": heard, "body": sent}})),
+        _ => Response::text(status, "text/html", format!("<!DOCTYPE html><pre>{heard}</pre>")),
+    };
+    if (300..400).contains(&status) {
+        let told = request.authorization.as_deref().and_then(|text| text.split(' ').next_back()).unwrap_or_default();
+        let place = format!("https://{told}:{told}@sso.example/login/{told};id={told}?token={told}#{told}");
+        response.headers.push(("Location", place));
+    }
+    response
+}
+
 /// Does what is asked.
 pub fn respond(world: &mut World, request: &Request) -> Response {
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
@@ -203,7 +225,7 @@ fn token(world: &mut World, request: &Request) -> Response {
     let now = world.clock.now().as_second();
     let lifetime = i64::try_from(world.token_lifetime.as_secs()).unwrap_or(i64::MAX);
     let claims = json!({"sub": "admin", "iat": now, "exp": now + lifetime, "jti": world.count("token")}).to_string();
-    let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+    let token = format!("e30.{}.{}", URL_SAFE_NO_PAD.encode(claims), world.signature);
     world.tokens.insert(token.clone());
     Response::json(201, &json!({"access_token": token}))
 }
@@ -213,11 +235,11 @@ fn oauth_token(world: &mut World, request: &Request) -> Response {
     *world.counts.entry("oauth").or_default() += 1;
     let fields = form(&String::from_utf8_lossy(&request.body));
     let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let basic = format!("Basic {}", STANDARD.encode("client:secret"));
+    let basic = format!("Basic {}", STANDARD.encode(format!("client:{}", world.client_secret)));
     if field("grant_type") != Some("client_credentials") || request.authorization.as_deref() != Some(&basic) {
         return Response::json(401, &json!({"error": "invalid_client"}));
     }
-    let token = format!("oauth-{}", world.count("oauth"));
+    let token = format!("oauth-{}.{}", world.count("oauth"), world.signature);
     world.tokens.insert(token.clone());
     Response::json(
         200,

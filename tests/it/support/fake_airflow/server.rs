@@ -20,6 +20,8 @@ pub struct Request {
     pub path: Vec<String>,
     pub query: Vec<(String, String)>,
     pub authorization: Option<String>,
+    /// All that came before the body.
+    pub head: String,
     pub body: Vec<u8>,
     pub arrived: Instant,
 }
@@ -145,6 +147,7 @@ fn answer(world: &mut World, request: &Request, fault: Option<Fault>) -> Option<
             Some(routes::respond(world, request))
         }
         Some(Fault::Forbidden) => Some(Response::json(403, &serde_json::json!({"detail": "Forbidden"}))),
+        Some(Fault::Echo(status)) => Some(routes::echo(request, status)),
         Some(Fault::Html) => Some(Response::text(200, "text/html", "<!DOCTYPE html><title>Sign in</title>")),
     }
 }
@@ -205,6 +208,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(R
         path: path.split('/').filter(|part| !part.is_empty()).map(|part| decode(part, false)).collect(),
         query: form(query),
         authorization,
+        head: head.clone(),
         body: buffer[head_end..head_end + length].to_vec(),
         arrived: Instant::now(),
     };

@@ -106,6 +106,8 @@ pub enum Fault {
     Forbidden,
     /// 200 with a web page; nothing was done.
     Html,
+    /// This status, with everything that was sent in the answer; nothing was done.
+    Echo(u16),
     /// The answer ends in its middle; it was done.
     Truncated,
 }
@@ -121,6 +123,10 @@ pub struct World {
     pub import_errors: Vec<String>,
     pub username: String,
     pub password: String,
+    /// The secret of the client `client`, for whom tokens are issued.
+    pub client_secret: String,
+    /// What each token ends with that is given out, as its signature.
+    pub signature: String,
     /// Tokens that are accepted, those that `/auth/token` gave out among them.
     pub tokens: HashSet<String>,
     /// What `exp` in a new token says.
@@ -176,6 +182,8 @@ impl World {
             import_errors: Vec::new(),
             username: "admin".into(),
             password: "admin".into(),
+            client_secret: "secret".into(),
+            signature: "c2ln".into(),
             tokens: HashSet::new(),
             token_lifetime: Duration::from_hours(24),
             latency: Duration::ZERO,
