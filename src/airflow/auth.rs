@@ -131,13 +131,7 @@ struct Grant {
 
 impl Authenticator {
     /// `always_told` are the secrets in the headers of every request.
-    pub(super) fn new(
-        auth: Auth,
-        base: Url,
-        http: reqwest::Client,
-        clock: Clock,
-        always_told: Vec<Secret>,
-    ) -> Self {
+    pub(super) fn new(auth: Auth, base: Url, http: reqwest::Client, clock: Clock, always_told: Vec<Secret>) -> Self {
         Self {
             auth,
             base,
@@ -306,8 +300,9 @@ impl Authenticator {
         if !status.is_success() {
             return Err(self.refusal(&url, status, &body, password));
         }
-        let token: Token = serde_json::from_slice(&body)
-            .map_err(|_| AuthError::Unavailable(format!("{} answered {status} without an access token", shown(&url))))?;
+        let token: Token = serde_json::from_slice(&body).map_err(|_| {
+            AuthError::Unavailable(format!("{} answered {status} without an access token", shown(&url)))
+        })?;
         let lifetime = jwt_lifetime(&token.access_token, self.clock.now());
         bearer(&token.access_token, lifetime)
     }

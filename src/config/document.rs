@@ -107,13 +107,13 @@ pub(super) fn shown(text: &str, kept: &[Range<usize>], hidden: &[Range<usize>]) 
     shown
 }
 
-/// Where each statement begins, and whether its key or the header above it is as `test` says.
-pub(super) fn topics(text: &str, test: impl Fn(&str) -> bool) -> Vec<(usize, bool)> {
+/// Where each statement begins, and whether its key or the header above it is one that `is_wanted`.
+pub(super) fn topics(text: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<(usize, bool)> {
     let mut below = false;
     let topic = |statement: Statement<'_>| {
-        let own = text[statement.range.clone()].lines().map(str::trim_start);
-        let own = own.clone().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
-        let is_one = test(own.split_once('=').map_or(own, |(key, _)| key));
+        let mut lines = text[statement.range.clone()].lines().map(str::trim_start);
+        let own = lines.find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+        let is_one = is_wanted(own.split_once('=').map_or(own, |(key, _)| key));
         if statement.kind == Kind::Header {
             below = is_one;
         }

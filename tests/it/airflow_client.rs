@@ -6,7 +6,7 @@ use flowkeeper::airflow::{Airflow, Api, Auth, RunQuery, Settings, Submission, Su
 use flowkeeper::clock::Clock;
 use flowkeeper::domain::note;
 use flowkeeper::domain::run::AirflowState;
-use flowkeeper::secret::{Credential, Secret};
+use flowkeeper::secret::{CommandLine, Credential, Secret};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
@@ -301,6 +301,7 @@ async fn a_command_and_a_token_server_log_in_too() {
     let fake = FakeAirflow::start(World::new(Version::Three).with_dags(["load"])).await;
     fake.world().tokens.insert("printed".into());
     let argv = ["sh", "-c", r#"echo '{"headers":{"Authorization":"Bearer printed"}}'"#].map(str::to_owned).to_vec();
+    let argv = CommandLine::new(argv);
     let command = Auth::Command { argv, ttl: Duration::from_mins(1), timeout: Duration::from_mins(1) };
     assert!(is_accepted(&send(&client(settings(&fake, command)), "load", "flowkeeper__s__z1-0", None).await));
 

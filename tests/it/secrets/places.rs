@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use flowkeeper::zookeeper::Session;
-use futures_util::StreamExt as _;
 use sqlx::{AnyConnection, Connection as _, Row as _};
 
 use super::marks::Marks;
@@ -81,10 +80,10 @@ impl Search {
     /// Reads the stream of events up to the first `count` that tell of runs.
     pub(super) async fn events(&mut self, member: &Member, token: &str, count: usize) {
         let request = reqwest::Client::new().get(format!("{}/api/v1/events", member.url())).bearer_auth(token);
-        let mut stream = request.send().await.expect("an answer").bytes_stream();
+        let mut stream = request.send().await.expect("an answer");
         let mut heard = String::new();
         while heard.matches("event: run").count() < count {
-            let part = stream.next().await.expect("the stream goes on").expect("a part of it");
+            let part = stream.chunk().await.expect("it is read").expect("the stream goes on");
             heard.push_str(&String::from_utf8_lossy(&part));
         }
         self.text("the stream of events", &heard);
@@ -145,8 +144,8 @@ impl Search {
                 let columns = sqlx::query(sqlx::AssertSqlSafe(columns)).fetch_all(&mut connection).await;
                 let quoted = |column: &sqlx::any::AnyRow| {
                     let name = column.get::<String, _>(0);
-                    // Bytes as hexadecimal digits, and as the text that they are.
-                    format!("quote(\"{name}\") || ' ' || COALESCE(CAST(\"{name}\" AS TEXT), '')")
+                    // Bytes become hexadecimal digits.
+                    format!("quote(\"{name}\")")
                 };
                 columns.expect("a list of columns").iter().map(quoted).collect::<Vec<_>>().join(" || ' ' || ")
             } else {
@@ -170,8 +169,8 @@ impl Search {
             if !path.starts_with(&format!("{root}/config")) {
                 self.text(&path, &format!("{path} {}", String::from_utf8_lossy(&data)));
             }
-            let (children, _) = session.get_children(&path).await.expect("an answer").unwrap_or_default();
-            paths.extend(children.into_iter().map(|child| format!("{path}/{child}")));
+            let children = session.get_children(&path).await.expect("an answer").map(|(children, _)| children);
+            paths.extend(children.into_iter().flatten().map(|child| format!("{path}/{child}")));
         }
         count
     }

@@ -75,7 +75,8 @@ impl ZooKeeperServer {
     pub(crate) async fn start_with_sasl(user: &str, password: &str, directory: &Path, settings: &str) -> Self {
         let jaas = directory.join("jaas.conf");
         let login = "org.apache.zookeeper.server.auth.DigestLoginModule required";
-        std::fs::write(&jaas, format!("Server {{ {login} user_{user}=\"{password}\"; }};")).expect("write the JAAS file");
+        std::fs::write(&jaas, format!("Server {{ {login} user_{user}=\"{password}\"; }};"))
+            .expect("write the JAAS file");
         let provider = "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n";
         let options = vec![format!("-Djava.security.auth.login.config={}", jaas.display())];
         Self::start_with(&format!("{provider}{settings}"), options).await
