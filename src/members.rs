@@ -186,8 +186,10 @@ impl Sight {
     }
 
     /// Another member that leads, as far as is known; `None` while a new one is being elected, and when
-    /// nobody but this member has led.
+    /// nobody but this member has led. The store alone says where it is: callers' tokens go there, and znodes
+    /// may be writable for strangers.
     pub fn leader_elsewhere(&self) -> Option<MemberCard> {
+        self.lead.as_ref()?;
         let leader = self.last_leader()?;
         let is_own = self.own.as_ref().is_some_and(|own| own.id == leader.id);
         let is_gone = match self.home {
@@ -292,12 +294,15 @@ mod tests {
     fn requests_go_to_the_leader_that_the_store_names_while_it_may_be_alive() {
         let led_by = |id: &str| Some(lead(Some(leader_text(&card(id)))));
         let live = vec![member("me"), member("other")];
+        let first = vec![member("me"), Member { leads: true, ..member("stranger") }];
         let cases = [
             ("another leads", live.clone(), led_by("other"), Home::Connected, Some("other")),
             ("its session is gone: another is being elected", live.clone(), led_by("dead"), Home::Connected, None),
             ("I led last", live.clone(), led_by("me"), Home::Connected, None),
             ("nobody ever led", live.clone(), Some(lead(None)), Home::Connected, None),
             ("the store was not read yet, and nobody is first", live.clone(), None, Home::Connected, None),
+            ("the store was not read yet, and znodes name somebody", first.clone(), None, Home::Connected, None),
+            ("the store names another than the znodes", first, led_by("other"), Home::Connected, None),
             ("without ZooKeeper the last word holds", live.clone(), led_by("other"), gone(), Some("other")),
             ("also when it was never seen", vec![], led_by("other"), Home::Connecting, Some("other")),
             ("one member", vec![], led_by("other"), Home::None, None),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ConnectError};
+use super::exposure;
 use super::in_force::Board;
 use super::owner::{self, Owner};
 use super::reload::{self, Refused};
@@ -280,6 +281,12 @@ fn follow_owner(config: &Config, resources: &Resources, lifecycle: &Lifecycle) -
         let ending = lifecycle.ending().clone();
         lifecycle.spawn("owner of the root", async move {
             let () = ending.run_until_cancelled(follow).await.unwrap_or_default();
+            Ok::<(), StoreError>(())
+        });
+        let watch = exposure::watch(ensemble.ensemble.clone(), home.root.as_str().into());
+        let ending = lifecycle.ending().clone();
+        lifecycle.spawn("exposure of the root", async move {
+            let () = ending.run_until_cancelled(watch).await.unwrap_or_default();
             Ok::<(), StoreError>(())
         });
     }

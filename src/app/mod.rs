@@ -8,6 +8,7 @@
 pub mod connect;
 mod crew;
 mod duties;
+mod exposure;
 mod herald;
 mod in_force;
 mod join;

@@ -16,7 +16,7 @@ use super::connect;
 use crate::airflow::{Airflow, DagFacts};
 use crate::clock::Clock;
 use crate::config::model::{self, Config};
-use crate::config::{Environment, Fault};
+use crate::config::{Environment, Fault, Severity};
 use crate::domain::occurrence::Occurrence;
 use crate::domain::schedule::{PausedDag, Schedule, Trigger};
 use crate::domain::template::RenderContext;
@@ -207,7 +207,12 @@ async fn check_ensemble(
         }
     };
     match tokio::time::timeout(SESSION_TIMEOUT, zookeeper::check(&settings, root)).await {
-        Ok(Ok(())) => Vec::new(),
+        Ok(Ok(None)) => Vec::new(),
+        Ok(Ok(Some(CheckFault { message, hint }))) => {
+            let message = format!("with ZooKeeper at {}: {message}", connection.connect);
+            let severity = Severity::Warning;
+            vec![Fault { severity, ..Fault::without_place(file, format!("{key}.root"), message, &hint) }]
+        }
         Ok(Err(CheckFault { message, hint })) => {
             let message = format!("with ZooKeeper at {}: failed to {message}", connection.connect);
             vec![Fault::without_place(file, &key, message, &hint)]

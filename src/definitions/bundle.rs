@@ -16,8 +16,9 @@ use crate::config::{Document, version_of};
 /// The largest part, in bytes: servers take requests of 1 MiB (`jute.maxbuffer`), path and all.
 const PART_MAX_BYTES: usize = 900_000;
 
-/// The most parts: what lists them must fit into one znode, and who reads keeps them all in memory.
-const PARTS_MAX: usize = 256;
+/// The most parts, for 64 MiB: who reads keeps them all in memory, and anybody who may write the znode can list
+/// one of them again and again.
+const PARTS_MAX: usize = 80;
 
 /// What a program must know to read a bundle.
 const FORMAT: u32 = 1;
@@ -178,7 +179,7 @@ fn read_json(text: &str) -> Result<Manifest, Rubbish> {
     struct Formatted {
         format: u32,
     }
-    let refused = |error: serde_json::Error| Rubbish::NotABundle(error.to_string());
+    let refused = |error: serde_json::Error| Rubbish::NotABundle(what_is_wrong(&error));
     let Formatted { format } = serde_json::from_str(text).map_err(refused)?;
     if format > FORMAT {
         return Err(Rubbish::Newer(format));
@@ -196,13 +197,24 @@ fn read_json(text: &str) -> Result<Manifest, Rubbish> {
     }
 }
 
+/// Where JSON is wrong, and how, without what stands there: it may be a set that somebody pasted in a wrong place,
+/// with all that is in it.
+fn what_is_wrong(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "it has other fields or types",
+        serde_json::error::Category::Eof => "it breaks off",
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is no JSON",
+    };
+    format!("{what} at line {} column {}", error.line(), error.column())
+}
+
 /// Puts a set together; `parts` are in the order of the manifest.
 pub fn join(bundle: Bundle, parts: &[Part]) -> Result<Bundle, Rubbish> {
     if parts.iter().any(|part| digest(&part.data) != part.name) {
         return Err(Rubbish::Part("not what its name says"));
     }
     let data: Vec<u8> = parts.iter().flat_map(|part| part.data.iter().copied()).collect();
-    let documents = serde_json::from_slice(&data).map_err(|error| Rubbish::NotABundle(error.to_string()))?;
+    let documents = serde_json::from_slice(&data).map_err(|error| Rubbish::NotABundle(what_is_wrong(&error)))?;
     verified(Bundle { documents, ..bundle })
 }
 
@@ -312,9 +324,14 @@ mod tests {
             change(&mut value);
             value.to_string().into_bytes()
         };
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
             ("bytes", b"\xff\xfe".to_vec(), |r| *r == Rubbish::NotText),
             ("JSON that breaks off", b"{\"format\": 1".to_vec(), |r| matches!(r, Rubbish::NotABundle(_))),
+            (
+                "a text where documents belong",
+                br#"{"format": 1, "version": "x", "documents": "s3cr3t"}"#.to_vec(),
+                |r| matches!(r, Rubbish::NotABundle(what) if what.starts_with("it has other fields or types at line 1")),
+            ),
             ("other JSON", b"{\"schedule\": []}".to_vec(), |r| matches!(r, Rubbish::NotABundle(_))),
             ("nothing in it", b"{\"format\": 1, \"version\": \"x\"}".to_vec(), |r| matches!(r, Rubbish::NotABundle(_))),
             ("a newer one", b"{\"format\": 2, \"shape\": []}".to_vec(), |r| *r == Rubbish::Newer(2)),

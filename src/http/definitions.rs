@@ -19,6 +19,12 @@ use crate::store::model::{DefinitionsVersion, Page};
 /// The longest set that is taken, as JSON.
 pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// The longest words that go with a set, in characters: they are in every list of the history, in the audit, and in
+/// the znode.
+const MESSAGE_MAX_CHARS: usize = 10_000;
+const AUTHOR_MAX_CHARS: usize = 500;
+const PUSH_MAX_CHARS: usize = 200;
+
 /// How many versions a page has by itself.
 const PAGE: u32 = 50;
 
@@ -69,11 +75,13 @@ pub(super) async fn push(
     caller: Caller,
     Body(body): Body<PushBody>,
 ) -> Result<Json<Pushed>, Problem> {
-    if let Some(problem) = wrong_names(&body.documents) {
+    let PushBody { documents, base, force, message, author, push } = body;
+    if let Some(problem) =
+        wrong_names(&documents).or_else(|| too_long(message.as_deref(), author.as_deref(), push.as_deref()))
+    {
         return Err(problem);
     }
     let leadership = leadership(&api, "push the definitions")?;
-    let PushBody { documents, base, force, message, author, push } = body;
     let seen = Seen { base, force };
     let push = draw(&caller, documents, seen, message, author.as_deref(), push);
     let audit = caller.order(push.message.clone()).audit("config push", String::new(), None);
@@ -111,8 +119,11 @@ pub(super) async fn roll_back(
     caller: Caller,
     Body(body): Body<RollbackBody>,
 ) -> Result<Json<Pushed>, Problem> {
-    let leadership = leadership(&api, "roll back the definitions")?;
     let RollbackBody { version, base, force, message, author, push } = body;
+    if let Some(problem) = too_long(message.as_deref(), author.as_deref(), push.as_deref()) {
+        return Err(problem);
+    }
+    let leadership = leadership(&api, "roll back the definitions")?;
     let message = message.unwrap_or_else(|| format!("back to version {version}"));
     let push = draw(&caller, Vec::new(), Seen { base, force }, Some(message.clone()), author.as_deref(), push);
     let audit = caller.order(Some(message)).audit("config rollback", String::new(), None);
@@ -161,6 +172,16 @@ fn wrong_names(documents: &[Document]) -> Option<Problem> {
         Problem::new(ProblemKind::InvalidRequest, detail)
             .hint("names are paths below one directory, such as schedules/a.toml"),
     )
+}
+
+/// Words that nobody needs so long.
+fn too_long(message: Option<&str>, author: Option<&str>, push: Option<&str>) -> Option<Problem> {
+    let words =
+        [("message", message, MESSAGE_MAX_CHARS), ("author", author, AUTHOR_MAX_CHARS), ("push", push, PUSH_MAX_CHARS)];
+    let is_long = |text: Option<&str>, most| text.is_some_and(|text| text.chars().count() > most);
+    let (name, _, most) = words.into_iter().find(|(_, text, most)| is_long(*text, *most))?;
+    let detail = format!("failed to take the definitions: `{name}` has more than {most} characters");
+    Some(Problem::new(ProblemKind::InvalidRequest, detail).hint("say it shorter"))
 }
 
 /// What of the history to show.
@@ -237,6 +258,20 @@ impl From<PushError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_with_a_set_is_short() {
+        let words = |length: usize| Some("ä".repeat(length));
+        for (message, author, push, right) in [
+            (None, None, None, true),
+            (words(10_000), words(500), words(200), true),
+            (words(10_001), None, None, false),
+            (None, words(501), None, false),
+            (None, None, words(201), false),
+        ] {
+            assert_eq!(too_long(message.as_deref(), author.as_deref(), push.as_deref()).is_none(), right);
+        }
+    }
 
     #[test]
     fn documents_have_names_of_files() {

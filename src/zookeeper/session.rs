@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
-use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, Error, OneshotWatcher, PersistentWatcher, Stat};
+use zookeeper_client::{Acl, Acls, AddWatchMode, Client, CreateMode, Error, OneshotWatcher, PersistentWatcher, Stat};
 
 use super::error::ZooKeeperError;
 use super::one_shot::{Attendance, OneShot};
@@ -143,6 +143,21 @@ impl Session {
     ) -> impl Future<Output = Result<Option<ZnodeStat>, ZooKeeperError>> + Send + use<> {
         let answer = self.send(|client| client.check_stat(path));
         async move { Ok(answer.await?.as_ref().map(stat_of)) }
+    }
+
+    /// Whether it has credentials, so that what it makes is for those alone who have them too.
+    pub(super) fn keeps_znodes_to_itself(&self) -> bool {
+        self.0.acl == NewNodeAcl::Creator
+    }
+
+    /// The access list of a znode; `None` when there is no such znode.
+    pub(super) async fn get_acl(&self, path: &str) -> Result<Option<Vec<Acl>>, ZooKeeperError> {
+        let client = self.client()?;
+        match limited(client.get_acl(&self.absolute(path))).await {
+            Ok((acl, _)) => Ok(Some(acl)),
+            Err(Error::NoNode) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The stat of the nearest ancestor of `path` that exists, above the chroot too.
