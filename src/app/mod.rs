@@ -150,7 +150,7 @@ pub async fn serve(set: Set, environment: Environment, options: ServeOptions) ->
         Access::from_config(&config.server, &environment).map_err(|error| ServeError::Token(error.to_string()))?;
     let member = Arc::new(Member::open(set, Arc::clone(&environment), options, lifecycle.clone()).await?);
     let definitions = follow_definitions(&member, environment);
-    member.spawn_api(listener, prometheus, access, definitions)?;
+    member.spawn_api(listener, prometheus, access, definitions.clone())?;
     let lookout = lookout::run(Arc::clone(&member));
     lifecycle.spawn("lookout", async move {
         lookout.await;
@@ -162,7 +162,7 @@ pub async fn serve(set: Set, environment: Environment, options: ServeOptions) ->
         Ok::<(), ServeError>(())
     });
     let (sender, mut stood) = oneshot::channel();
-    let (standing, ending) = (standing::run(Arc::clone(&member)), lifecycle.clone());
+    let (standing, ending) = (standing::run(Arc::clone(&member), definitions), lifecycle.clone());
     lifecycle.spawn("standing", async move {
         // Nobody hears it only when a second signal has ended everything.
         drop(sender.send(standing.await));

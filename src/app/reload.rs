@@ -74,10 +74,14 @@ pub(super) async fn run(member: Arc<Member>, mut proposals: mpsc::Receiver<Propo
             proposal = proposals.recv() => {
                 let Some(Proposal { candidate, replies }) = proposal else { return };
                 lacking = match candidate {
-                    Ok(set) => take(&member, set, replies, &mut number).map(|set| Lacking::new(set, 0)),
-                    Err(refusal) => {
+                    Some(Ok(set)) => take(&member, set, replies, &mut number).map(|set| Lacking::new(set, 0)),
+                    Some(Err(refusal)) => {
                         refuse(&member, &refusal, replies);
                         None
+                    }
+                    None => {
+                        answer_as_it_stands(&member, replies);
+                        lacking
                     }
                 };
             }
@@ -306,6 +310,17 @@ pub(super) fn refuse(member: &Member, refusal: &Refusal, replies: Vec<oneshot::S
     }
 }
 
+/// Answers those who asked whether there is something new, and there is not.
+fn answer_as_it_stands(member: &Arc<Member>, replies: Vec<oneshot::Sender<Answer>>) {
+    let refused = member.refused.borrow().clone();
+    if let Some(refused) = refused {
+        refuse(member, &refused.refusal, replies);
+    } else {
+        let wanted = Arc::clone(&member.board.wanted().borrow());
+        answer_when_in_force(member, &wanted, &Changes::default(), replies);
+    }
+}
+
 /// Whether two refusals are of the same set, for the same reasons.
 fn says_the_same(one: &Refusal, other: &Refusal) -> bool {
     let which = |refusal: &Refusal| (refusal.provenance.version.clone(), refusal.provenance.zookeeper_version);
@@ -424,13 +439,15 @@ fn fault_of(error: &ConnectError, file: &Path) -> Fault {
     Fault::without_place(file.display().to_string(), key, format!("failed to {error}"), hint)
 }
 
-/// Whether a member leaves the lead to others, since it cannot take the newest definitions: those can, and
-/// it has been so for longer than a bad file takes to reach everybody.
-pub(super) fn gives_way(refused_for: Option<Duration>, others_take_it: bool) -> bool {
-    others_take_it && refused_for.is_some_and(|refused_for| refused_for >= REFUSAL_PATIENCE)
+/// Whether a member leaves the lead to others, since it cannot take the newest definitions and they can. Who
+/// stands by does so at once; who `leads`, when it has been so for longer than a bad file takes to reach
+/// everybody. Where nobody can take them, somebody leads with those before.
+pub(super) fn gives_way(refused_for: Option<Duration>, others_take_it: bool, leads: bool) -> bool {
+    let patience = if leads { REFUSAL_PATIENCE } else { Duration::ZERO };
+    others_take_it && refused_for.is_some_and(|refused_for| refused_for >= patience)
 }
 
-/// How long a member whose newest definitions are refused keeps its place in the queue.
+/// How long a leader whose newest definitions are refused keeps its place in the queue.
 pub(super) const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -487,13 +504,16 @@ mod tests {
     #[test]
     fn who_cannot_take_the_newest_definitions_gives_way_to_those_who_can() {
         let seconds = |seconds| Some(Duration::from_secs(seconds));
-        for (case, refused_for, others_take_it, expected) in [
-            ("all is well", None, true, false),
-            ("refused a moment ago: the others are about to see it", seconds(4), true, false),
-            ("the others have taken it", seconds(5), true, true),
-            ("nobody takes it, or nobody else is there", seconds(60), false, false),
+        for (case, refused_for, others_take_it, leads, expected) in [
+            ("all is well", None, true, true, false),
+            ("refused a moment ago: the others are about to see it", seconds(4), true, true, false),
+            ("the others have taken it", seconds(5), true, true, true),
+            ("nobody takes it, or nobody else is there", seconds(60), false, true, false),
+            ("stands by, and all is well", None, true, false, false),
+            ("stands by, and has just read what it refuses", seconds(0), true, false, true),
+            ("stands by, and nobody takes it", seconds(60), false, false, false),
         ] {
-            assert_eq!(gives_way(refused_for, others_take_it), expected, "{case}");
+            assert_eq!(gives_way(refused_for, others_take_it, leads), expected, "{case}");
         }
     }
 }

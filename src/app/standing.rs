@@ -18,6 +18,7 @@ use super::owner::Owner;
 use super::reload::{self, REFUSAL_PATIENCE, Refused};
 use super::term::Term;
 use crate::clock::sleep_until;
+use crate::definitions::reloads::{Answer, Reloads};
 use crate::members::{Sight, leader_text};
 use crate::metrics;
 use crate::store::StoreError;
@@ -42,6 +43,11 @@ const BEGIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a member leaves the queue to others after it took the lead in vain.
 const REST: Duration = Duration::from_secs(5);
+
+/// How long a member that is first waits for the newest definitions. ZooKeeper has just said that it is first, so
+/// it answers, and checking a hundred thousand schedules takes seconds. It leads with those that it knows rather
+/// than not at all.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How soon a member that is first looks again whether it really is.
 const CONFIRM_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -141,9 +147,9 @@ pub(super) fn decide(situation: Situation) -> Decision {
 }
 
 /// Takes part until the process ends, or until this member is refused.
-pub(super) async fn run(member: Arc<Member>) -> Result<(), ServeError> {
+pub(super) async fn run(member: Arc<Member>, definitions: Reloads) -> Result<(), ServeError> {
     match member.membership.clone() {
-        Some(membership) => Candidate::new(member, membership).run().await,
+        Some(membership) => Candidate::new(member, membership, definitions).run().await,
         None => alone(&member).await,
     }
 }
@@ -219,6 +225,8 @@ struct Candidate {
     owner: watch::Receiver<Owner>,
     store_silent_since: watch::Receiver<Option<Instant>>,
     refused: watch::Receiver<Option<Refused>>,
+    /// Has the definitions read.
+    definitions: Reloads,
     admission: Admission,
     /// Whose store is another one.
     refused_by: Option<MemberCard>,
@@ -232,13 +240,14 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn new(member: Arc<Member>, membership: Membership) -> Self {
+    fn new(member: Arc<Member>, membership: Membership, definitions: Reloads) -> Self {
         Self {
             standing: membership.standing(),
             members: membership.members(),
             owner: member.owner.clone(),
             store_silent_since: member.store_silent_since.subscribe(),
             refused: member.refused.subscribe(),
+            definitions,
             gave_way: false,
             member,
             membership,
@@ -319,7 +328,7 @@ impl Candidate {
         let own = &self.member.card.id;
         let live = Arc::clone(&self.members.borrow());
         let others_take_it = live.iter().any(|member| member.card.id != *own && member.card.refuses.is_none());
-        let gives_way = reload::gives_way(since.map(|since| now - since), others_take_it);
+        let gives_way = reload::gives_way(since.map(|since| now - since), others_take_it, self.term.is_some());
         if gives_way && !self.gave_way {
             tracing::warn!("leaves the lead to members that can take the newest definitions, which this one refuses");
         }
@@ -365,10 +374,18 @@ impl Candidate {
         self.member.status.set_started();
     }
 
-    /// Makes sure of the first place and takes the lead; leaves the queue to others if the store does
-    /// not give it.
+    /// Catches up with the definitions, makes sure of the first place and takes the lead; leaves the queue to
+    /// others if they can take the newest definitions and it cannot, or if the store does not give it.
     async fn try_to_lead(&mut self) {
         let ending = self.member.lifecycle.ending().clone();
+        if ending.run_until_cancelled(self.catch_up()).await.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        if self.gives_way(now).0 {
+            self.look_at = Some(now);
+            return;
+        }
         let attempt = async {
             match self.membership.confirm_first().await {
                 Ok(true) => Some(take_lead(&self.member).await),
@@ -391,6 +408,25 @@ impl Candidate {
                 );
                 self.rest();
             }
+        }
+    }
+
+    /// Has the znode with the definitions read once more, so that a set which was pushed until now is in force
+    /// here, or refused, before this member leads. In vain where it is not first any more.
+    async fn catch_up(&self) {
+        if self.member.znode.is_none() {
+            return;
+        }
+        let mut standing = self.standing.clone();
+        let answer = tokio::select! {
+            answer = self.definitions.catch_up(CATCH_UP_PATIENCE) => answer,
+            // The sender lives as long as the member does.
+            _ = standing.wait_for(|standing| *standing != Standing::First) => return,
+        };
+        if let Answer::Waits(why) = answer {
+            tracing::warn!(
+                "takes the lead with the definitions that it knows: what the newest are is open, since {why}"
+            );
         }
     }
 

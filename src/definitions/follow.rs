@@ -77,7 +77,8 @@ pub async fn follow(parts: Parts, mut looks: mpsc::Receiver<Look>, proposals: mp
         if candidate.is_ok() {
             taken = Some(seen.footprint.clone());
         }
-        if proposals.send(Proposal { candidate, replies: std::mem::take(&mut replies) }).await.is_err() {
+        if proposals.send(Proposal { candidate: Some(candidate), replies: std::mem::take(&mut replies) }).await.is_err()
+        {
             return;
         }
         tokio::select! {
@@ -225,7 +226,7 @@ mod tests {
         /// What is proposed next: how many schedules, or how many faults.
         async fn schedules(&mut self) -> Result<usize, usize> {
             let proposal = tokio::time::timeout(PATIENCE, self.proposals.recv()).await.unwrap().unwrap();
-            match proposal.candidate {
+            match proposal.candidate.expect("files are always read anew") {
                 Ok(set) => Ok(set.config.schedules.len()),
                 Err(refusal) => Err(refusal.faults.faults.len()),
             }
@@ -370,7 +371,7 @@ mod tests {
     async fn whoever_asks_has_an_answer_also_when_nothing_has_changed() {
         let mut world = World::start().await;
         let (reply, answer) = oneshot::channel();
-        world.looks.send(Look { reply: Some(reply) }).await.unwrap();
+        world.looks.send(Look { reply: Some(reply), ..Look::default() }).await.unwrap();
         let mut proposal = world.proposals.recv().await.unwrap();
         proposal.replies.remove(0).send(Answer::Waits("tested".into())).unwrap();
         assert_eq!(answer.await, Ok(Answer::Waits("tested".into())));

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::bundle::Bundle;
-use super::reloads::{Look, Proposal};
+use super::reloads::{Look, Proposal, Wanted};
 use super::znodes::{self, Found};
 use super::{Candidate, Provenance, Refusal, Set, Source, history};
 use crate::clock::Clock;
@@ -173,8 +173,8 @@ impl Parts {
 
     /// Proposes what it finds for as long as somebody takes it: what the znode holds when it is first read,
     /// and whenever that has changed or somebody asks. Who asks hears of what was read after that, and no
-    /// older than what anybody had written by then; as long as `ZooKeeper` does not answer, nothing. What is
-    /// in force already may come again. Who `has_definitions` already never takes an empty place for the time
+    /// older than what anybody had written by then, or that nothing is new; as long as `ZooKeeper` does not
+    /// answer, nothing. What is in force already may come again. Who `has_definitions` already never takes an empty place for the time
     /// before the first push.
     pub async fn follow(
         self,
@@ -190,14 +190,16 @@ impl Parts {
             status.mark_unchanged();
             hints.take(usize::MAX);
             if let Some(session) = self.ensemble.session() {
-                match self.look(&session, &mut seen, !asked.is_empty()).await {
-                    Ok(Some(candidate)) => {
+                let wanted = asked.iter().map(|look| look.wanted);
+                let wanted = wanted.reduce(|one, other| if one == Wanted::Everything { one } else { other });
+                match self.look(&session, &mut seen, wanted).await {
+                    Ok(None) if asked.is_empty() => {}
+                    Ok(candidate) => {
                         let replies = asked.drain(..).filter_map(|look| look.reply).collect();
                         if proposals.send(Proposal { candidate, replies }).await.is_err() {
                             return;
                         }
                     }
-                    Ok(None) => {}
                     Err(error) => {
                         tracing::debug!(path = %self.path, %error, "the definitions cannot be read at the moment");
                         session.give_up();
@@ -218,15 +220,22 @@ impl Parts {
         }
     }
 
-    /// What is new in the znode, or all of it if that was `asked` for. The error is one of the session.
-    async fn look(&self, session: &Session, seen: &mut Seen, asked: bool) -> Result<Option<Candidate>, ZooKeeperError> {
+    /// What is new in the znode, or all of it if that is `wanted`; `None` is wanted where nobody asks. The
+    /// error is one of the session.
+    async fn look(
+        &self,
+        session: &Session,
+        seen: &mut Seen,
+        wanted: Option<Wanted>,
+    ) -> Result<Option<Candidate>, ZooKeeperError> {
+        let anew = wanted == Some(Wanted::Everything);
         let read = async {
-            if asked {
+            if wanted.is_some() {
                 session.sync().await?;
             }
             let stat = session.stat(&self.path).await?;
             let present = stat.map(|stat| (stat.czxid, stat.mzxid));
-            if !asked && seen.state == Some(State::Read(present)) {
+            if !anew && seen.state == Some(State::Read(present)) {
                 return Ok(None);
             }
             znodes::read(session, &self.path).await.map(Some)
@@ -239,7 +248,7 @@ impl Parts {
                 let reason = error.to_string();
                 let known = seen.state.replace(State::Unreadable(reason.clone())) == Some(State::Unreadable(reason));
                 let message = format!("the znode {} cannot be read: {error}", self.path);
-                return Ok((asked || !known).then(|| Err(self.refusal(None, message, error.hint()))));
+                return Ok((anew || !known).then(|| Err(self.refusal(None, message, error.hint()))));
             }
         };
         seen.state = Some(State::Read(found.stat().map(|stat| (stat.czxid, stat.mzxid))));
@@ -252,7 +261,7 @@ impl Parts {
             None => format!("the znode {} is gone", self.path),
         };
         let hint = "`flowkeeper config rollback VERSION` or `flowkeeper config push FILE` writes it again";
-        Ok(match (was_pushed, asked) {
+        Ok(match (was_pushed, anew) {
             (true, _) => Some(Err(self.refusal(None, message, hint))),
             (false, true) => Some(self.nothing().await),
             (false, false) => None,

@@ -20,17 +20,29 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A candidate on its way to the one who applies sets.
 #[derive(Debug)]
 pub struct Proposal {
-    /// What was found.
-    pub candidate: Candidate,
+    /// What was found; `None` where it is still what was found last.
+    pub candidate: Option<Candidate>,
     /// Those who asked for it and want to know what becomes of it.
     pub replies: Vec<oneshot::Sender<Answer>>,
 }
 
-/// A wish that the source look now, and propose what it finds, also if it is what it found before.
+/// A wish that the source look now.
 #[derive(Debug, Default)]
 pub struct Look {
     /// Who wants to know what becomes of it.
     pub reply: Option<oneshot::Sender<Answer>>,
+    /// What is wanted.
+    pub wanted: Wanted,
+}
+
+/// What the source is to propose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// What it finds, also if it found that before: what it refers to may have changed.
+    #[default]
+    Everything,
+    /// What is new.
+    News,
 }
 
 /// What became of a proposal.
@@ -107,13 +119,22 @@ pub struct Reloads {
 impl Reloads {
     /// Has the source look now; what became of what it found.
     pub async fn reload(&self) -> Answer {
+        self.ask(Wanted::Everything, PATIENCE).await
+    }
+
+    /// Has the source look whether there is something new; what became of the newest set.
+    pub async fn catch_up(&self, patience: Duration) -> Answer {
+        self.ask(Wanted::News, patience).await
+    }
+
+    async fn ask(&self, wanted: Wanted, patience: Duration) -> Answer {
         let (reply, answer) = oneshot::channel();
         let asking = async {
             // Without a source there is no answer either.
-            drop(self.looks.send(Look { reply: Some(reply) }).await);
+            drop(self.looks.send(Look { reply: Some(reply), wanted }).await);
             answer.await
         };
-        match tokio::time::timeout(PATIENCE, asking).await {
+        match tokio::time::timeout(patience, asking).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Answer::Waits("this member is about to end".to_owned()),
             Err(_) => Answer::Waits("where the definitions are does not answer".to_owned()),

@@ -9,7 +9,7 @@ use flowkeeper::config::{self, Document, Environment, Fault, Faults};
 use flowkeeper::definitions::bundle::{self, Rubbish};
 use flowkeeper::definitions::desk::{Conflict, Desk, Push, PushError};
 use flowkeeper::definitions::follower::{OpeningError, Parts};
-use flowkeeper::definitions::reloads::{Look, Proposal};
+use flowkeeper::definitions::reloads::{Look, Proposal, Wanted};
 use flowkeeper::definitions::znodes::{self, Found};
 use flowkeeper::definitions::{Candidate, Refusal, Set, Source, history};
 use flowkeeper::store::model::NewAudit;
@@ -157,7 +157,7 @@ fn push(text: String, author: &str) -> Push {
 async fn next(proposals: &mut mpsc::Receiver<Proposal>) -> Candidate {
     let proposal = tokio::time::timeout(PATIENCE, proposals.recv()).await.expect("in time").expect("it follows");
     assert!(proposal.replies.is_empty(), "nobody has asked");
-    proposal.candidate
+    proposal.candidate.expect("something new")
 }
 
 fn names(candidate: &Candidate) -> Vec<String> {
@@ -204,10 +204,10 @@ async fn a_follower_tells_of_every_set_and_of_what_is_none() {
     assert!(fault(next(&mut candidates).await).contains("is gone"));
     // Somebody asks: it is told again, and to them.
     let (reply, _answer) = oneshot::channel();
-    looks.send(Look { reply: Some(reply) }).await.expect("it follows");
+    looks.send(Look { reply: Some(reply), ..Look::default() }).await.expect("it follows");
     let proposal = tokio::time::timeout(PATIENCE, candidates.recv()).await.expect("in time").expect("it follows");
     assert_eq!(proposal.replies.len(), 1);
-    assert!(fault(proposal.candidate).contains("is gone"));
+    assert!(fault(proposal.candidate.expect("it is told again")).contains("is gone"));
     assert!(world.push(push(schedule("d"), "alice")).await.expect("pushed"));
     assert_eq!(names(&next(&mut candidates).await), ["d"]);
     // Written by hand.
@@ -220,6 +220,7 @@ async fn who_asks_hears_of_what_was_written_before_and_of_nothing_older() {
     let world = World::start().await;
     let (looks, mut proposals) = world.follow();
     let client = world.zookeeper.client().await;
+    let mut newest = Vec::new();
     for round in 0..100 {
         let name = format!("s{round}");
         // A hint may have been on its way before anybody asked.
@@ -227,11 +228,15 @@ async fn who_asks_hears_of_what_was_written_before_and_of_nothing_older() {
         assert!(world.push(before).await.expect("pushed"));
         client.set_data(ZNODE, schedule(&name).as_bytes(), None).await.expect("set");
         let (reply, _answer) = oneshot::channel();
-        looks.send(Look { reply: Some(reply) }).await.expect("it follows");
+        // Where nothing is new, the newest was told already.
+        let wanted = if round % 2 == 0 { Wanted::News } else { Wanted::Everything };
+        looks.send(Look { reply: Some(reply), wanted }).await.expect("it follows");
         loop {
             let told = tokio::time::timeout(PATIENCE, proposals.recv()).await.expect("in time").expect("it follows");
+            assert!(told.candidate.is_some() || wanted == Wanted::News, "everything is wanted");
+            newest = told.candidate.as_ref().map_or(newest, names);
             if !told.replies.is_empty() {
-                assert_eq!(names(&told.candidate), [name], "what is answered is no older than the question");
+                assert_eq!(newest, [name], "what is answered is no older than the question");
                 break;
             }
         }

@@ -11,6 +11,7 @@ mod crash;
 mod dags;
 mod definitions;
 mod definitions_away;
+mod definitions_lead;
 mod definitions_members;
 mod definitions_znode;
 mod disconnected;
