@@ -298,7 +298,7 @@ impl Authenticator {
         let response = self.http.post(url.clone()).json(&body).send().await;
         let (status, body) = read_answer(&url, response).await?;
         if !status.is_success() {
-            return Err(self.refusal(&url, status, &body, password));
+            return Err(self.refusal(&url, status, &body, std::slice::from_ref(password)));
         }
         let token: Token = serde_json::from_slice(&body).map_err(|_| {
             AuthError::Unavailable(format!("{} answered {status} without an access token", shown(&url)))
@@ -331,7 +331,9 @@ impl Authenticator {
             (status, body) = read_answer(url, request.send().await).await?;
         }
         if !status.is_success() {
-            return Err(self.refusal(url, status, &body, secret));
+            // As the header had it.
+            let basic = Secret::new(STANDARD.encode(format!("{client_id}:{}", secret.expose())));
+            return Err(self.refusal(url, status, &body, &[secret.clone(), basic]));
         }
         let token: Token = serde_json::from_slice(&body)
             .map_err(|_| AuthError::Unavailable(format!("{} answered {status} without an access token", shown(url))))?;
@@ -340,9 +342,9 @@ impl Authenticator {
         bearer(&token.access_token, Some(lifetime.unwrap_or(DEFAULT_LIFETIME)))
     }
 
-    /// The error of a login with this secret that was answered, and not with a token.
-    fn refusal(&self, url: &Url, status: StatusCode, body: &[u8], secret: &Secret) -> AuthError {
-        let redaction = self.redaction(std::slice::from_ref(secret), &HeaderMap::new());
+    /// The error of a login with these secrets that was answered, and not with a token.
+    fn refusal(&self, url: &Url, status: StatusCode, body: &[u8], told: &[Secret]) -> AuthError {
+        let redaction = self.redaction(told, &HeaderMap::new());
         let said = wire::failure(body, &redaction).map(|said| format!(": {said}")).unwrap_or_default();
         let text = format!("{} answered {}{said}", shown(url), status.as_u16());
         match status.as_u16() {

@@ -45,7 +45,6 @@ mod reload_away;
 mod reload_parts;
 mod reload_trial;
 mod reload_znode;
-mod secrets;
 mod shadow;
 mod standby;
 mod story_airflow2;

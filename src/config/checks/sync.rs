@@ -57,6 +57,10 @@ pub(crate) fn sync(section: &Section<'_, '_>, shared: &mut Shared) -> Option<Syn
             None
         }
     });
+    if section.has("value") {
+        // What stands around the placeholders may be a secret.
+        section.source.hide(section.span(&["value"]));
+    }
     let prefix = written.prefix.unwrap_or_default();
     if let Some(fault) = kind.and_then(|kind| kind.0.key_fault(&format!("{prefix}x"))) {
         section.error(&["prefix"], format!("no key can begin with \"{prefix}\": {fault}"), "write another prefix");
