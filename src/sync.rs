@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod key;
 pub mod pass;
 pub mod report;
+mod resting;
 mod source;
 mod timing;
 pub mod turns;

@@ -83,16 +83,55 @@ impl Change {
         }
     }
 
+    /// Its keys with what they are to hold.
+    fn entries(&self) -> Vec<(&str, Option<&EntryValue>)> {
+        match self {
+            Self::Create(entries) | Self::Update(entries) => {
+                entries.iter().map(|entry| (entry.key.as_str(), Some(&entry.value))).collect()
+            }
+            Self::Delete(keys) => keys.iter().map(|key| (key.as_str(), None)).collect(),
+        }
+    }
+
+    /// Its key, if it is about one entry.
+    fn only_key(&self) -> Option<String> {
+        match self.keys().as_slice() {
+            [key] => Some((*key).to_owned()),
+            _ => None,
+        }
+    }
+
+    /// It without these keys.
+    fn without(mut self, keys: &BTreeMap<String, String>) -> Self {
+        match &mut self {
+            Self::Create(entries) | Self::Update(entries) => entries.retain(|entry| !keys.contains_key(&entry.key)),
+            Self::Delete(all) => all.retain(|key| !keys.contains_key(key)),
+        }
+        self
+    }
+
     /// Two halves of it, since one entry spoils a request for all.
-    fn halves(self) -> (Self, Self) {
+    fn halves(self) -> [Self; 2] {
         let middle = self.len() / 2;
         match self {
-            Self::Create(mut entries) => (Self::Create(entries.split_off(middle)), Self::Create(entries)),
-            Self::Update(mut entries) => (Self::Update(entries.split_off(middle)), Self::Update(entries)),
-            Self::Delete(mut keys) => (Self::Delete(keys.split_off(middle)), Self::Delete(keys)),
+            Self::Create(mut entries) => [Self::Create(entries.split_off(middle)), Self::Create(entries)],
+            Self::Update(mut entries) => [Self::Update(entries.split_off(middle)), Self::Update(entries)],
+            Self::Delete(mut keys) => [Self::Delete(keys.split_off(middle)), Self::Delete(keys)],
         }
     }
 }
+
+/// What to make of it when Airflow fails (500) at a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Care {
+    /// It is about the moment: nothing else is sent.
+    Together,
+    /// It may be about one of the entries: that one is looked for, and the others are sent without it.
+    Apart,
+}
+
+/// At how many entries alone Airflow may fail until that is no more about entries.
+const FAILURES: usize = 3;
 
 /// What became of a [`Change`]. Keys in neither list were passed over: they were there already, or not
 /// there any more.
@@ -102,6 +141,8 @@ pub struct Changed {
     pub done: BTreeSet<String>,
     /// Airflow refused these for good; why, without the value.
     pub refused: BTreeMap<String, String>,
+    /// Airflow failed at these alone, and nobody knows whether they were done; why, without the value.
+    pub failed: BTreeMap<String, String>,
     /// Why the rest is not known. It may have been done.
     pub error: Option<Error>,
 }
@@ -109,7 +150,31 @@ pub struct Changed {
 impl Changed {
     /// Whether nobody knows what became of `key`.
     pub fn is_unknown(&self, key: &str) -> bool {
-        self.error.is_some() && !self.done.contains(key) && !self.refused.contains_key(key)
+        self.error.is_some()
+            && !self.done.contains(key)
+            && !self.refused.contains_key(key)
+            && !self.failed.contains_key(key)
+    }
+
+    /// Whether Airflow failed at the request, which may be about one of its entries.
+    pub fn is_failure(&self) -> bool {
+        self.error.as_ref().is_some_and(is_failure)
+    }
+
+    /// Whether what is not known was certainly not done: the request did not reach Airflow.
+    pub fn is_not_sent(&self) -> bool {
+        matches!(&self.error, Some(Error::NoAnswer { not_sent: true, .. }))
+    }
+
+    /// Notes that Airflow failed at one entry; whether that may still be about single entries.
+    fn fail(&mut self, key: String, error: Error) -> bool {
+        if self.failed.len() >= FAILURES {
+            self.error = Some(error);
+            return false;
+        }
+        let detail = if let Error::Refused { detail, .. } = error { detail } else { error.to_string() };
+        self.failed.insert(key, detail);
+        true
     }
 }
 
@@ -160,10 +225,10 @@ impl Airflow {
     }
 
     /// Carries a change out, in one request where the API can.
-    pub async fn change_entries(&self, kind: EntryKind, change: Change) -> Changed {
+    pub async fn change_entries(&self, kind: EntryKind, change: Change, care: Care) -> Changed {
         match self.api().await {
-            Ok(Api::V2) => self.change_in_bulk(kind, change).await,
-            Ok(Api::V1) => self.change_singly(kind, &change).await,
+            Ok(Api::V2) => self.change_in_bulk(kind, change, care).await,
+            Ok(Api::V1) => self.change_singly(kind, &change, care).await,
             Err(failure) => {
                 let error = self.error(&format!("{} {}", change.verb(), kind.as_str()), failure);
                 Changed { error: Some(error), ..Changed::default() }
@@ -171,9 +236,14 @@ impl Airflow {
         }
     }
 
-    async fn change_in_bulk(&self, kind: EntryKind, change: Change) -> Changed {
+    async fn change_in_bulk(&self, kind: EntryKind, change: Change, care: Care) -> Changed {
         let mut changed = Changed::default();
-        let mut todo = vec![change];
+        for (key, value) in change.entries() {
+            if let Some(reason) = bodies::fault(Api::V2, kind, key, value) {
+                changed.refused.insert(key.to_owned(), reason.to_owned());
+            }
+        }
+        let mut todo = vec![change.without(&changed.refused)];
         while let Some(change) = todo.pop() {
             if change.is_empty() {
                 continue;
@@ -193,6 +263,14 @@ impl Airflow {
                 Err(Error::Refused { detail, .. }) if answers::is_about_content(&detail) => {
                     refuse(&mut changed, &mut todo, change, &detail);
                 }
+                Err(error) if care == Care::Apart && is_failure(&error) => match change.only_key() {
+                    Some(key) => {
+                        if !changed.fail(key, error) {
+                            return changed;
+                        }
+                    }
+                    None => todo.extend(change.halves()),
+                },
                 Err(error) => {
                     changed.error = Some(error);
                     return changed;
@@ -202,11 +280,11 @@ impl Airflow {
         changed
     }
 
-    async fn change_singly(&self, kind: EntryKind, change: &Change) -> Changed {
+    async fn change_singly(&self, kind: EntryKind, change: &Change, care: Care) -> Changed {
         let mut changed = Changed::default();
-        for index in 0..change.len() {
-            let key = change.keys()[index].to_owned();
-            if let Some(reason) = bodies::single_fault(change, index) {
+        for (index, (key, value)) in change.entries().into_iter().enumerate() {
+            let key = key.to_owned();
+            if let Some(reason) = bodies::fault(Api::V1, kind, &key, value) {
                 changed.refused.insert(key, reason.to_owned());
                 continue;
             }
@@ -215,6 +293,11 @@ impl Airflow {
                 Ok(false) => {}
                 Err(Error::Refused { detail, .. }) if answers::is_about_content(&detail) => {
                     changed.refused.insert(key, detail);
+                }
+                Err(error) if care == Care::Apart && is_failure(&error) => {
+                    if !changed.fail(key, error) {
+                        return changed;
+                    }
                 }
                 Err(error) => {
                     changed.error = Some(error);
@@ -283,13 +366,16 @@ impl Airflow {
     }
 }
 
+fn is_failure(error: &Error) -> bool {
+    matches!(error, Error::Refused { detail, .. } if answers::is_failure(detail))
+}
+
 /// Notes the refusal of one entry, or has the halves of several tried.
 fn refuse(changed: &mut Changed, todo: &mut Vec<Change>, change: Change, reason: &str) {
     if change.len() == 1 {
         changed.refused.extend(change.keys().into_iter().map(|key| (key.to_owned(), reason.to_owned())));
     } else {
-        let (first, second) = change.halves();
-        todo.extend([first, second]);
+        todo.extend(change.halves());
     }
 }
 

@@ -3,7 +3,7 @@
 //! `diff` looks by itself, so it works when nothing serves; `apply` asks the member that leads, so that
 //! there is one place where Airflow is changed and audited.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,7 @@ async fn compare(
         // Whoever leads knows more, and says so in the report.
         is_proven: true,
         still_missing: &BTreeSet::new(),
+        resting: &BTreeMap::new(),
     };
     let look = look(parties, Options { dry_run: true, ..Options::default() }).await;
     look.map(|look| look.report()).map_err(|error| unreachable(&error))

@@ -7,6 +7,7 @@
 pub mod definition;
 pub mod digest;
 pub mod entry;
+pub mod json;
 pub mod mark;
 pub mod plan;
 pub mod shown;

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::pass::Look;
 use super::report::PassReport;
+use super::resting::Setback;
 use crate::airflow::Airflow;
-use crate::airflow::entries::{Change, Changed, Outgoing};
+use crate::airflow::entries::{Care, Change, Changed, Outgoing};
 use crate::airflow::places::Places;
 use crate::domain::sync::definition::SyncDefinition;
 use crate::domain::sync::entry::EntryValue;
@@ -37,14 +38,28 @@ pub(super) struct Applier<'a> {
     pub(super) ending: &'a CancellationToken,
     /// Where each request gets a place in Airflow's pace.
     pub(super) places: &'a Places,
+    /// What to make of it when Airflow fails at a request.
+    pub(super) care: Care,
+}
+
+/// What came of a plan.
+pub(super) struct Applied {
+    /// What is left.
+    pub(super) report: PassReport,
+    /// What Airflow did not take, by key.
+    pub(super) setbacks: BTreeMap<String, Setback>,
+    /// Airflow failed at a request, which may be about one of the entries in it.
+    pub(super) is_failure: bool,
 }
 
 /// A plan while it is carried out.
 struct Progress {
     steps: BTreeMap<String, Step>,
     written: BTreeMap<String, u64>,
+    setbacks: BTreeMap<String, Setback>,
     /// Why the rest was not done.
     trouble: Option<(String, Option<String>)>,
+    is_failure: bool,
 }
 
 impl Progress {
@@ -64,11 +79,17 @@ impl Progress {
 impl Applier<'_> {
     /// Does what is planned; the report tells what is left. `None`: the sync is to end before everything was
     /// done; the ledger has what is known.
-    pub(super) async fn apply(&self, look: Look) -> Result<Option<PassReport>, StoreError> {
+    pub(super) async fn apply(&self, look: Look) -> Result<Option<Applied>, StoreError> {
         let Look { plan, wishes, owned, .. } = look;
         self.note_known(&plan.steps, &wishes).await?;
         let changes = self.changes(&plan.steps, &wishes);
-        let mut progress = Progress { steps: plan.steps, written: BTreeMap::new(), trouble: None };
+        let mut progress = Progress {
+            steps: plan.steps,
+            written: BTreeMap::new(),
+            setbacks: BTreeMap::new(),
+            trouble: None,
+            is_failure: false,
+        };
         for (change, write) in changes {
             let change = progress.still_to_do(change);
             if change.is_empty() || progress.trouble.is_some() {
@@ -96,7 +117,7 @@ impl Applier<'_> {
         if let Some((error, hint)) = progress.trouble {
             (report.error, report.hint) = (Some(error), hint);
         }
-        Ok(Some(report))
+        Ok(Some(Applied { report, setbacks: progress.setbacks, is_failure: progress.is_failure }))
     }
 
     fn is_to_end(&self) -> bool {
@@ -200,7 +221,8 @@ impl Applier<'_> {
         };
         let intents = keys.iter().map(|key| (key.clone(), self.owned(hold, None))).collect();
         self.note(&OwnedChanges { put: intents, forget: Vec::new() }).await?;
-        let Some(changed) = self.answered(self.airflow.change_entries(self.definition.kind, part)).await else {
+        let Some(changed) = self.answered(self.airflow.change_entries(self.definition.kind, part, self.care)).await
+        else {
             tracing::info!(
                 sync = &*self.definition.name,
                 airflow = &*self.definition.airflow,
@@ -222,6 +244,11 @@ impl Applier<'_> {
             if changed.done.contains(&key) {
                 *progress.written.entry(write.as_str().to_owned()).or_default() += 1;
             }
+            if let Some(reason) = changed.refused.get(&key).or_else(|| changed.failed.get(&key)) {
+                let is_refusal = changed.refused.contains_key(&key);
+                let digest = if write == EntryWrite::Delete { None } else { digest(wishes, &key) };
+                progress.setbacks.insert(key.clone(), Setback { reason: at_rest(reason), is_refusal, digest });
+            }
             match after {
                 After::Step(step) => drop(progress.steps.insert(key, step)),
                 After::Nothing => drop(progress.steps.remove(&key)),
@@ -230,6 +257,7 @@ impl Applier<'_> {
         }
         self.note(&outcome).await?;
         metrics::sync_written(&self.definition.name, write, changed.done.len());
+        progress.is_failure = changed.is_failure();
         progress.trouble = changed.error.map(|error| (format!("failed to {error}"), Some(error.hint().to_owned())));
         Ok(true)
     }
@@ -254,6 +282,13 @@ fn digest(wishes: &BTreeMap<String, Wish>, key: &str) -> Option<String> {
         Some(Wish::Entry { digest, .. }) => Some(digest.clone()),
         _ => None,
     }
+}
+
+/// A reason, and what follows.
+fn at_rest(reason: &str) -> String {
+    format!(
+        "{reason}; asked again after a rest of up to an hour, when the znode changes, or by `flowkeeper sync apply`"
+    )
 }
 
 /// What the ledger is told of a key after a request.
@@ -282,13 +317,16 @@ enum After {
 
 /// The table of what follows from an answer.
 fn settled(write: EntryWrite, key: &str, changed: &Changed, before: Option<&Owned>) -> (After, Row) {
-    if changed.is_unknown(key) {
-        return (After::Same, Row::Stays);
-    }
     let back = || before.cloned().map_or(Row::Gone, Row::Back);
+    if let Some(reason) = changed.failed.get(key) {
+        return (After::Step(Step::Fault(at_rest(reason))), Row::Stays);
+    }
+    if changed.is_unknown(key) {
+        return (After::Same, if changed.is_not_sent() { back() } else { Row::Stays });
+    }
     match (write, changed.refused.get(key), changed.done.contains(key)) {
-        (EntryWrite::Create, Some(reason), _) => (After::Step(Step::Fault(reason.clone())), Row::Gone),
-        (_, Some(reason), _) => (After::Step(Step::Fault(reason.clone())), back()),
+        (EntryWrite::Create, Some(reason), _) => (After::Step(Step::Fault(at_rest(reason))), Row::Gone),
+        (_, Some(reason), _) => (After::Step(Step::Fault(at_rest(reason))), back()),
         (EntryWrite::Create | EntryWrite::Update, None, true) => (After::Step(Step::InStep), Row::Done),
         // Somebody made it between the list and the request.
         (EntryWrite::Create, None, false) => (After::Step(Step::Foreign { forget: false }), Row::Gone),
@@ -315,8 +353,17 @@ mod tests {
             detail: "500: Airflow failed".into(),
         };
         let lost = Changed { error: Some(error.clone()), ..Changed::default() };
+        let not_sent = crate::airflow::Error::NoAnswer {
+            airflow: "main".into(),
+            url: "http://h".into(),
+            tried: "create".into(),
+            detail: "connection refused".into(),
+            not_sent: true,
+        };
+        let not_sent = Changed { error: Some(not_sent), ..Changed::default() };
+        let failed = Changed { failed: [("k".to_owned(), "422".to_owned())].into(), ..Changed::default() };
         let done_before_it_was_lost = Changed { error: Some(error), ..done.clone() };
-        let fault = || After::Step(Step::Fault("422".into()));
+        let fault = || After::Step(Step::Fault(at_rest("422")));
         let in_step = || After::Step(Step::InStep);
         for (write, changed, before, expected) in [
             (Create, &done, None, (in_step(), Row::Done)),
@@ -333,6 +380,14 @@ mod tests {
             (Delete, &passed_over, Some(&was), (After::Nothing, Row::Gone)),
             (Delete, &refused, Some(&was), (fault(), Row::Back(was.clone()))),
             (Delete, &lost, Some(&was), (After::Same, Row::Stays)),
+            // It did not reach Airflow: everything is as it was.
+            (Create, &not_sent, None, (After::Same, Row::Gone)),
+            (Update, &not_sent, Some(&was), (After::Same, Row::Back(was.clone()))),
+            (Delete, &not_sent, Some(&was), (After::Same, Row::Back(was.clone()))),
+            // Airflow failed at this one alone: others go on, and nobody knows what became of it.
+            (Create, &failed, None, (fault(), Row::Stays)),
+            (Update, &failed, Some(&was), (fault(), Row::Stays)),
+            (Delete, &failed, Some(&was), (fault(), Row::Stays)),
         ] {
             assert_eq!(settled(write, "k", changed, before), expected, "{write:?} {changed:?}");
         }

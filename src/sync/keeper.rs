@@ -15,14 +15,16 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::Applier;
+use super::apply::{Applied, Applier};
 use super::desk::{Desks, Order};
 use super::key;
 use super::pass::{self, Look, Options, Parties, PassError};
 use super::report::{self, PassReport};
+use super::resting::Resting;
 use super::timing::Timing;
 use super::turns::{Turn, Turns};
 use crate::airflow::Airflow;
+use crate::airflow::entries::Care;
 use crate::airflow::places::Places;
 use crate::domain::schedule::WatchScope;
 use crate::domain::sync::definition::SyncDefinition;
@@ -94,6 +96,8 @@ pub async fn run(parts: Parts, ending: CancellationToken) -> Result<(), StoreErr
         digests: None,
         incarnation,
         missing: BTreeMap::new(),
+        resting: Resting::default(),
+        has_failed: false,
         told: None,
     };
     let ended = loop {
@@ -121,7 +125,7 @@ pub async fn run(parts: Parts, ending: CancellationToken) -> Result<(), StoreErr
             Event::Order(order) => (order.options, Some(order.reply)),
         };
         timing.begin();
-        let report = match keeper.compare(options).await {
+        let report = match keeper.compare(options, reply.is_some()).await {
             Ok(Some(report)) => report,
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
@@ -130,6 +134,7 @@ pub async fn run(parts: Parts, ending: CancellationToken) -> Result<(), StoreErr
             Some(arming) if !arming.watched => keeper.parts.definition.interval.min(UNWATCHED_INTERVAL),
             _ => keeper.parts.definition.interval,
         };
+        let interval = keeper.resting.next(Instant::now()).map_or(interval, |rested| interval.min(rested));
         match &report.error {
             None => timing.done(Instant::now(), interval),
             Some(_) => timing.failed(Instant::now(), interval),
@@ -154,6 +159,10 @@ struct Keeper {
     incarnation: Option<String>,
     /// The keys that vanished with many others, and since when.
     missing: BTreeMap<String, Instant>,
+    /// What Airflow did not take.
+    resting: Resting,
+    /// Airflow failed at the last request.
+    has_failed: bool,
     /// What the log was told last.
     told: Option<String>,
 }
@@ -161,22 +170,23 @@ struct Keeper {
 impl Keeper {
     /// Compares, and carries out what is planned unless it is only to be looked at. What went wrong is in
     /// the report; an error is one of the ledger, and ends the loop. `None`: it is to end before it was
-    /// through.
-    async fn compare(&mut self, options: Options) -> Result<Option<PassReport>, StoreError> {
+    /// through. Who is `is_asked` asks Airflow for what rests, too.
+    async fn compare(&mut self, options: Options, is_asked: bool) -> Result<Option<PassReport>, StoreError> {
         let (ending, lost) = (self.ending.clone(), self.parts.leadership.lost().clone());
         let looked = tokio::select! {
             biased;
             () = ending.cancelled() => return Ok(None),
             () = lost.cancelled() => return Ok(None),
-            looked = self.look(options) => looked,
+            looked = self.look(options, is_asked) => looked,
         };
         let mut report = match looked {
             Ok((look, _)) if options.dry_run => look.report(),
             Ok((look, _its_turn)) => {
                 self.incarnation.clone_from(&look.incarnation);
                 self.note_missing(&look.plan);
+                let resting: BTreeSet<String> = look.faults().map(str::to_owned).collect();
                 match self.applier().apply(look).await? {
-                    Some(report) => report,
+                    Some(applied) => self.note_applied(applied, &resting),
                     None => return Ok(None),
                 }
             }
@@ -198,7 +208,7 @@ impl Keeper {
 
     /// Reads what there is, and plans; with the turn in which that may be carried out. May be given up at any
     /// point.
-    async fn look(&mut self, options: Options) -> Result<(Look, OwnedMutexGuard<()>), PassError> {
+    async fn look(&mut self, options: Options, is_asked: bool) -> Result<(Look, OwnedMutexGuard<()>), PassError> {
         let session = self.session(&self.parts.ensemble)?;
         let digests = self.digests().await?;
         let is_proven = self.is_proven(&session).await;
@@ -206,6 +216,7 @@ impl Keeper {
         let interval = parts.definition.interval;
         let long = self.missing.iter().filter(|(_, since)| since.elapsed() >= interval);
         let still_missing = long.map(|(key, _)| key.clone()).collect();
+        let resting = if is_asked { BTreeMap::new() } else { self.resting.now(Instant::now()) };
         let parties = Parties {
             definition: &parts.definition,
             configured: &parts.configured,
@@ -216,6 +227,7 @@ impl Keeper {
             incarnation: self.incarnation.as_deref(),
             is_proven,
             still_missing: &still_missing,
+            resting: &resting,
         };
         // Whoever waits long for ZooKeeper keeps nobody waiting.
         let wanted = pass::read(parties).await?;
@@ -245,6 +257,17 @@ impl Keeper {
         }
     }
 
+    /// Remembers what Airflow did not take, and forgets what does not rest any more.
+    fn note_applied(&mut self, applied: Applied, resting: &BTreeSet<String>) -> PassReport {
+        let Applied { report, setbacks, is_failure } = applied;
+        self.has_failed = is_failure;
+        self.resting.keep(|key| resting.contains(key) || setbacks.contains_key(key));
+        for (key, setback) in setbacks {
+            self.resting.note(key, setback, Instant::now());
+        }
+        report
+    }
+
     fn applier(&self) -> Applier<'_> {
         Applier {
             definition: &self.parts.definition,
@@ -253,6 +276,7 @@ impl Keeper {
             leadership: &self.parts.leadership,
             ending: &self.ending,
             places: &self.parts.places,
+            care: if self.has_failed || self.resting.any_failure() { Care::Apart } else { Care::Together },
         }
     }
 

@@ -9,7 +9,7 @@ use super::source::{self, SourceError, Wanted};
 use crate::airflow::{self, Airflow};
 use crate::domain::sync::definition::{DriftPolicy, SyncDefinition};
 use crate::domain::sync::digest::Digests;
-use crate::domain::sync::plan::{self, Guard, Owned, Plan, Prune, Rules, Wish};
+use crate::domain::sync::plan::{self, Guard, Owned, Plan, Prune, Rules, Step, Wish};
 use crate::store::{Ledger, StoreError};
 use crate::zookeeper::Session;
 
@@ -87,6 +87,8 @@ pub struct Parties<'a> {
     pub is_proven: bool,
     /// The keys that have been missing with many others for an interval.
     pub still_missing: &'a BTreeSet<String>,
+    /// What Airflow did not take and is not asked about yet, as in [`Rules`].
+    pub resting: &'a BTreeMap<String, (String, Option<String>)>,
 }
 
 /// What a comparison found.
@@ -99,6 +101,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// The keys that cannot become entries, or rest since Airflow did not take them.
+    pub(super) fn faults(&self) -> impl Iterator<Item = &str> {
+        self.plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fault(_))).map(|(key, _)| key.as_str())
+    }
+
     /// For people.
     pub fn report(&self) -> PassReport {
         PassReport::of(&self.plan.steps, self.plan.guard)
@@ -126,7 +133,7 @@ pub(super) async fn read(parties: Parties<'_>) -> Result<Option<Wanted>, PassErr
 
 /// Compares what the znode wants with what there is.
 pub(super) async fn compare(parties: Parties<'_>, wanted: Option<Wanted>, options: Options) -> Result<Look, PassError> {
-    let Parties { definition, configured, airflow, ledger, incarnation: before, still_missing, .. } = parties;
+    let Parties { definition, configured, airflow, ledger, incarnation: before, still_missing, resting, .. } = parties;
     // Before the list: what another sync writes meanwhile is then told by its mark.
     let owned = match ledger {
         Some(ledger) => ledger.owned_entries(&definition.airflow, definition.kind).await?,
@@ -151,6 +158,7 @@ pub(super) async fn compare(parties: Parties<'_>, wanted: Option<Wanted>, option
             None
         },
         still_missing,
+        resting,
         repair: options.repair || definition.drift == DriftPolicy::Repair,
         adopt: definition.adopt,
     };

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::domain::schedule::WatchScope;
 use crate::domain::sync::definition::SyncDefinition;
 use crate::domain::sync::digest::Digests;
-use crate::domain::sync::entry::EntryValue;
+use crate::domain::sync::entry::{EntryKind, EntryValue};
+use crate::domain::sync::json;
 use crate::domain::sync::plan::Wish;
 use crate::domain::template::{ValueContext, ZnodeFacts};
 use crate::domain::znode::ZnodeStat;
@@ -64,11 +66,14 @@ impl Reader<'_> {
     async fn members(&self) -> Result<Option<Wanted>, SourceError> {
         let path = &self.definition.path;
         let Some((data, stat)) = self.session.get_data(path).await? else { return Ok(None) };
-        let Ok(Value::Object(members)) = serde_json::from_slice(&data) else { return Err(SourceError::NotAnObject) };
+        // Member by member, as they are written: a number that no machine holds is a fault of its key.
+        let Ok(members) = serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(&data) else {
+            return Err(SourceError::NotAnObject);
+        };
         let facts = facts(path, data, &stat);
         let mut wishes = BTreeMap::new();
-        for (name, value) in &members {
-            self.enter(&mut wishes, name, self.wish(name, &facts, Some(value)));
+        for (name, member) in &members {
+            self.enter(&mut wishes, name, self.wish(name, &facts, Some(member)));
         }
         Ok(Some(Wanted { wishes, incarnation: incarnation(&stat) }))
     }
@@ -126,17 +131,29 @@ impl Reader<'_> {
         }
     }
 
-    fn wish(&self, name: &str, znode: &Arc<ZnodeFacts>, member: Option<&Value>) -> Wish {
+    fn wish(&self, name: &str, znode: &Arc<ZnodeFacts>, member: Option<&RawValue>) -> Wish {
         let (definition, key) = (self.definition, self.definition.key(name));
         if let Some(fault) = definition.kind.key_fault(&key) {
             return Wish::Fault(fault.to_owned());
         }
-        let given = match (&definition.value, member) {
-            (Some(template), value) => {
-                template.render(&ValueContext { key: name, value, znode }).map_err(|error| error.to_string())
+        let value = match member.map(|member| serde_json::from_str::<Value>(member.get())) {
+            Some(Err(_)) => return Wish::Fault("its JSON has a number that is too large, or is too deep".to_owned()),
+            Some(Ok(value)) => Some(value),
+            None => None,
+        };
+        let given = match (&definition.value, member, value) {
+            (Some(template), _, value) => {
+                let context = ValueContext { key: name, value: value.as_ref(), znode };
+                template.render(&context).map_err(|error| error.to_string())
             }
-            (None, Some(member)) => Ok(member.clone()),
-            (None, None) => znode.text().map(Value::from).ok_or_else(|| "its data is not UTF-8".to_owned()),
+            // A variable gets the JSON as it is written, with every digit of its numbers.
+            (None, Some(member), Some(Value::Object(_) | Value::Array(_) | Value::Number(_)))
+                if definition.kind == EntryKind::Variables =>
+            {
+                Ok(Value::String(json::compact(member.get())))
+            }
+            (None, _, Some(value)) => Ok(value),
+            (None, _, None) => znode.text().map(Value::from).ok_or_else(|| "its data is not UTF-8".to_owned()),
         };
         match given.and_then(|given| EntryValue::read(definition.kind, given)) {
             Ok(value) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flowkeeper::airflow::Airflow;
-use flowkeeper::airflow::entries::{Change, Changed, Outgoing};
+use flowkeeper::airflow::entries::{Care, Change, Changed, Outgoing};
 use flowkeeper::domain::sync::entry::{EntryKind, EntryValue};
 use flowkeeper::domain::sync::mark::Mark;
 use flowkeeper::domain::sync::shown::Shown;
@@ -41,7 +41,7 @@ impl Teller {
     }
 
     async fn change(&mut self, what: &str, change: Change) {
-        let changed = self.airflow.change_entries(self.kind, change).await;
+        let changed = self.airflow.change_entries(self.kind, change, Care::Together).await;
         let names = |keys: &mut dyn Iterator<Item = &String>| -> Vec<String> {
             keys.map(|key| key.replace(&format!("_{}", self.tail), "")).collect()
         };
@@ -177,7 +177,7 @@ async fn one_wrong_entry_does_not_spoil_those_beside_it() {
         let fake = FakeAirflow::start(World::new(version)).await;
         fake.world().refused_entries = vec!["\"v5\"".to_owned(), "\"v11\"".to_owned()];
         let airflow = client(&fake.url(), "admin", "admin");
-        let changed = airflow.change_entries(EntryKind::Variables, Change::Create(variables(20))).await;
+        let changed = airflow.change_entries(EntryKind::Variables, Change::Create(variables(20)), Care::Together).await;
         assert!(changed.error.is_none(), "{changed:?}");
         assert_eq!(changed.refused.keys().collect::<Vec<_>>(), ["v11", "v5"]);
         assert_eq!(changed.done.len(), 18);
@@ -187,12 +187,65 @@ async fn one_wrong_entry_does_not_spoil_those_beside_it() {
 }
 
 #[tokio::test]
+async fn the_entry_at_which_airflow_fails_is_found_when_it_is_looked_for() {
+    for version in [Version::Three, Version::Two] {
+        let fake = FakeAirflow::start(World::new(version)).await;
+        let airflow = client(&fake.url(), "admin", "admin");
+        fake.world().failing_entries = vec!["\"v5\"".to_owned()];
+        let create = || Change::Create(variables(20));
+        let changed = airflow.change_entries(EntryKind::Variables, create(), Care::Together).await;
+        let before = if version == Version::Three { 0 } else { 5 };
+        assert!(changed.is_failure() && changed.failed.is_empty() && changed.done.len() == before, "{changed:?}");
+        let changed = airflow.change_entries(EntryKind::Variables, create(), Care::Apart).await;
+        assert!(changed.error.is_none() && changed.done.len() == 19 - before, "{changed:?}");
+        assert_eq!(changed.failed.iter().collect::<Vec<_>>(), [(&"v5".to_owned(), &"500: Airflow failed".to_owned())]);
+        assert_eq!(fake.world().entries("variables").len(), 19);
+        // An Airflow that fails at everything is not asked for each entry.
+        fake.world().failing_entries = vec!["\"v".to_owned()];
+        let asked = fake.count("entries_bulk") + fake.count("entry_update");
+        let changed = airflow.change_entries(EntryKind::Variables, Change::Update(variables(20)), Care::Apart).await;
+        assert!(changed.is_failure() && changed.failed.len() == 3 && changed.done.is_empty(), "{changed:?}");
+        let asked = fake.count("entries_bulk") + fake.count("entry_update") - asked;
+        assert!(asked <= 12, "{asked} requests");
+    }
+}
+
+#[tokio::test]
+async fn airflow_2_gets_no_key_that_it_takes_for_another() {
+    let fake = FakeAirflow::start(World::new(Version::Two)).await;
+    let airflow = client(&fake.url(), "admin", "admin");
+    for (kind, key, value) in [
+        (EntryKind::Variables, "/a", json!("1")),
+        (EntryKind::Pools, "/a", json!(1)),
+        (EntryKind::Pools, "a/b", json!(1)),
+    ] {
+        for change in [Change::Create(vec![outgoing(kind, key, value)]), Change::Delete(vec![key.to_owned()])] {
+            let changed = airflow.change_entries(kind, change, Care::Together).await;
+            assert!(changed.refused.contains_key(key) && changed.done.is_empty(), "{key}: {changed:?}");
+        }
+    }
+    assert_eq!(fake.count("entry_create") + fake.count("entry_delete"), 0);
+}
+
+#[tokio::test]
+async fn airflow_3_gets_no_variable_that_it_could_not_list() {
+    let fake = FakeAirflow::start(World::default()).await;
+    let airflow = client(&fake.url(), "admin", "admin");
+    let texts = ["[".repeat(201), "1".repeat(4301), "[".repeat(200), "1".repeat(4300)];
+    let entries =
+        (0..).zip(texts).map(|(number, text)| outgoing(EntryKind::Variables, &format!("v{number}"), json!(text)));
+    let changed = airflow.change_entries(EntryKind::Variables, Change::Create(entries.collect()), Care::Together).await;
+    assert_eq!(changed.refused.keys().collect::<Vec<_>>(), ["v0", "v1"]);
+    assert_eq!(changed.done.iter().collect::<Vec<_>>(), ["v2", "v3"]);
+}
+
+#[tokio::test]
 async fn airflow_2_gets_no_pool_that_it_could_not_list() {
     let unlimited = || vec![outgoing(EntryKind::Pools, "p", json!(-1)), outgoing(EntryKind::Pools, "q", json!(1))];
     for (version, done) in [(Version::Three, 2), (Version::Two, 1)] {
         let fake = FakeAirflow::start(World::new(version)).await;
         let airflow = client(&fake.url(), "admin", "admin");
-        let changed = airflow.change_entries(EntryKind::Pools, Change::Create(unlimited())).await;
+        let changed = airflow.change_entries(EntryKind::Pools, Change::Create(unlimited()), Care::Together).await;
         assert_eq!((changed.done.len(), changed.refused.len()), (done, 2 - done), "{changed:?}");
         assert_eq!(airflow.list_entries(EntryKind::Pools).await.expect("a list").len(), done);
     }
@@ -214,10 +267,11 @@ async fn what_became_of_a_change_whose_answer_is_lost_is_not_known() {
             let airflow = client(&fake.url(), "admin", "admin");
             airflow.list_entries(EntryKind::Variables).await.expect("it answers");
             fake.world().faults.push_back(fault);
-            let changed = airflow.change_entries(EntryKind::Variables, Change::Create(variables(2))).await;
+            let changed =
+                airflow.change_entries(EntryKind::Variables, Change::Create(variables(2)), Care::Together).await;
             let told = format!("{version:?} {fault:?}: {changed:?}");
-            let Changed { done, refused, error } = changed;
-            assert!(done.is_empty() && refused.is_empty() && error.is_some(), "{told}");
+            let Changed { done, refused, failed, error } = changed;
+            assert!(done.is_empty() && refused.is_empty() && failed.is_empty() && error.is_some(), "{told}");
             assert!(!told.contains("s3cret"), "{told}");
         }
     }
@@ -228,7 +282,7 @@ async fn a_list_of_many_pages_is_read_whole() {
     let fake = FakeAirflow::start(World::default()).await;
     let airflow = client(&fake.url(), "admin", "admin");
     for part in airflow.parts_of(Change::Create(variables(1001))).await.expect("it answers") {
-        assert!(airflow.change_entries(EntryKind::Variables, part).await.error.is_none());
+        assert!(airflow.change_entries(EntryKind::Variables, part, Care::Together).await.error.is_none());
     }
     assert_eq!(fake.count("entries_bulk"), 11);
     assert_eq!(airflow.list_entries(EntryKind::Variables).await.expect("a list").len(), 1001);

@@ -60,6 +60,7 @@ mod story_sync_failover;
 mod story_sync_far;
 mod story_sync_hung;
 mod story_sync_pace;
+mod story_sync_refused;
 mod story_trouble;
 mod support;
 mod sync;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use flowkeeper::airflow::entries::{Change, Outgoing};
+use flowkeeper::airflow::entries::{Care, Change, Outgoing};
 use flowkeeper::domain::sync::entry::{EntryKind, EntryValue};
 use flowkeeper::domain::sync::plan::Hold;
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ impl Away {
         ] {
             let value = EntryValue::read(kind, value).expect("a value");
             let theirs = Outgoing { key: away.key("theirs"), value, description: "mine".to_owned() };
-            let made = away.story.airflow.change_entries(kind, Change::Create(vec![theirs])).await;
+            let made = away.story.airflow.change_entries(kind, Change::Create(vec![theirs]), Care::Together).await;
             assert!(made.done.len() == 1 && made.error.is_none(), "{made:?}");
         }
         for path in ["variables", "connections"] {
@@ -246,7 +246,7 @@ impl Away {
         for kind in [EntryKind::Variables, EntryKind::Pools, EntryKind::Connections] {
             let entries = self.story.entries(kind).await;
             let keys = entries.into_keys().filter(|key| key.starts_with(&self.tag)).collect();
-            self.story.airflow.change_entries(kind, Change::Delete(keys)).await;
+            self.story.airflow.change_entries(kind, Change::Delete(keys), Care::Together).await;
         }
     }
 }

@@ -169,8 +169,11 @@ async fn a_sync_of_a_thousand_variables_slows_no_run_down_in_a_real_airflow_3() 
     told("beside a sync of 1000 variables", &beside);
     assert_eq!(story.member.stop().await, Some(0));
     let keys: Vec<String> = (0..1000).map(|number| format!("{prefix}v{number}")).collect();
-    let deleted =
-        story.airflow.change_entries(EntryKind::Variables, flowkeeper::airflow::entries::Change::Delete(keys));
+    let deleted = story.airflow.change_entries(
+        EntryKind::Variables,
+        flowkeeper::airflow::entries::Change::Delete(keys),
+        flowkeeper::airflow::entries::Care::Together,
+    );
     assert_eq!(deleted.await.done.len(), 1000);
     // What overlaps stalls for five seconds, and everything behind it.
     let (median, before) = (beside[beside.len() / 2], alone[alone.len() / 2]);

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use flowkeeper::airflow::entries::Change;
+use flowkeeper::airflow::entries::{Care, Change};
 use flowkeeper::domain::sync::entry::{EntryKind, EntryValue};
 use flowkeeper::domain::sync::shown::Fields;
 use serde_json::{Map, Value, json};
@@ -55,7 +55,7 @@ async fn all_kinds_follow_their_znodes(url: &str, login: (&str, &str)) {
         value: EntryValue::Variable("by hand".to_owned()),
         description: "mine".to_owned(),
     };
-    let made = story.airflow.change_entries(EntryKind::Variables, Change::Create(vec![theirs])).await;
+    let made = story.airflow.change_entries(EntryKind::Variables, Change::Create(vec![theirs]), Care::Together).await;
     assert!(made.error.is_none(), "{made:?}");
     for (path, data) in [
         ("variables", ""),
@@ -111,7 +111,7 @@ async fn all_kinds_follow_their_znodes(url: &str, login: (&str, &str)) {
     let by_hand = EntryValue::Variable("by hand".to_owned());
     let description = story.entries(EntryKind::Variables).await[&key("new")].description.clone().unwrap_or_default();
     let edit = flowkeeper::airflow::entries::Outgoing { key: key("new"), value: by_hand, description };
-    let edited = story.airflow.change_entries(EntryKind::Variables, Change::Update(vec![edit])).await;
+    let edited = story.airflow.change_entries(EntryKind::Variables, Change::Update(vec![edit]), Care::Together).await;
     assert!(edited.done.contains(&key("new")), "{edited:?}");
     let report = story.apply("variables", json!({"dry_run": true})).await;
     assert_eq!(steps(&report), [one(&key("new"), "drift"), one(&key("theirs"), "conflict")].concat());
@@ -148,7 +148,7 @@ async fn all_kinds_follow_their_znodes(url: &str, login: (&str, &str)) {
     }
     for (kind, names) in [(EntryKind::Variables, vec!["url", "new", "theirs"]), (EntryKind::Connections, vec!["dwh"])] {
         let keys = names.into_iter().map(key).collect();
-        story.airflow.change_entries(kind, Change::Delete(keys)).await;
+        story.airflow.change_entries(kind, Change::Delete(keys), Care::Together).await;
     }
 }
 
@@ -232,7 +232,7 @@ async fn a_thousand_variables_go_into_a_real_airflow_3_in_seconds() {
     println!("1000 variables: {first:?} from the start of the process; 10 changed: {ten:?}");
     story.until_variable(&format!("{tag}v9"), Some("after")).await;
     let keys = (0..1000).map(|number| format!("{tag}v{number}")).collect();
-    let deleted = story.airflow.change_entries(EntryKind::Variables, Change::Delete(keys)).await;
+    let deleted = story.airflow.change_entries(EntryKind::Variables, Change::Delete(keys), Care::Together).await;
     assert_eq!(deleted.done.len(), 1000, "{:?}", deleted.error);
 }
 

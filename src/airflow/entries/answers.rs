@@ -121,6 +121,12 @@ fn fault(error: &Value) -> Option<String> {
     Some(format!("{field}: {rule}"))
 }
 
+/// Whether Airflow itself failed, as [`refusal`] tells it: 500 may be about what was sent, while 502, 503 and 504
+/// come from something before it.
+pub(super) fn is_failure(detail: &str) -> bool {
+    detail.starts_with("500")
+}
+
 /// Whether a refusal, as [`refusal`] tells it, is about what was sent and not about the moment.
 pub(super) fn is_about_content(detail: &str) -> bool {
     ["400", "409", "413", "422"].iter().any(|status| detail.starts_with(status))

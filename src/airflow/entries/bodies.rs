@@ -3,9 +3,11 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
+use super::super::Api;
 use super::super::client::Call;
 use super::{Change, Outgoing};
 use crate::domain::sync::entry::{EntryKind, EntryValue};
+use crate::domain::sync::json::extent;
 
 /// About what an entry costs in a request beside its own texts, in bytes.
 const ENTRY_BYTES: usize = 200;
@@ -43,12 +45,33 @@ pub(super) fn single(entry: &Outgoing) -> Value {
     Value::Object(object)
 }
 
-/// What Airflow 2 takes and must not be given: it answers 500 to every list with such a pool in it.
-pub(super) fn single_fault(change: &Change, index: usize) -> Option<&'static str> {
-    let (Change::Create(entries) | Change::Update(entries)) = change else { return None };
-    match &entries.get(index)?.value {
-        EntryValue::Pool(pool) if pool.slots < 0 => {
+/// How deep JSON may be in a variable of Airflow 3. It shows variables as JSON, and fails from about 450 levels.
+const JSON_DEPTH_MAX: usize = 200;
+/// The longest whole number in such JSON, in digits: Python's limit (`sys.int_info.default_max_str_digits`).
+const JSON_DIGITS_MAX: usize = 4300;
+
+/// Why an entry is not sent although Airflow would take it: all entries of its kind would fail with it, or
+/// another entry would be met. Measured on 3.3.2 and 2.11.2.
+pub(super) fn fault(api: Api, kind: EntryKind, key: &str, value: Option<&EntryValue>) -> Option<&'static str> {
+    match (api, value) {
+        // An address with `//` in it is taken for one with `/`: the entry of another key.
+        (Api::V1, _) if key.starts_with('/') => Some("Airflow 2 takes a key that begins with `/` for another one"),
+        (Api::V1, _) if kind == EntryKind::Pools && key.contains('/') => {
+            Some("Airflow 2 neither changes nor deletes a pool with `/` in its name")
+        }
+        (Api::V1, Some(EntryValue::Pool(pool))) if pool.slots < 0 => {
             Some("Airflow 2 fails to list pools once one of them has no limit; write a large number of slots")
+        }
+        (Api::V2, Some(EntryValue::Variable(text))) => {
+            let (depth, digits) = extent(text);
+            if depth > JSON_DEPTH_MAX {
+                return Some(
+                    "Airflow 3 fails to list variables once one of them holds JSON deeper than 450 levels; 200 are taken",
+                );
+            }
+            (digits > JSON_DIGITS_MAX).then_some(
+                "Airflow 3 fails to list variables once one of them holds JSON with a whole number of more than 4300 digits",
+            )
         }
         _ => None,
     }

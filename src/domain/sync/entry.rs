@@ -21,6 +21,8 @@ const CONNECTION_ID_MAX_CHARS: usize = 200;
 const COLUMN_MAX_CHARS: usize = 500;
 /// The longest description that a person may give; the mark of flowkeeper has to fit after it.
 const DESCRIPTION_MAX_CHARS: usize = 4000;
+/// What stands for a secret in Airflow.
+pub(super) const STARS: &str = "***";
 /// The pool that Airflow itself cannot do without.
 const DEFAULT_POOL: &str = "default_pool";
 
@@ -222,10 +224,22 @@ impl EntryValue {
             return Err("`conn_type` is missing".to_owned());
         }
         // Airflow takes three stars for "as it was" when a connection is changed.
-        if own.password.as_deref() == Some("***") {
+        if own.password.as_deref() == Some(STARS) {
             return Err("a password of three stars stands for a hidden one in Airflow".to_owned());
         }
+        if own.extra.iter().flat_map(Map::values).any(holds_stars) {
+            return Err("`extra` has a text of three stars, which stands for a hidden one in Airflow".to_owned());
+        }
         Ok(())
+    }
+}
+
+fn holds_stars(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text == STARS,
+        Value::Array(items) => items.iter().any(holds_stars),
+        Value::Object(members) => members.values().any(holds_stars),
+        _ => false,
     }
 }
 

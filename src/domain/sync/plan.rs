@@ -84,6 +84,8 @@ pub struct Rules<'a> {
     pub doubt: Option<Guard>,
     /// The keys that had vanished with many others at an earlier look, and an interval ago at least.
     pub still_missing: &'a BTreeSet<String>,
+    /// The keys that Airflow did not take and is not asked about yet: why, and the digest of what they were to hold.
+    pub resting: &'a BTreeMap<String, (String, Option<String>)>,
     /// Whether to undo hand-made changes.
     pub repair: bool,
     /// Whether to take over what others made.
@@ -301,7 +303,7 @@ pub fn plan(
                 Some(Wish::Entry { value, digest }) => Some(wanted(value, digest, owned, shown, rules)),
                 None => vanished(owned, shown, rules, guard.is_some()),
             };
-            Some((key.clone(), step?))
+            Some((key.clone(), rested(step?, wishes.get(key), rules.resting.get(key))))
         })
         .collect();
     let ours = owned.values().filter(|owned| &*owned.sync == rules.sync).count();
@@ -310,6 +312,19 @@ pub fn plan(
     }
     let held = steps.values().any(|step| *step == Step::Held(Doubt::Guarded));
     Plan { steps, guard: guard.filter(|guard| held || *guard == Guard::Missing) }
+}
+
+/// What is to be sent is not sent while it rests, unless something else is wanted by now.
+fn rested(step: Step, wish: Option<&Wish>, resting: Option<&(String, Option<String>)>) -> Step {
+    let Some((reason, refused)) = resting else { return step };
+    let wanted = match wish {
+        Some(Wish::Entry { digest, .. }) => Some(digest),
+        _ => None,
+    };
+    match step {
+        Step::Create | Step::Update { .. } | Step::Delete if wanted == refused.as_ref() => Step::Fault(reason.clone()),
+        step => step,
+    }
 }
 
 /// Holds deletions when a large part of what is ours vanished at once, but for those that are missing for

@@ -2,17 +2,15 @@
 //!
 //! Airflow hides secrets behind three stars, by the name of a key or because it has met the text before,
 //! writes JSON anew, and leaves fields out of lists. What it hides is not known, which is neither equal
-//! nor different.
+//! nor different; and of JSON that is written anew it is not known how it was written.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::entry::{Connection, EntryValue, Pool};
+use super::entry::{Connection, EntryValue, Pool, STARS};
+use super::json;
 use super::mark::Mark;
-
-/// What Airflow writes for a secret.
-const HIDDEN: &str = "***";
 
 /// A field that a list may leave out.
 #[derive(Clone, PartialEq, Eq)]
@@ -77,7 +75,7 @@ pub enum Fields {
 pub struct Comparison {
     /// The fields that certainly differ.
     pub different: Vec<&'static str>,
-    /// The fields that Airflow hides, wholly or in part, and that may differ.
+    /// The fields that Airflow hides, wholly or in part, or shows written anew, and that may differ.
     pub hidden: Vec<&'static str>,
 }
 
@@ -101,10 +99,14 @@ impl Comparison {
     }
 }
 
+/// How a field compares; of several, the last in this order counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Likeness {
+pub(super) enum Likeness {
+    /// It is the same.
     Same,
+    /// Nobody can tell.
     Hidden,
+    /// It differs.
     Different,
 }
 
@@ -165,34 +167,39 @@ impl Shown {
                 Told::Field(shown) => {
                     let shown = given(shown).and_then(|shown| serde_json::from_str(&shown).ok());
                     let shown = shown.unwrap_or_else(|| Value::Object(Map::new()));
-                    json(&Value::Object(wanted.extra.clone().unwrap_or_default()), &shown)
+                    tree(&Value::Object(wanted.extra.clone().unwrap_or_default()), &shown)
                 }
             },
         );
     }
 }
 
-/// Two texts, which Airflow takes for JSON where it can.
+/// Two texts, which Airflow 3 shows as Python writes JSON where it can read them so. The same JSON may be kept
+/// as another text, and a text is what DAGs read.
 fn text(wanted: &str, shown: &str) -> Likeness {
-    if wanted == shown && !shown.contains(HIDDEN) {
-        return Likeness::Same;
+    if wanted == shown && !shown.contains(STARS) {
+        return if json::is_json(shown) { Likeness::Hidden } else { Likeness::Same };
+    }
+    match json::compare(wanted, shown, behind_stars) {
+        Some(Likeness::Same | Likeness::Hidden) => return Likeness::Hidden,
+        Some(Likeness::Different) | None => {}
     }
     if let (Ok(wanted), Ok(shown)) = (serde_json::from_str(wanted), serde_json::from_str(shown)) {
-        return json(&wanted, &shown);
+        return tree(&wanted, &shown).max(Likeness::Hidden);
     }
     behind_stars(wanted, shown)
 }
 
-fn json(wanted: &Value, shown: &Value) -> Likeness {
+fn tree(wanted: &Value, shown: &Value) -> Likeness {
     match (wanted, shown) {
-        (_, Value::String(shown)) if shown == HIDDEN => Likeness::Hidden,
+        (_, Value::String(shown)) if shown == STARS => Likeness::Hidden,
         (Value::String(wanted), Value::String(shown)) => behind_stars(wanted, shown),
         (Value::Array(wanted), Value::Array(shown)) if wanted.len() == shown.len() => {
-            wanted.iter().zip(shown).map(|(wanted, shown)| json(wanted, shown)).max().unwrap_or(Likeness::Same)
+            wanted.iter().zip(shown).map(|(wanted, shown)| tree(wanted, shown)).max().unwrap_or(Likeness::Same)
         }
         (Value::Object(wanted), Value::Object(shown)) if wanted.len() == shown.len() => wanted
             .iter()
-            .map(|(key, wanted)| shown.get(key).map_or(Likeness::Different, |shown| json(wanted, shown)))
+            .map(|(key, wanted)| shown.get(key).map_or(Likeness::Different, |shown| tree(wanted, shown)))
             .max()
             .unwrap_or(Likeness::Same),
         _ => likeness(wanted == shown),
@@ -201,7 +208,7 @@ fn json(wanted: &Value, shown: &Value) -> Likeness {
 
 /// A text in which parts may be hidden: what is left must be in it, in order.
 fn behind_stars(wanted: &str, shown: &str) -> Likeness {
-    let parts: Vec<&str> = shown.split(HIDDEN).collect();
+    let parts: Vec<&str> = shown.split(STARS).collect();
     let [first, middle @ .., last] = parts.as_slice() else { return likeness(wanted == shown) };
     let inside = wanted.strip_prefix(first).and_then(|rest| rest.strip_suffix(last));
     let found = inside.and_then(|inside| {

@@ -16,6 +16,11 @@ pub(super) fn connection(uri: &str) -> Result<Connection, String> {
         return Err(WHAT.to_owned());
     }
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    // `http://https://host`: what is spoken with the host belongs to it, and credentials stand behind it.
+    let (protocol, rest) = match rest.split_once("://") {
+        Some((protocol, rest)) if !protocol.is_empty() && protocol.chars().all(is_scheme) => (Some(protocol), rest),
+        _ => (None, rest),
+    };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (user, address) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (login, password) = user.split_once(':').unwrap_or((user, ""));
@@ -31,7 +36,10 @@ pub(super) fn connection(uri: &str) -> Result<Connection, String> {
     Ok(Connection {
         conn_type,
         description: None,
-        host: decoded(host)?,
+        host: decoded(host)?.map(|host| match protocol {
+            Some(protocol) => format!("{protocol}://{host}"),
+            None => host,
+        }),
         login: decoded(login)?,
         password: decoded(password)?,
         schema: decoded(path)?,

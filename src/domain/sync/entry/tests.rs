@@ -77,6 +77,9 @@ fn a_connection_is_a_uri_or_an_object() {
     assert!(aws.host.is_none() && aws.login.is_none() && aws.port.is_none());
     let six = connection_of(json!("http://[::1]:8080"));
     assert_eq!((six.host.as_deref(), six.port), (Some("[::1]"), Some(8080)));
+    let two = connection_of(json!("http://https://u:p%3A%2F@api.example:443/v1?k=https://x"));
+    assert_eq!((two.conn_type.as_str(), two.host.as_deref()), ("http", Some("https://api.example")));
+    assert_eq!((two.password.as_deref(), two.schema.as_deref(), two.port), (Some("p:/"), Some("v1"), Some(443)));
 }
 
 #[test]
@@ -94,6 +97,7 @@ fn what_is_wrong_with_a_connection_is_told_without_its_secrets() {
         (json!({"conn_type": "http", "extra": [1]}), "`extra`"),
         (json!({"conn_type": "http", "port": 70000}), "`port`"),
         (json!({"conn_type": "http", "password": "***"}), "three stars"),
+        (json!({"conn_type": "http", "extra": {"a": [{"token": "***"}], "b": "s3cret"}}), "three stars"),
         (json!({"conn_type": "http", "host": "s3cret".repeat(100)}), "more than 500"),
         (json!({"conn_type": "http", "login": "s3cret\0"}), "U+0000"),
         (json!({"conn_type": "http", "description": "s3cret ".repeat(1000)}), "more than 4000"),

@@ -7,6 +7,9 @@ mod histories;
 
 const STORE: &str = "5f1d";
 
+/// Nothing rests.
+static TAKEN: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
+
 /// Nothing is missing for long.
 static NOTHING: BTreeSet<String> = BTreeSet::new();
 
@@ -43,6 +46,7 @@ fn rules(configured: &BTreeSet<Arc<str>>) -> Rules<'_> {
         prune: Prune::Never,
         doubt: None,
         still_missing: &NOTHING,
+        resting: &TAKEN,
         repair: false,
         adopt: false,
     }
@@ -274,4 +278,38 @@ fn a_wrong_wish_touches_nothing() {
     let owned = Some(row("app", Hold::Owned, Some("old")));
     assert_eq!(step(fault(), owned, Some(marked("old", "app")), all), Some(Step::Fault("too long".to_owned())));
     assert_eq!(step(fault(), None, Some(entry("mine", None)), all), Some(Step::Fault("too long".to_owned())));
+}
+
+#[test]
+fn what_airflow_did_not_take_rests_until_something_else_is_wanted() {
+    let of = |digest: Option<&str>| {
+        let digest = digest.map(|text| format!("digest of {text}"));
+        BTreeMap::from([("k".to_owned(), ("too long".to_owned(), digest))])
+    };
+    let fault = || Some(Step::Fault("too long".to_owned()));
+    let update = || Some(Step::Update { fields: vec!["value"], cause: Cause::Changed });
+    let owned = |text| Some(row("app", Hold::Owned, Some(text)));
+    let old = || Some(marked("old", "app"));
+    // (what rests, what is wanted, row of the ledger, entry in Airflow, step).
+    for (refused, wanted, owned, shown, expected) in [
+        (Some("new"), Some("new"), None, None, fault()),
+        (Some("newer"), Some("new"), None, None, Some(Step::Create)),
+        (None, Some("new"), None, None, Some(Step::Create)),
+        (Some("new"), Some("new"), owned("old"), old(), fault()),
+        (Some("new"), Some("newer"), owned("old"), old(), update()),
+        // What is in step all the same is that.
+        (Some("old"), Some("old"), owned("old"), old(), Some(Step::InStep)),
+        (None, None, owned("old"), old(), fault()),
+        (Some("new"), None, owned("old"), old(), Some(Step::Delete)),
+    ] {
+        let resting = of(refused);
+        let told = format!("{refused:?} rests, {wanted:?} is wanted");
+        let configured = names(&["app"]);
+        let rules = Rules { prune: Prune::Guarded, resting: &resting, ..rules(&configured) };
+        let mut wishes = BTreeMap::from([("z".to_owned(), Wish::Fault("beside".to_owned()))]);
+        wishes.extend(wanted.map(|text| ("k".to_owned(), wish(text))));
+        let owned = owned.map(|owned| ("k".to_owned(), owned)).into_iter().collect();
+        let shown = shown.map(|shown| ("k".to_owned(), shown)).into_iter().collect();
+        assert_eq!(plan(Some(&wishes), &owned, &shown, &rules).steps.remove("k"), expected, "{told}");
+    }
 }

@@ -34,6 +34,9 @@ pub fn respond(world: &mut World, request: &Request, route: &str, rest: &[&str])
     else {
         return super::routes::not_found_page();
     };
+    if world.fails_at(&request.body) {
+        return Response::text(500, "text/html", "Internal Server Error");
+    }
     match route {
         "entries" => list(world, request, collection),
         "entries_bulk" => bulk(world, request, collection, id),

@@ -157,6 +157,8 @@ pub struct World {
     pub hung: u64,
     /// Texts in whose keys or values Airflow refuses entries, by a rule that nobody knew of.
     pub refused_entries: Vec<String>,
+    /// Texts in whose keys or values Airflow fails with 500, whatever else is in the request.
+    pub failing_entries: Vec<String>,
     /// Variables, pools and connections in the order in which they were made, as they are kept.
     entries: BTreeMap<String, Vec<Map<String, Value>>>,
     runs: Vec<Run>,
@@ -198,6 +200,7 @@ impl World {
             writing: 0,
             hung: 0,
             refused_entries: Vec::new(),
+            failing_entries: Vec::new(),
             entries: BTreeMap::new(),
             runs: Vec::new(),
             by_id: HashMap::new(),
@@ -258,6 +261,12 @@ impl World {
         let text = entity.to_string();
         let is_refused = entity.get(id).is_some() && self.refused_entries.iter().any(|word| text.contains(word));
         is_refused.then(|| ("value_error", "value", entity.clone()))
+    }
+
+    /// Whether Airflow fails at a request of this body.
+    pub(super) fn fails_at(&self, body: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(body);
+        self.failing_entries.iter().any(|word| text.contains(word))
     }
 
     /// Every DAG run, in the order of creation.
