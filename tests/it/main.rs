@@ -45,6 +45,7 @@ mod reload_away;
 mod reload_parts;
 mod reload_trial;
 mod reload_znode;
+mod secrets;
 mod shadow;
 mod standby;
 mod story_airflow2;

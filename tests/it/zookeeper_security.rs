@@ -423,6 +423,45 @@ async fn check_online_tells_what_is_wrong_with_the_credentials() {
 }
 
 #[tokio::test]
+async fn znodes_from_before_there_were_credentials_are_told_until_they_are_closed() {
+    let guarded = Guarded::plain().await;
+    let client = guarded.server.client().await;
+    for path in ["/flowkeeper", "/flowkeeper/config"] {
+        create(&client, path, b"").await;
+    }
+    guarded.secret(&format!("{USER}:{PASSWORD}"));
+    let config = format!(
+        "[zookeeper]\nconnect = \"{}\"\nsession_timeout = \"4s\"\nauth = {{ credential = {{ file = \"{}\" }} }}\n",
+        guarded.address,
+        guarded.file("secret").display()
+    );
+    let mut member = Member::new(&config);
+    let told = "may change /flowkeeper, /flowkeeper/config";
+    let warnings = |answer: &serde_json::Value| {
+        let faults = answer["faults"].as_array().cloned().unwrap_or_default();
+        faults.into_iter().filter(|fault| fault["key"] == "zookeeper.root").collect::<Vec<_>>()
+    };
+    let found = warnings(&member.json(&["check", "--online"]).await);
+    assert_eq!((found.len(), &found[0]["severity"]), (1, &serde_json::json!("warning")), "{found:?}");
+    assert!(found[0]["message"].as_str().is_some_and(|message| message.ends_with(told)), "{found:?}");
+    assert!(found[0]["hint"].as_str().is_some_and(|hint| hint.contains("setAcl -R /flowkeeper")), "{found:?}");
+    member.start();
+    crate::support::world::wait_for(
+        || async { member.logged().contains(told).then_some(()) },
+        || format!("no warning: {}", member.logged()),
+    )
+    .await;
+    member.kill();
+
+    // As the hint says; what the member made meanwhile is its own.
+    client.auth("digest", format!("{USER}:{PASSWORD}").as_bytes()).await.expect("a digest");
+    for path in ["/flowkeeper/config", "/flowkeeper"] {
+        client.set_acl(path, zookeeper_client::Acls::creator_all().as_ref(), None).await.expect("set the list");
+    }
+    assert_eq!(warnings(&member.json(&["check", "--online"]).await), Vec::<serde_json::Value>::new());
+}
+
+#[tokio::test]
 async fn no_log_shows_a_secret_at_any_level() {
     let guarded = Guarded::sasl("").await;
     let secret = guarded.file("secret");

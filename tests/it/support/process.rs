@@ -21,6 +21,8 @@ pub(crate) struct Member {
     /// What [`Member::ledger`] opens.
     store: String,
     process: Option<Child>,
+    /// What it finds in its environment, beside that of the tests.
+    variables: Vec<(String, String)>,
 }
 
 impl Member {
@@ -46,7 +48,7 @@ impl Member {
             Some(file) => format!("sqlite://{}", directory.path().join(file).display()),
             None => store.to_owned(),
         };
-        Self { directory, port, store, process: None }
+        Self { directory, port, store, process: None, variables: Vec::new() }
     }
 
     /// Has it read definitions from files in `schedules/` as well; before it starts.
@@ -54,6 +56,11 @@ impl Member {
         let main = self.path().join("flowkeeper.toml");
         let text = std::fs::read_to_string(&main).expect("the configuration");
         std::fs::write(&main, format!("include = [\"schedules/*.toml\"]\n{text}")).expect("write the configuration");
+    }
+
+    /// Sets a variable of its environment and of its commands; before it starts.
+    pub(crate) fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -72,7 +79,7 @@ impl Member {
     /// A command of the binary with this member's configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flowkeeper"));
-        command.arg("-c").arg(self.configuration()).args(arguments);
+        command.arg("-c").arg(self.configuration()).args(arguments).envs(self.variables.iter().cloned());
         command
     }
 
@@ -105,7 +112,7 @@ impl Member {
     pub(crate) fn start_with(&mut self, arguments: &[&str]) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("open the log");
         let mut command = children::mortal(env!("CARGO_BIN_EXE_flowkeeper"));
-        command.arg("-c").arg(self.configuration()).args(arguments);
+        command.arg("-c").arg(self.configuration()).args(arguments).envs(self.variables.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.process = Some(children::spawn(command).expect("start flowkeeper"));
     }
