@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
+use backon::{ConstantBuilder, Retryable as _};
 use sqlx::any::AnyConnectOptions;
 use sqlx::{AnyConnection, AssertSqlSafe, ConnectOptions as _};
+use tokio::time::Instant;
 
 use super::StoreError;
 use super::error::{ConnectFault, no_answer};
@@ -15,7 +17,10 @@ use super::sql::{Columns, bind};
 use crate::secret::without_password;
 
 /// How long a statement waits for another process that holds the file.
-const BUSY_TIMEOUT_MS: u32 = 5_000;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait before a file is opened again that was held just then.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -112,15 +117,21 @@ impl Database {
         let failed = |fault: ConnectFault| StoreError::Connect { url: self.shown(), fault };
         let (url, settings) = self.url_and_settings(access);
         let options: AnyConnectOptions = url.parse().map_err(|error| failed(ConnectFault::of(&error)))?;
-        let connecting = async {
+        let connect = || async {
             let mut connection = options.connect().await?;
-            sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;
+            sqlx::raw_sql(AssertSqlSafe(settings.clone())).execute(&mut connection).await?;
             Ok(connection)
         };
         let connected = if self.is_remote() {
-            tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(no_answer()))
+            tokio::time::timeout(CONNECT_TIMEOUT, connect()).await.unwrap_or_else(|_| Err(no_answer()))
         } else {
-            connecting.await
+            // Of several that open a new file at once, SQLite refuses some at once and not after its time-out:
+            // the change to write-ahead logging does not wait for others that change to it.
+            let began = Instant::now();
+            connect
+                .retry(ConstantBuilder::default().with_delay(BUSY_PAUSE).without_max_times())
+                .when(|error| ConnectFault::of(error).is_locked() && began.elapsed() < BUSY_TIMEOUT)
+                .await
         };
         connected.map_err(|error: sqlx::Error| failed(ConnectFault::of(&error)))
     }
@@ -133,7 +144,7 @@ impl Database {
                     Access::Beside => "rw",
                     Access::ReadOnly => "ro",
                 };
-                let mut settings = format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MS};");
+                let mut settings = format!("PRAGMA busy_timeout = {};", BUSY_TIMEOUT.as_millis());
                 if access != Access::ReadOnly {
                     // Write-ahead logging lets readers go on beside the writer; FULL makes a commit mean
                     // that the disk has it.

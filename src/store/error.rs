@@ -181,6 +181,11 @@ impl ConnectFault {
         Self { kind, reason }
     }
 
+    /// Whether another process holds the file just now.
+    pub(super) fn is_locked(&self) -> bool {
+        self.kind == ConnectFaultKind::Locked
+    }
+
     fn hint(&self) -> &'static str {
         match self.kind {
             ConnectFaultKind::Unreachable => "is PostgreSQL running there, and does it listen on that host and port?",

@@ -330,7 +330,7 @@ impl Ledger {
             "SELECT {STATE_COLUMNS} FROM schedules WHERE gone_at IS NULL \
              AND (paused_by IS NOT NULL OR dag_paused_at IS NOT NULL)"
         );
-        for row in &self.0.readers.fetch(sql, []).await? {
+        for row in &self.fetch(sql, []).await? {
             let state = state(&mut Columns::of(row))?;
             states.insert(state.name.clone(), state);
         }
