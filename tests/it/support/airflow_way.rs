@@ -4,6 +4,7 @@
 //! counts what was sent.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,12 +39,20 @@ struct Control {
 struct State {
     /// Method and path of each request that was passed on or kept, in order.
     requests: Vec<String>,
-    /// How many answers said that Airflow failed, as one on SQLite does when it is busy.
+    /// How many answers said that Airflow failed, as one on SQLite does when it is busy, or were not waited for.
     failures: u64,
     /// What becomes of the next request of this method and beginning of a path.
     next: Vec<(String, Mishap)>,
     /// How many requests met a mishap.
     met: u64,
+}
+
+/// The answers on one connection.
+struct Answers {
+    /// They are passed on.
+    pass: AtomicBool,
+    /// One is still to come.
+    is_awaited: AtomicBool,
 }
 
 impl AirflowWay {
@@ -87,7 +96,7 @@ impl AirflowWay {
         self.control.state().requests.clone()
     }
 
-    /// How many answers said that Airflow failed (5xx). One on SQLite does so when it is busy.
+    /// How many answers said that Airflow failed (5xx), as one on SQLite does when it is busy, or came too late.
     pub(crate) fn failures(&self) -> u64 {
         self.control.state().failures
     }
@@ -117,53 +126,65 @@ impl Control {
 
 async fn accept(listener: TcpListener, control: Arc<Control>) {
     while let Ok((client, _)) = listener.accept().await {
-        client.set_zero_linger().ok();
         let control = Arc::clone(&control);
         tokio::spawn(async move {
             let mut closed = control.closed.subscribe();
             let Ok(server) = TcpStream::connect(&control.target).await else { return };
             client.set_nodelay(true).ok();
             server.set_nodelay(true).ok();
-            let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-            let answers = watch::Sender::new(true);
-            tokio::select! {
-                _ = closed.wait_for(|closed| *closed) => {}
-                () = upwards(from_client, to_server, &control, &answers) => {}
-                () = downwards(from_server, to_client, &control, &answers) => {}
+            let ((from_client, mut to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+            let answers = Answers { pass: AtomicBool::new(true), is_awaited: AtomicBool::new(false) };
+            let is_orderly = tokio::select! {
+                _ = closed.wait_for(|closed| *closed) => false,
+                () = upwards(from_client, to_server, &control, &answers) => true,
+                is_orderly = downwards(from_server, &mut to_client, &control, &answers) => is_orderly,
+            };
+            // What Airflow itself ends is not cut: a reset could overtake its last answer.
+            if is_orderly {
+                to_client.shutdown().await.ok();
+            } else {
+                to_client.as_ref().set_zero_linger().ok();
             }
         });
     }
 }
 
 /// Passes requests on, one by one.
-async fn upwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, control: &Control, answers: &watch::Sender<bool>) {
+async fn upwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, control: &Control, answers: &Answers) {
     let mut buffer = Vec::new();
     while let Some((request, length)) = request(&mut from, &mut buffer).await {
         let mut releases = control.releases.subscribe();
         releases.mark_unchanged();
         match control.enter(request) {
             None => {}
-            Some(Mishap::AnswerLost) => drop(answers.send_replace(false)),
+            Some(Mishap::AnswerLost) => answers.pass.store(false, Ordering::SeqCst),
             Some(Mishap::Late) => drop(releases.changed().await),
         }
+        answers.is_awaited.store(true, Ordering::SeqCst);
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
         buffer.drain(..length);
     }
+    control.state().failures += u64::from(answers.is_awaited.load(Ordering::SeqCst));
     // Whoever asked has gone; Airflow may still be at work for them.
     std::future::pending::<()>().await;
 }
 
-/// Passes answers on until one is to be lost.
-async fn downwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, control: &Control, answers: &watch::Sender<bool>) {
+/// Passes answers on; whether that ended in order, and not with an answer that was to be lost.
+async fn downwards(mut from: OwnedReadHalf, to: &mut OwnedWriteHalf, control: &Control, answers: &Answers) -> bool {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         control.state().failures += u64::from(buffer[..count].starts_with(b"HTTP/1.1 5"));
-        if !*answers.borrow() || to.write_all(&buffer[..count]).await.is_err() {
-            return;
+        answers.is_awaited.store(false, Ordering::SeqCst);
+        if !answers.pass.load(Ordering::SeqCst) {
+            return false;
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return true;
         }
     }
+    true
 }
 
 /// The method and path of the next request, and how many bytes of `buffer` it has.
