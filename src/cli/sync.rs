@@ -55,7 +55,7 @@ async fn diff(context: &Context, arguments: &SyncDiffArguments) -> Result<(), Co
     for sync in syncs {
         reports.push((Arc::clone(&sync), compare(context, &config, &sync, ledger.as_ref()).await?));
     }
-    show(context, &reports, "everything is in step")?;
+    show(context, &reports)?;
     let is_different = reports.iter().any(|(_, report)| report.differences() > 0 || report.guard.is_some());
     if is_different { Err(CommandError::shown(DIFFERENT)) } else { Ok(()) }
 }
@@ -142,8 +142,7 @@ async fn apply(context: &Context, arguments: &SyncApplyArguments) -> Result<(), 
             .map_err(|error| error.into_error(&format!("bring the sync {} into step", sync.name)))?;
         reports.push((sync, report));
     }
-    let is_known = reports.iter().all(|(_, report)| report.error.is_none());
-    show(context, &reports, if is_known { "everything is in step" } else { "nothing is known to differ" })?;
+    show(context, &reports)?;
     for (sync, report) in &reports {
         let written: Vec<String> = report.written.iter().map(|(word, count)| format!("{count} {word}")).collect();
         if !written.is_empty() {
@@ -181,7 +180,9 @@ fn chosen(config: &Config, name: Option<&str>) -> Result<Vec<Arc<SyncDefinition>
     })
 }
 
-fn show(context: &Context, reports: &[(Arc<SyncDefinition>, PassReport)], nothing: &str) -> Result<(), CommandError> {
+fn show(context: &Context, reports: &[(Arc<SyncDefinition>, PassReport)]) -> Result<(), CommandError> {
+    let is_known = reports.iter().all(|(_, report)| report.error.is_none() && report.guard.is_none());
+    let nothing = if is_known { "everything is in step" } else { "nothing is known to differ" };
     let lines: Vec<Line<'_>> = reports
         .iter()
         .flat_map(|(sync, report)| {

@@ -362,6 +362,16 @@ async fn while_zookeeper_or_the_znode_is_gone_nothing_changes_in_airflow() {
 }
 
 #[tokio::test]
+async fn a_sync_whose_znode_is_missing_is_not_told_to_be_in_step() {
+    let (server, fake) = (ZooKeeperServer::shared().await, FakeAirflow::start(World::default()).await);
+    let story = Story::with_fake(server, &fake, VARIABLES).await;
+    let compared = story.member.run(&["sync", "diff", "variables"]).await;
+    let told = [compared.stdout, compared.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert_eq!(compared.status.code(), Some(1), "{told}");
+    assert!(told.contains("nothing is known to differ") && told.contains("the znode is missing"), "{told}");
+}
+
+#[tokio::test]
 async fn a_shadow_changes_nothing_in_airflow() {
     let (server, fake) = (ZooKeeperServer::shared().await, FakeAirflow::start(World::default()).await);
     let mut story = Story::with_fake(server, &fake, VARIABLES).await;
