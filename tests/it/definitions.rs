@@ -3,6 +3,7 @@
 mod limits;
 mod moved;
 mod refused;
+mod renamed;
 
 use std::process::Output;
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use flowkeeper::store::model::Run;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::support::fake_airflow::{FakeAirflow, World};
+use crate::support::fake_airflow::{FakeAirflow, State, World};
 use crate::support::process::Member;
 use crate::support::team::{PATIENCE, Team, is_ready};
 use crate::support::zookeeper::{ZooKeeperServer, create};
@@ -19,7 +19,7 @@ fn schedule(name: &str, trigger: &str, more: &str) -> String {
 }
 
 /// Due each second.
-fn ticking(name: &str) -> String {
+pub(crate) fn ticking(name: &str) -> String {
     schedule(name, "cron = \"* * * * * *\"", "")
 }
 
@@ -29,7 +29,7 @@ fn save(member: &Member, schedules: &str) {
     std::fs::write(directory.join("a.toml"), schedules).expect("write the file");
 }
 
-fn of<'r>(runs: &'r [Run], schedule: &str) -> Vec<&'r Run> {
+pub(crate) fn of<'r>(runs: &'r [Run], schedule: &str) -> Vec<&'r Run> {
     runs.iter().filter(|run| run.schedule == schedule).collect()
 }
 
@@ -92,7 +92,7 @@ async fn edit(member: &Member, old: &str, new: &str) {
 }
 
 /// How often each second from the first to the last is covered, whatever its schedule was called.
-fn seconds(runs: &[Run]) -> BTreeMap<Timestamp, usize> {
+pub(crate) fn seconds(runs: &[Run]) -> BTreeMap<Timestamp, usize> {
     let mut covered = BTreeMap::new();
     for run in runs {
         let nominal = run.nominal_time.expect("a nominal time");
@@ -172,4 +172,83 @@ async fn a_rename_that_is_rolled_back_neither_repeats_nor_forgets() {
     assert_eq!((runs.len(), of(&runs, "in").len()), (4, 4), "{runs:#?}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(member.runs().await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_schedule_that_was_renamed_twice_while_nobody_served_goes_on() {
+    let fake = FakeAirflow::start(World::default().with_dags(["load"])).await;
+    let mut member = Member::new(&format!(
+        "[airflow.main]\nurl = \"{}\"\nauth = {{ username = \"admin\", password = {{ file = \"password\" }} }}\n",
+        fake.url()
+    ));
+    member.include_schedules();
+    std::fs::write(member.path().join("password"), "admin").expect("write the file");
+    let quiet = |name: &str, was: &str| schedule(name, "cron = \"0 0 1 1 *\"", was);
+    save(&member, &(ticking("old") + &quiet("held", "")));
+    member.start();
+    member.armed().await;
+    member.wait_for_runs("some runs", |runs| of(runs, "old").len() >= 2).await;
+    member.post("schedules/held/pause", &json!({"reason": "an upgrade"})).await;
+
+    // Nobody has seen the set with the names in between.
+    let newest = ticking("newest") + "was = [\"newer\", \"old\"]\n" + &quiet("kept", "was = [\"hold\", \"held\"]");
+    again_with(&mut member, &newest).await;
+    member.wait_for_runs("runs under the newest name", |runs| of(runs, "newest").len() >= 6).await;
+    let kept = member.get("schedules/kept").await.expect("the schedule");
+    assert_eq!((&kept["paused"], &kept["pause"]["reason"]), (&json!(true), &json!("an upgrade")), "{kept}");
+    // And back to that set.
+    let newer = ticking("newer") + "was = \"old\"\n" + &quiet("hold", "was = \"held\"");
+    again_with(&mut member, &newer).await;
+    let so_far = member.runs().await.len();
+    let runs = member.wait_for_runs("more runs", |runs| runs.len() >= so_far + 3).await;
+    assert_eq!(of(&runs, "newer").len(), runs.len(), "all of its history goes along");
+    let wrong: Vec<_> = seconds(&runs).into_iter().filter(|(_, count)| *count != 1).collect();
+    assert!(wrong.is_empty(), "lost or doubled: {wrong:?}");
+    let hold = member.get("schedules/hold").await.expect("the schedule");
+    assert_eq!(hold["paused"], true, "{hold}");
+}
+
+#[tokio::test]
+async fn what_a_pause_holds_back_is_not_let_go_by_a_rename() {
+    let fake = FakeAirflow::start(World::default().with_dags(["load", "held"])).await;
+    let queueing =
+        |name: &str, more: &str| ticking(name).replace("\"allow\"", "\"queue\"").replace("\"load\"", "\"held\"") + more;
+    let old = ticking("beside") + &queueing("old", "");
+    let new = ticking("beside") + &queueing("new", "was = \"old\"\n");
+    let mut member = Member::new(&format!(
+        "[airflow.main]\nurl = \"{}\"\nauth = {{ username = \"admin\", password = {{ file = \"password\" }} }}\n{old}",
+        fake.url()
+    ));
+    std::fs::write(member.path().join("password"), "admin").expect("write the file");
+    member.start();
+    member.armed().await;
+    let accepted = |runs: &[Run], schedule: &str| {
+        of(runs, schedule).into_iter().filter(|run| run.accepted_at.is_some()).cloned().collect::<Vec<_>>()
+    };
+    let runs = member
+        .wait_for_runs("some that wait behind the first", |runs| {
+            of(runs, "old").len() >= 3 && accepted(runs, "old").len() == 1
+        })
+        .await;
+    member.post("schedules/old/pause", &json!({"reason": "an upgrade"})).await;
+    let end = Instant::now() + PATIENCE;
+    while member.get("schedules/old").await.is_none_or(|old| old["armed"] != false) {
+        assert!(Instant::now() < end, "its gate is not closed\n{}", member.logged());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Nothing but the pause holds the next one back.
+    let first = accepted(&runs, "old").remove(0);
+    fake.world().set_state("held", &first.dag_run_id, State::Success);
+    member.wait_for_run("the first has ended", &first.dag_run_id, |run| run.ended_at.is_some()).await;
+
+    edit(&member, &old, &new).await;
+    let so_far = accepted(&member.runs().await, "beside").len();
+    let runs = member.wait_for_runs("others go on", |runs| accepted(runs, "beside").len() >= so_far + 2).await;
+    assert_eq!(accepted(&runs, "new").len(), 1, "{:#?}", of(&runs, "new"));
+    assert_eq!(of(&runs, "old").len(), 0, "all of them have the new name");
+
+    member.post("schedules/new/resume", &json!({})).await;
+    let runs = member.wait_for_runs("the next one goes", |runs| accepted(runs, "new").len() == 2).await;
+    let next = &accepted(&runs, "new")[1];
+    assert!(next.dag_run_id.starts_with("flowkeeper__old__"), "it is what it was: {}", next.dag_run_id);
 }

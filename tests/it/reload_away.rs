@@ -178,25 +178,28 @@ async fn while_the_store_is_away_the_set_before_stays_and_then_the_last_one_is_i
     member.include_schedules();
     let file = member.path().join("schedules/a.toml");
     let beside = cron("beside", "* * * * * *", "");
-    save(&file, &(beside.clone() + &cron("job", EVEN, "") + &cron("gone", "* * * * * *", "")));
+    let named = |name: &str, more: &str| cron(name, "* * * * * *", more);
+    save(&file, &(beside.clone() + &cron("job", EVEN, "") + &named("gone", "") + &named("old", "")));
     member.start();
     member.armed().await;
     member.wait_for_runs("runs", |runs| of(runs, "job").len() >= 2).await;
     let before = version(&member).await;
 
     server.stop(Stop::Fast);
-    save(&file, &(beside.clone() + &cron("job", ODD, "") + &cron("between", "* * * * * *", "")));
+    let renamed = named("newer", "was = \"old\"");
+    save(&file, &(beside.clone() + &cron("job", ODD, "") + &named("between", "") + &renamed));
     let waits = |config: &Value| config["applying"]["version"] != Value::Null;
     until(&member, "a set that waits for the ledger", waits).await;
     let (status, problem) = reload(&member).await;
     assert_eq!(status, reqwest::StatusCode::SERVICE_UNAVAILABLE, "{problem}");
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("since the ledger")), "{problem}");
     let between = member.get("config").await.expect("an answer")["applying"]["version"].clone();
-    save(&file, &(beside.clone() + &cron("job", ODD, "") + &cron("last", "* * * * * *", "")));
+    let renamed = named("newest", "was = \"newer\"");
+    save(&file, &(beside.clone() + &cron("job", ODD, "") + &named("last", "") + &renamed));
     until(&member, "the set after it", |config| waits(config) && config["applying"]["version"] != between).await;
     let config = member.get("config").await.expect("an answer");
     assert_eq!((&config["in_force"]["version"], &config["refused"]), (&json!(before), &Value::Null), "{config}");
-    assert_eq!(config["schedules"], 3);
+    assert_eq!(config["schedules"], 4);
 
     server.start_again().await;
     until(&member, "it is in force", |config| {
@@ -206,9 +209,12 @@ async fn while_the_store_is_away_the_set_before_stays_and_then_the_last_one_is_i
     let config = member.get("config").await.expect("an answer");
     let edited: Timestamp = config["since"].as_str().and_then(|since| since.parse().ok()).expect("a time");
     member.wait_for_runs("runs by what is new", |runs| of(runs, "last").len() >= 4).await;
-    assert_eq!(names(&member.get("schedules").await.expect("schedules")), ["beside", "job", "last"]);
+    assert_eq!(names(&member.get("schedules").await.expect("schedules")), ["beside", "job", "last", "newest"]);
     let runs = accepted(&member).await;
-    for schedule in ["beside", "gone", "last"] {
+    // Renamed twice while the ledger did not answer, it is the same one all the time.
+    assert_eq!((of(&runs, "old").len(), of(&runs, "newer").len()), (0, 0));
+    assert!(of(&runs, "newest").iter().any(|run| run.due_at < edited), "{runs:#?}");
+    for schedule in ["beside", "gone", "last", "newest"] {
         without_a_gap(&of(&runs, schedule), 1);
     }
     assert_eq!(of(&runs, "between").len(), 0, "several sets become the last of them");
