@@ -82,6 +82,7 @@ async fn without_a_quorum_changed_files_are_in_force_and_znode_triggers_wait_for
     member.start();
     member.armed().await;
     set(&client, "/flag", b"1").await;
+    member.wait_for_runs("a row of its own", |runs| covered(runs, "flag") == [1]).await;
     set(&client, "/flag", b"2").await;
     member
         .wait_for_runs("the rules before", |runs| covered(runs, "flag") == [1, 2] && of(runs, "job").len() >= 2)
@@ -131,6 +132,8 @@ async fn without_a_quorum_changed_files_are_in_force_and_znode_triggers_wait_for
     for data in [b"4", b"5"] {
         set(&client, "/flag", data).await;
     }
+    // A znode that is gone before it was read tells nothing of its last changes.
+    member.wait_for_runs("each change", |runs| covered(runs, "flag") == [1, 2, 3, 4, 5]).await;
     set(&client, "/other", b"1").await;
     delete(&client, "/flag").await;
     let runs = member
